@@ -1,0 +1,1 @@
+"""DRÆM in JAX: surface anomaly detection that learns from normal pictures only."""

@@ -1,0 +1,17 @@
+"""The two U-Nets of DRÆM as pure Linen modules."""
+
+from draem_jax.networks.discriminative import DiscriminativeNetwork
+from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
+from draem_jax.networks.pair import DraemNetwork, DraemOutput, anomaly_map, default_dtype
+from draem_jax.networks.reconstructive import ReconstructiveNetwork
+
+__all__ = [
+    "SIZE_MULTIPLE",
+    "DiscriminativeNetwork",
+    "DraemNetwork",
+    "DraemOutput",
+    "ReconstructiveNetwork",
+    "anomaly_map",
+    "check_size",
+    "default_dtype",
+]

@@ -1,0 +1,162 @@
+"""The pieces that both U-Nets are built of."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from draem_jax.networks.convolution import conv3x3
+
+# Five poolings halve the size five times.
+SIZE_MULTIPLE = 32
+
+
+def _torch_bias_init(fan_in: int):
+    """PyTorch's default for a convolution's bias: U(−1/√fan_in, 1/√fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def _norm_scale_init(key, shape, dtype=jnp.float32):
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class Conv3x3(nn.Module):
+    """3×3 convolution with bias, one pixel of zero padding; kernels start as N(0, 0.02²).
+
+    Attributes:
+        features: channels out.
+        dtype: of the computation; the parameters are float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W {self.features}"]:
+        """Convolves `x`."""
+        channels = x.shape[-1]
+        kernel = self.param(
+            "kernel", nn.initializers.normal(0.02), (3, 3, channels, self.features), jnp.float32
+        )
+        bias = self.param("bias", _torch_bias_init(9 * channels), (self.features,), jnp.float32)
+        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        return conv3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class ConvNormRelu(nn.Module):
+    """Convolution → batch normalisation → ReLU, the unit of both networks.
+
+    Attributes:
+        features: channels out.
+        dtype: of the activations; statistics and parameters are float32.
+        axis_name: mapped axis over which batch statistics are averaged, None for none.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, train: bool
+    ) -> Float[Array, "B H W {self.features}"]:
+        """Applies the three; `train` takes the batch's statistics and updates the running ones."""
+        x = Conv3x3(self.features, self.dtype, name="conv")(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,  # PyTorch's 0.1
+            use_fast_variance=False,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=None if self.is_initializing() else self.axis_name,
+            scale_init=_norm_scale_init,
+            name="norm",
+        )(x)
+        return nn.relu(x)
+
+
+class Stage(nn.Module):
+    """Several `ConvNormRelu` in a row, rematerialised together if asked.
+
+    Attributes:
+        features: channels out of each.
+        remat: compute the activations again in the backward pass instead of keeping them: less
+            memory for about a third more computation.
+        dtype: of the activations.
+        axis_name: mapped axis over which batch statistics are averaged, None for none.
+    """
+
+    features: tuple[int, ...]
+    remat: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W F"]:
+        """Applies the units one behind the other."""
+        units = [
+            ConvNormRelu(features, self.dtype, self.axis_name, name=f"unit{i}")
+            for i, features in enumerate(self.features, start=1)
+        ]
+
+        def run(stage, x):
+            for unit in units:
+                x = unit(x, train=train)
+            return x
+
+        return nn.remat(run)(self, x) if self.remat else run(self, x)
+
+
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
+    """Takes the maximum of each 2×2 block; height and width must be even."""
+    # As a maximum over axes its gradient is elementwise; reduce_window's is select-and-scatter,
+    # slow on CPUs and refused by XLA's deterministic mode on GPUs.
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
+    """Doubles height and width by bilinear interpolation with aligned corners.
+
+    The first and last samples of the output stand on those of the input, as in PyTorch's
+    `align_corners=True`; `jax.image.resize` aligns the pixels' outer edges instead.
+    """
+    return _double(_double(x, axis=1), axis=2)
+
+
+def _double(x, *, axis):
+    # Output 2k stands k/(2n−1) before input k, output 2k+1 stands (n−1−k)/(2n−1) behind it.
+    # The weights are zero where a neighbour is missing.
+    size = x.shape[axis]
+    shape = [1] * x.ndim
+    shape[axis] = size
+    precise = jnp.promote_types(x.dtype, jnp.float32)
+    weight = (jnp.arange(size, dtype=precise) / (2 * size - 1)).reshape(shape)
+    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1))
+    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
+    behind = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    even = x + (weight * (before - x)).astype(x.dtype)
+    odd = x + (jnp.flip(weight, axis) * (behind - x)).astype(x.dtype)
+    doubled = list(x.shape)
+    doubled[axis] = 2 * size
+    return jnp.stack([even, odd], axis=axis + 1).reshape(doubled)
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises ValueError unless both networks can take pictures of this size."""
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or height <= 0 or width <= 0:
+        nearest = [
+            max(SIZE_MULTIPLE, round(n / SIZE_MULTIPLE) * SIZE_MULTIPLE) for n in (height, width)
+        ]
+        raise ValueError(
+            f"image size {height} x {width} is not divisible by {SIZE_MULTIPLE}, which the "
+            f"networks need; the nearest that is: {nearest[0]} x {nearest[1]}"
+        )

@@ -1,0 +1,47 @@
+"""The network that restores the normal picture (paper, section 3.1)."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from draem_jax.networks.layers import Conv3x3, Stage, max_pool, upsample
+
+
+class ReconstructiveNetwork(nn.Module):
+    """An encoder–decoder without skips: what is not normal must not pass.
+
+    Attributes:
+        width: channels of the first block, 128 in the authors' code.
+        dtype: of the activations; parameters and output are float32 at least.
+        remat: compute activations again in the backward pass to save memory.
+        axis_name: mapped axis over which batch statistics are averaged, None for none.
+    """
+
+    width: int = 128
+    dtype: Any = jnp.float32
+    remat: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "B H W 3"], *, train: bool) -> Float[Array, "B H W 3"]:
+        """Reconstructs images.
+
+        Args:
+            images: float in [0, 1]; height and width divisible by 32.
+            train: use the batch's own statistics and update the running ones.
+
+        Returns:
+            The reconstruction, float32. There is no output activation: values may leave [0, 1].
+        """
+        b = self.width
+        stage = partial(Stage, remat=self.remat, dtype=self.dtype, axis_name=self.axis_name)
+        x = images.astype(self.dtype)
+        for i, c in enumerate((b, 2 * b, 4 * b, 8 * b, 8 * b), start=1):
+            x = max_pool(x) if i > 1 else x
+            x = stage((c, c), name=f"encoder{i}")(x, train=train)
+        for i, (c1, c2) in enumerate(((8 * b, 4 * b), (4 * b, 2 * b), (2 * b, b), (b, b)), start=1):
+            x = stage((c1, c1, c2), name=f"decoder{i}")(upsample(x), train=train)
+        return Conv3x3(3, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)

@@ -1,0 +1,161 @@
+"""The networks, their losses and one Adam step against what the authors' code computed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from draem_jax.losses import draem_losses
+from draem_jax.networks import DraemNetwork, anomaly_map
+from tests.networks.authors_names import from_authors, nhwc
+
+
+@pytest.fixture(scope="module")
+def weights(golden):
+    return from_authors(golden("networks_weights"))
+
+
+@pytest.fixture(scope="module")
+def step(golden):
+    return golden("networks_step")
+
+
+def _train_outputs(weights, step, dtype):
+    network = DraemNetwork(4, 4, dtype=dtype)
+    variables = jax.tree.map(lambda a: a.astype(dtype), weights)
+    forward = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"]))
+    return forward(nhwc(step["augmented"]).astype(dtype))
+
+
+def _losses_and_gradients(weights, step, dtype):
+    network = DraemNetwork(4, 4, dtype=dtype)
+    variables, arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), (weights, dict(step)))
+
+    def loss(params):
+        output, _ = network.apply(
+            {"params": params, "batch_stats": variables["batch_stats"]},
+            nhwc(arrays["augmented"]),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        # The reconstruction falls below −0.5, where the authors' code takes a range of 2.
+        losses = draem_losses(
+            images=nhwc(arrays["image"]),
+            masks=nhwc(arrays["mask"]),
+            reconstruction=output.reconstruction,
+            logits=output.logits,
+            data_range=2.0,
+        )
+        return losses.total, losses
+
+    gradients, losses = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    return losses, gradients
+
+
+def test_structure_is_the_authors(weights):
+    shapes = jax.eval_shape(
+        lambda: DraemNetwork(4, 4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    )
+    assert jax.tree.map(lambda a: a.shape, shapes) == jax.tree.map(lambda a: a.shape, weights)
+
+
+def test_parameter_count_at_full_width():
+    shapes = jax.eval_shape(
+        lambda: DraemNetwork().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    )
+    assert round(sum(a.size for a in jax.tree.leaves(shapes["params"])) / 1e6, 1) == 97.4
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_eval_mode(weights, step, remat):
+    network = DraemNetwork(4, 4, remat=remat)
+    forward = jax.jit(lambda x: network.apply(weights, x, train=False))
+    output = forward(nhwc(step["augmented"]))
+    np.testing.assert_allclose(
+        output.reconstruction, nhwc(step["eval_reconstruction"]), rtol=0, atol=1e-4
+    )
+    np.testing.assert_allclose(output.logits, nhwc(step["eval_logits"]), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        anomaly_map(output.logits), step["eval_anomaly_map"], rtol=0, atol=1e-4
+    )
+
+
+def test_train_mode_in_float64(golden, weights, step):
+    exact = golden("networks_train_float64")
+    with jax.enable_x64(True):
+        output, _ = _train_outputs(weights, step, jnp.float64)
+    for ours, name in ((output.reconstruction, "reconstruction"), (output.logits, "logits")):
+        np.testing.assert_allclose(ours, nhwc(exact[f"train_{name}"]), rtol=1e-6, atol=1e-6)
+
+
+def test_train_mode_in_float32(golden, weights, step):
+    output, _ = _train_outputs(weights, step, jnp.float32)
+    np.testing.assert_allclose(
+        output.reconstruction, nhwc(step["train_reconstruction"]), rtol=0, atol=1e-3
+    )
+    # The authors' own float32 logits stand 1.4e-3 from the exact ones, so no other order of
+    # additions can be held to 1e-3 of them: rounding may move ours twice as far, not more.
+    exact = golden("networks_train_float64")["train_logits"]
+    rounding = np.abs(step["train_logits"] - exact).max()
+    assert rounding < 1.5e-3
+    assert np.abs(output.logits - nhwc(exact)).max() <= 2 * rounding
+    assert np.mean(np.abs(output.logits - nhwc(step["train_logits"])) <= 1e-3) > 0.99
+
+
+def test_running_statistics(weights, step):
+    _, updates = _train_outputs(weights, step, jnp.float32)
+    after = from_authors({k[6:]: v for k, v in step.items() if k.startswith("after.")})
+    before, ours, theirs = weights["batch_stats"], updates["batch_stats"], after["batch_stats"]
+
+    def check(path, before, ours, theirs):
+        if path[-1].key == "var":
+            # PyTorch keeps the unbiased variance, Flax the biased one: the number of values that
+            # a channel's statistics are taken over tells them apart.
+            n = _values_per_channel(path)
+            theirs = 0.9 * before + (theirs - 0.9 * before) * (n - 1) / n
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+    jax.tree_util.tree_map_with_path(check, before, ours, theirs)
+
+
+def _values_per_channel(path):
+    network, stage = path[0].key, path[1].key
+    level = int(stage[-1])
+    if stage.startswith("encoder"):
+        halvings = level - 1
+    else:
+        halvings = (4 if network == "reconstructive" else 5) - level
+    return 2 * 64 * 96 // 4**halvings
+
+
+def test_losses_and_one_adam_step(weights, step):
+    losses, gradients = _losses_and_gradients(weights, step, jnp.float32)
+    for name in ("l2", "ssim", "focal"):
+        np.testing.assert_allclose(getattr(losses, name), step[f"loss_{name}"], rtol=1e-5)
+
+    with jax.enable_x64(True):
+        _, exact = _losses_and_gradients(weights, step, jnp.float64)
+        exact = jax.tree.map(np.asarray, exact)
+    optimizer = optax.adam(1e-4)
+    updates, _ = optimizer.update(gradients, optimizer.init(weights["params"]))
+    ours = optax.apply_updates(weights["params"], updates)
+    after = from_authors({k[6:]: v for k, v in step.items() if k.startswith("after.")})["params"]
+    golden_gradients = from_authors({k[5:]: v for k, v in step.items() if k.startswith("grad.")})
+
+    # Adam's first step is −rate·g/(|g| + 1e-8): the gradient's sign, where that is known. It is
+    # taken as known where the golden gradient exceeds six times its own rounding error, the root
+    # mean square of its distance from the float64 gradient within the same array, and 1e-6.
+    determined = jax.tree.map(
+        lambda g, e: np.abs(g) > max(6 * np.sqrt(np.mean(np.square(g - e))), 1e-6),
+        golden_gradients["params"],
+        exact,
+    )
+    jax.tree.map(
+        lambda a, b, where: np.testing.assert_allclose(a[where], b[where], rtol=0, atol=2e-6),
+        jax.tree.map(np.asarray, ours),
+        after,
+        determined,
+    )
+    flat = np.concatenate([d.ravel() for d in jax.tree.leaves(determined)])
+    assert flat.mean() > 0.25

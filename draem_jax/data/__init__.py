@@ -1,0 +1,1 @@
+"""Pictures, data sets and textures, as arrays on the host."""

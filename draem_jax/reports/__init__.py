@@ -1,0 +1,1 @@
+"""What people look at: pictures, plots and the page about an evaluation."""

@@ -1,0 +1,211 @@
+"""Pictures to look at: heat maps, overlays, outlines and contact sheets, and their files.
+
+Every function takes NumPy arrays and returns uint8. A picture that goes in is either float with
+values in [0, 1], clipped where it leaves that range, or uint8; its last axis is the colour
+channels, one or three.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8, UInt16
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+
+from draem_jax.files import atomic_path
+
+Pixels = Float[np.ndarray, "*shape"] | UInt8[np.ndarray, "*shape"] | Bool[np.ndarray, "*shape"]
+Picture = Float[np.ndarray, "H W C"] | UInt8[np.ndarray, "H W C"]
+Mask = Bool[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
+Pictures = Float[np.ndarray, "N H W _"] | UInt8[np.ndarray, "N H W _"] | Bool[np.ndarray, "N H W _"]
+
+_HEAT = colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
+_QUIET = 0.05  # map values up to here leave the picture as it is in an overlay
+_BRIGHT = np.array([64, 255, 200], np.uint8)
+_BLACK = np.array([0, 0, 0], np.uint8)
+
+_TILE = 128  # the least side of a tile in a sheet, in pixels
+_GAP = 6
+_TEXT_SIZE = 14
+_PAPER = (250, 250, 249)
+_INK = (41, 41, 46)
+
+
+def to_uint8(image: Pixels) -> UInt8[np.ndarray, "*shape"]:
+    """Converts pixel values of any shape to uint8.
+
+    Args:
+        image: float in [0, 1] (values outside are clipped), bool, or uint8.
+
+    Returns:
+        round(255 · image) for float and bool; uint8 as it came, not copied.
+    """
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+
+
+def heat_map(anomaly_map: Float[np.ndarray, "*batch H W"]) -> UInt8[np.ndarray, "*batch H W 3"]:
+    """Colours anomaly maps from black (0) through red to pale yellow (1).
+
+    The colours are perceptually uniform: equal steps of the map look equally large, also in grey.
+
+    Args:
+        anomaly_map: float in [0, 1]; values outside are clipped.
+
+    Returns:
+        The colours, RGB.
+    """
+    return _HEAT[to_uint8(anomaly_map)]
+
+
+def overlay(
+    image: Picture, anomaly_map: Float[np.ndarray, "H W"], *, opacity: float = 0.8
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lays an anomaly map over its picture: low values leave the picture, high values glow.
+
+    Args:
+        image: the picture, grey or RGB.
+        anomaly_map: float in [0, 1]. Up to 0.05 the picture is unchanged; from there the opacity
+            of the glow grows in proportion.
+        opacity: of the glow where the map is 1, in [0, 1].
+
+    Returns:
+        The picture with the glow, RGB.
+    """
+    picture = _rgb(image)
+    value = np.clip(anomaly_map, 0, 1)
+    weight = opacity * np.maximum(value - _QUIET, 0)[..., None] / (1 - _QUIET)
+    # Only the middle of the colours glows: the dark end would dim the picture, the pale end
+    # hide it.
+    glow = heat_map(0.35 + 0.5 * value)
+    return np.rint((1 - weight) * picture + weight * glow).astype(np.uint8)
+
+
+def outline(image: Picture, mask: Mask) -> UInt8[np.ndarray, "H W 3"]:
+    """Draws the contour of a mask on a picture, around the mask so that all in it stays visible.
+
+    The contour is two lines, each one pixel wide: a bright one along the mask and a black one
+    around that, so that it stands out on light and dark surfaces alike.
+
+    Args:
+        image: the picture, grey or RGB.
+        mask: the region; every value above 0 belongs to it. Where it touches the picture's border
+            the contour is open.
+
+    Returns:
+        A copy of the picture with the contour, RGB.
+    """
+    inside = mask > 0
+    picture = _rgb(image).copy()
+    near = _dilate(inside)
+    picture[_dilate(near) & ~near] = _BLACK
+    picture[near & ~inside] = _BRIGHT
+    return picture
+
+
+def sheet(
+    columns: Mapping[str, Pictures],
+    row_titles: Sequence[str] | None = None,
+    *,
+    scale: int | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Puts samples side by side: a column for each entry, a row for each sample.
+
+    Args:
+        columns: title → pictures (N, H, W, 3 or 1): float in [0, 1], uint8, or bool for masks. N,
+            H and W are the same in all columns.
+        row_titles: N texts shown left of the rows.
+        scale: whole factor by which the pictures are enlarged, each pixel a square; chosen so
+            that the longer side reaches 128 pixels when not given.
+
+    Returns:
+        The sheet, RGB.
+
+    Raises:
+        ValueError: no columns, columns of different shapes, or not one title for each row.
+    """
+    tiles = {title: to_uint8(pictures) for title, pictures in columns.items()}
+    shapes = {pictures.shape[:3] for pictures in tiles.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"a sheet needs columns of one shape (N, H, W), got {sorted(shapes)}")
+    rows, height, width = shapes.pop()
+    if row_titles is not None and len(row_titles) != rows:
+        raise ValueError(f"{rows} rows need {rows} titles, got {len(row_titles)}")
+    if scale is None:
+        scale = max(1, -(-_TILE // max(height, width)))
+    height, width = scale * height, scale * width
+
+    font = ImageFont.load_default(_TEXT_SIZE)
+    left = max((round(font.getlength(title)) for title in row_titles or ()), default=0)
+    left += 2 * _GAP if row_titles else _GAP
+    top = _TEXT_SIZE + 2 * _GAP
+    size = (left + len(tiles) * (width + _GAP), top + rows * (height + _GAP))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for column, (title, pictures) in enumerate(tiles.items()):
+        x = left + column * (width + _GAP)
+        text = _shorten(title, width, font)
+        draw.text((x + width / 2, top / 2), text, _INK, font, anchor="mm")
+        for row, picture in enumerate(pictures):
+            tile = _rgb(picture).repeat(scale, 0).repeat(scale, 1)
+            canvas.paste(Image.fromarray(tile), (x, top + row * (height + _GAP)))
+    for row, title in enumerate(row_titles or ()):
+        y = top + row * (height + _GAP) + height / 2
+        draw.text((left - _GAP, y), title, _INK, font, anchor="rm")
+    return np.asarray(canvas)
+
+
+def write_png(
+    path: str | Path,
+    image: UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W"],
+) -> None:
+    """Writes a PNG file without loss, atomically.
+
+    Args:
+        path: the file; its name must end in .png.
+        image: 8-bit grey or RGB, or 16-bit grey.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
+
+
+def write_map_png(path: str | Path, anomaly_map: Float[np.ndarray, "H W"]) -> None:
+    """Writes an anomaly map as a 16-bit grey PNG, atomically.
+
+    Args:
+        path: the file; its name must end in .png.
+        anomaly_map: float in [0, 1]; values outside are clipped. A pixel's value in the file is
+            round(65535 · map), so that the map can be read back to within 1e-5.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    # float32 has too few digits to multiply by 65535 and still round as exact arithmetic does.
+    values = np.rint(np.clip(anomaly_map.astype(np.float64), 0, 1) * 65535)
+    write_png(path, values.astype(np.uint16))
+
+
+def _rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    if image.shape[-1] not in (1, 3):
+        raise ValueError(f"a picture has 1 or 3 channels, got {image.shape[-1]}")
+    return np.broadcast_to(to_uint8(image), (*image.shape[:2], 3))
+
+
+def _dilate(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    padded = np.pad(mask, 1)
+    up, down = padded[:-2, 1:-1], padded[2:, 1:-1]
+    left, right = padded[1:-1, :-2], padded[1:-1, 2:]
+    return mask | up | down | left | right
+
+
+def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from draem_jax.data.pictures import list_pictures, read_picture, resize, resize_mask
+from draem_jax.errors import UserError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (9, 14, 3), np.uint8)
+GREY = RNG.integers(0, 256, (9, 14), np.uint8)
+
+
+def as_grey_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "webp"])
+def test_reads_rgb(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(COLOUR).save(path, **options)
+    np.testing.assert_array_equal(read_picture(path), COLOUR)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA", "RGBA", "YCbCr"])
+def test_reads_as_pillow_converts(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
+    Image.fromarray(COLOUR).convert(mode).save(path)
+    picture = read_picture(path)
+    assert picture.shape == (9, 14, 3)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_scales_16_bit_grey(tmp_path, suffix):
+    deep = np.array([[0, 128, 257], [32768, 65278, 65535]], np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(deep).save(path)
+    expected = np.rint(deep / 257).astype(np.uint8)
+    np.testing.assert_array_equal(read_picture(path), as_grey_rgb(expected))
+
+
+def test_reads_jpeg_with_exif_rotation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned; shown right, it is a quarter turn clockwise
+    smooth = np.zeros((16, 32, 3), np.uint8)
+    smooth[:, 16:] = 200
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert picture.shape == (32, 16, 3)
+    np.testing.assert_allclose(picture, np.rot90(smooth, -1), atol=6)
+
+
+def test_lays_transparency_over_white(tmp_path):
+    pixels = np.dstack([COLOUR, np.full(GREY.shape, 255, np.uint8)])
+    pixels[0, 0, 3] = 0
+    pixels[0, 1] = (0, 0, 0, 128)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    assert picture[0, 0].tolist() == [255, 255, 255]
+    assert picture[0, 1].tolist() == [127, 127, 127]
+    np.testing.assert_array_equal(picture[1:], COLOUR[1:])
+
+
+def test_reads_transparent_palette(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "a.png", transparency=0)
+    assert read_picture(tmp_path / "a.png").tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_what_cannot_be_read(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="there is no file"):
+        read_picture(tmp_path / "none.png")
+    with pytest.raises(UserError, match="is a folder"):
+        read_picture(tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"text\.png is not a picture"):
+        read_picture(tmp_path / "text.png")
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(UserError, match=r"float\.tif: its pixels have 32 bits"):
+        read_picture(tmp_path / "float.tif")
+    Image.fromarray(COLOUR).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(UserError, match=r"large\.png has too many pixels"):
+        read_picture(tmp_path / "large.png")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of TIFF files
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+def test_damaged_files_give_a_user_error(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+    content = path.read_bytes()
+    for length in (0, 1, 10, 30, 60, len(content) // 2):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match=f"a.{suffix}"):
+            read_picture(path)
+
+
+def test_lists_in_natural_order(tmp_path):
+    for name in ["10.png", "2.PNG", "b/1.jpg", "b/.hidden.png", "notes.txt", ".x/3.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder.png").mkdir()
+    flat = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path)]
+    assert flat == ["2.PNG", "10.png"]
+    deep = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path, recursive=True)]
+    assert deep == ["2.PNG", "10.png", "b/1.jpg"]
+    assert list_pictures(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_nothing_to_list(tmp_path):
+    with pytest.raises(UserError, match="there is no file or folder"):
+        list_pictures(tmp_path / "none")
+    with pytest.raises(UserError, match=r"holds no pictures; looked for files ending in \.png"):
+        list_pictures(tmp_path)
+
+
+def test_resize():
+    assert resize(COLOUR, (9, 14)) is COLOUR
+    assert resize(COLOUR, (20, 10)).shape == (20, 10, 3)
+    # Antialiased: fine checks shrink to an even grey.
+    checks = as_grey_rgb((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
+    assert np.ptp(resize(checks, (16, 16))[2:-2, 2:-2].astype(int)) <= 2
+
+
+def test_resize_mask():
+    mask = np.zeros((4, 4), bool)
+    mask[:2, :2] = True
+    assert resize_mask(mask, (2, 2)).tolist() == [[True, False], [False, False]]
+    np.testing.assert_array_equal(resize_mask(mask, (8, 8)), np.kron(mask, np.ones((2, 2), bool)))
+    assert resize_mask(mask, (4, 4)) is mask

@@ -1,0 +1,95 @@
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from draem_jax.reports import plots
+
+HOSTILE = "<script>$x$&\"'"
+
+
+def texts(svg: str) -> list[str]:
+    """Parses the plot, which must be well-formed, and lists its texts."""
+    root = ElementTree.fromstring(svg)
+    return [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def curve(count: int):
+    x = np.linspace(0, 1, count)
+    return x, x**0.2, 0.875
+
+
+SCORES = {"good": np.linspace(0, 1, 9), HOSTILE: np.array([0.5]), "none": np.zeros(0)}
+BARS = {HOSTILE: 0.5, "b": 0.999, "c": None, "d": float("nan")}
+DRAW = {
+    "roc": lambda: plots.roc({"image": curve(100), HOSTILE: curve(10)}),
+    "precision_recall": lambda: plots.precision_recall({"image": curve(100), HOSTILE: curve(10)}),
+    "scores": lambda: plots.scores(SCORES, threshold=0.4),
+    "bars": lambda: plots.bars(BARS, label="AP"),
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_plot_is_well_formed_small_and_shows_names_as_they_are(name):
+    before = dict(matplotlib.rcParams)
+    svg = DRAW[name]()
+    assert svg.startswith("<svg ")
+    assert len(svg) < 15_000
+    assert any(text.startswith(HOSTILE) for text in texts(svg))
+    assert DRAW[name]() == svg
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_plots_share_no_element_names():
+    names = []
+    for draw in DRAW.values():
+        names += {element.get("id") for element in ElementTree.fromstring(draw()).iter()} - {None}
+    assert len(names) == len(set(names)) > 0
+
+
+def test_curves_of_any_length_stay_small():
+    assert len(plots.roc({"pixel": curve(1_000_000)})) < 20_000
+
+
+def test_thinning_keeps_ends_and_shape():
+    x = np.concatenate([np.zeros(5_000), np.linspace(0, 1, 5_000)])
+    y = np.concatenate([np.linspace(0, 0.9, 5_000), np.linspace(0.9, 1, 5_000)])
+    thin_x, thin_y = plots._thin(x, y)
+    assert len(thin_x) <= 152
+    assert (thin_x[0], thin_y[0], thin_x[-1], thin_y[-1]) == (0, 0, 1, 1)
+    assert np.abs(np.interp(x[5_000:], thin_x, thin_y) - y[5_000:]).max() < 7e-3
+    assert np.hypot(np.diff(thin_x), np.diff(thin_y)).max() < 0.02
+
+
+def test_scores_of_many_pictures_keep_the_extremes():
+    values = np.sort(np.random.default_rng(0).random(5_000))
+    shown = plots._thin_sorted(values)
+    assert (shown[0], shown[-1]) == (values[0], values[-1])
+    assert len(plots.scores({"good": values})) < 30_000
+
+
+def test_values_are_written_out():
+    written = texts(plots.bars({"a": 0.5, "b": 0.9999, "c": None}, label="Pixel AP"))
+    assert {"50.0 %", "> 99.9 %", plots.UNKNOWN, "Pixel AP"} <= set(written)
+    assert "image · AUROC 87.5 %" in texts(plots.roc({"image": curve(10)}))
+    assert "image" in texts(plots.roc({"image": (*curve(10)[:2], None)}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.0 %"),
+        (0.98123, "98.1 %"),
+        (0.99951, "> 99.9 %"),
+        (1.0, "100.0 %"),
+        (None, plots.UNKNOWN),
+    ],
+)
+def test_percent(value, text):
+    assert plots.percent(value) == text
+
+
+def test_empty_plots_are_drawn():
+    for svg in (plots.roc({}), plots.scores({}), plots.bars({}, label="AP")):
+        texts(svg)

@@ -2,7 +2,7 @@
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
-from draem_jax.networks.pair import DraemNetwork, DraemOutput, anomaly_map, default_dtype
+from draem_jax.networks.pair import DraemNetwork, DraemOutput, default_dtype
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "DraemNetwork",
     "DraemOutput",
     "ReconstructiveNetwork",
-    "anomaly_map",
     "check_size",
     "default_dtype",
 ]

@@ -66,11 +66,6 @@ class DraemNetwork(nn.Module):
         return DraemOutput(reconstruction, self.discriminative(reconstruction, images, train=train))
 
 
-def anomaly_map(logits: Float[Array, "B H W 2"]) -> Float[Array, "B H W"]:
-    """The probability that a pixel is anomalous, in [0, 1] (paper, section 3.2)."""
-    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
-
-
 def default_dtype() -> Any:
     """The activations' dtype for the machine at hand: bfloat16 on accelerators, else float32."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16

@@ -1,0 +1,1 @@
+"""One file a recipe; each opens with the command that runs it."""

@@ -1,0 +1,239 @@
+"""Conversions between RGB and six colour spaces as 8-bit OpenCV makes them.
+
+All take and return levels: floats holding whole numbers from 0 to 255, in the three channels that
+OpenCV's conversion of the same name has in 8 bits (hue from 0 to 179, L* times 255 / 100, a* and
+b* plus 128, u* and v* squeezed to 0 … 255). They round as OpenCV does but compute in float32
+instead of fixed-point tables, so single values differ by a level or two.
+"""
+
+import enum
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Levels = Float[Array, "H W 3"]
+Plane = Float[Array, "H W"]
+
+
+class ColourSpace(enum.IntEnum):
+    """The colour spaces with a channel for brightness, in the order of `CONVERSIONS`."""
+
+    YCRCB = 0
+    HSV = 1
+    HLS = 2
+    LAB = 3
+    LUV = 4
+    YUV = 5
+
+
+def rgb_to_ycrcb(rgb: Levels) -> Levels:
+    """Y, Cr, Cb of ITU-R BT.601, chroma centred on 128."""
+    red, _, blue = _planes(rgb)
+    luma = _luma(rgb)
+    return _levels(luma, 0.713 * (red - luma) + 128, 0.564 * (blue - luma) + 128)
+
+
+def ycrcb_to_rgb(ycrcb: Levels) -> Levels:
+    """The way back from `rgb_to_ycrcb`."""
+    luma, cr, cb = _planes(ycrcb - jnp.asarray(_CHROMA_CENTRE))
+    return _levels(luma + 1.403 * cr, luma - 0.714 * cr - 0.344 * cb, luma + 1.773 * cb)
+
+
+def rgb_to_yuv(rgb: Levels) -> Levels:
+    """Y, U, V of analogue PAL, chroma centred on 128."""
+    red, _, blue = _planes(rgb)
+    luma = _luma(rgb)
+    return _levels(luma, 0.492 * (blue - luma) + 128, 0.877 * (red - luma) + 128)
+
+
+def yuv_to_rgb(yuv: Levels) -> Levels:
+    """The way back from `rgb_to_yuv`."""
+    luma, u, v = _planes(yuv - jnp.asarray(_CHROMA_CENTRE))
+    return _levels(luma + 1.14 * v, luma - 0.395 * u - 0.581 * v, luma + 2.032 * u)
+
+
+def rgb_to_hsv(rgb: Levels) -> Levels:
+    """Hue in steps of 2°, saturation and value."""
+    highest, lowest = _extremes(rgb)
+    spread = highest - lowest
+    return _levels(_hue(rgb), 255 * spread / jnp.maximum(highest, 1), highest)
+
+
+def hsv_to_rgb(hsv: Levels) -> Levels:
+    """The way back from `rgb_to_hsv`."""
+    hue, saturation, value = _planes(hsv)
+    chroma = value * saturation / 255
+
+    def channel(offset: int) -> Plane:
+        sector = _wrapped(offset + hue / 30, 6)
+        return value - chroma * jnp.clip(jnp.minimum(sector, 4 - sector), 0, 1)
+
+    return _levels(channel(5), channel(3), channel(1))
+
+
+def rgb_to_hls(rgb: Levels) -> Levels:
+    """Hue in steps of 2°, lightness and saturation."""
+    highest, lowest = _extremes(rgb)
+    total, spread = highest + lowest, highest - lowest
+    room = jnp.where(total < 255, total, 510 - total)
+    return _levels(_hue(rgb), total / 2, 255 * spread / jnp.maximum(room, 1))
+
+
+def hls_to_rgb(hls: Levels) -> Levels:
+    """The way back from `rgb_to_hls`."""
+    hue, lightness, saturation = _planes(hls)
+    reach = saturation / 255 * jnp.minimum(lightness, 255 - lightness)
+
+    def channel(offset: int) -> Plane:
+        sector = _wrapped(offset + hue / 15, 12)
+        return lightness - reach * jnp.clip(jnp.minimum(sector - 3, 9 - sector), -1, 1)
+
+    return _levels(channel(0), channel(8), channel(4))
+
+
+def rgb_to_lab(rgb: Levels) -> Levels:
+    """CIE L*a*b* of sRGB under D65."""
+    x, y, z = (_lab_curve(part) for part in _white_relative_xyz(rgb))
+    return _levels(_lightness(y), 500 * (x - y) + 128, 200 * (y - z) + 128)
+
+
+def lab_to_rgb(lab: Levels) -> Levels:
+    """The way back from `rgb_to_lab`."""
+    lightness, a, b = _planes(lab)
+    y = (lightness * (100 / 255) + 16) / 116
+    parts = (y + (a - 128) / 500, y, y - (b - 128) / 200)
+    return _rgb_of_white_relative_xyz(*(_inverse_lab_curve(part) for part in parts))
+
+
+def rgb_to_luv(rgb: Levels) -> Levels:
+    """CIE L*u*v* of sRGB under D65."""
+    x, y, z = _white_relative_xyz(rgb)
+    lightness = _lightness(_lab_curve(y))
+    x, z = x * _WHITE[0], z * _WHITE[2]
+    total = jnp.maximum(x + 15 * y + 3 * z, 1e-6)
+    scale = 13 * lightness * (100 / 255)
+    u = scale * (4 * x / total - _WHITE_U)
+    v = scale * (9 * y / total - _WHITE_V)
+    return _levels(lightness, (u + 134) * (255 / 354), (v + 140) * (255 / 262))
+
+
+def luv_to_rgb(luv: Levels) -> Levels:
+    """The way back from `rgb_to_luv`."""
+    lightness, u, v = _planes(luv)
+    scale = lightness * (13 * 100 / 255)
+    y = _inverse_lab_curve((lightness * (100 / 255) + 16) / 116)
+    u = u * (354 / 255) - 134 + scale * _WHITE_U
+    v = v * (262 / 255) - 140 + scale * _WHITE_V
+    # OpenCV's bound on what a colour without light would blow up to.
+    per_v = jnp.clip(0.25 / jnp.where(v == 0, 1e-6, v), -0.25, 0.25)
+    x = 9 * y * u * per_v
+    z = y * ((12 * scale - 3 * u) * per_v - 5)
+    return _rgb_of_white_relative_xyz(x / _WHITE[0], y, z / _WHITE[2])
+
+
+# To, from, and which channel is the brightness, by `ColourSpace`.
+CONVERSIONS = (
+    (rgb_to_ycrcb, ycrcb_to_rgb, 0),
+    (rgb_to_hsv, hsv_to_rgb, 2),
+    (rgb_to_hls, hls_to_rgb, 1),
+    (rgb_to_lab, lab_to_rgb, 0),
+    (rgb_to_luv, luv_to_rgb, 0),
+    (rgb_to_yuv, yuv_to_rgb, 0),
+)
+
+_CHROMA_CENTRE = np.array([[[0, 128, 128]]], np.float32)
+_XYZ_OF_RGB = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+_WHITE = (0.950456, 1.0, 1.088754)
+_WHITE_TOTAL = _WHITE[0] + 15 * _WHITE[1] + 3 * _WHITE[2]
+_WHITE_U = 4 * _WHITE[0] / _WHITE_TOTAL
+_WHITE_V = 9 * _WHITE[1] / _WHITE_TOTAL
+_XYZ_WEIGHTS = _XYZ_OF_RGB / np.array(_WHITE)[:, None]
+_RGB_WEIGHTS = np.linalg.inv(_XYZ_WEIGHTS)
+
+
+def _planes(image: Levels) -> tuple[Plane, Plane, Plane]:
+    return image[..., 0], image[..., 1], image[..., 2]
+
+
+def _extremes(rgb: Levels) -> tuple[Plane, Plane]:
+    """The highest and the lowest channel of each pixel."""
+    red, green, blue = _planes(rgb)
+    highest = jnp.maximum(jnp.maximum(red, green), blue)
+    return highest, jnp.minimum(jnp.minimum(red, green), blue)
+
+
+def _levels(*planes: Plane) -> Levels:
+    """Rounds half up, as OpenCV's fixed point does."""
+    return jnp.clip(jnp.floor(jnp.stack(planes, axis=-1) + 0.5), 0, 255)
+
+
+def _wrapped(values: Plane, period: float) -> Plane:
+    """The remainder of values in [0, 2 · period); XLA's is sixty times slower on CPUs."""
+    return jnp.where(values >= period, values - period, values)
+
+
+def _power(base: Plane, exponent: float) -> Plane:
+    """Powers of values above 0; this form is vectorised on CPUs."""
+    return jnp.exp(exponent * jnp.log(base))
+
+
+def _luma(rgb: Levels) -> Plane:
+    red, green, blue = _planes(rgb)
+    return jnp.floor(0.299 * red + 0.587 * green + 0.114 * blue + 0.5)
+
+
+def _hue(rgb: Levels) -> Plane:
+    """From 0 to 179; 0 for greys."""
+    red, green, blue = _planes(rgb)
+    highest, lowest = _extremes(rgb)
+    spread = highest - lowest
+    sixth = jnp.where(
+        highest == red,
+        green - blue,
+        jnp.where(highest == green, blue - red + 2 * spread, red - green + 4 * spread),
+    )
+    hue = jnp.floor(30 * sixth / jnp.maximum(spread, 1) + 0.5)
+    return _wrapped(jnp.where(hue < 0, hue + 180, hue), 180)
+
+
+def _weighted(weights: np.ndarray, planes: tuple[Plane, ...]) -> tuple[Plane, ...]:
+    """A 3 × 3 matrix applied to planes, out of reach of reduced-precision products."""
+    return tuple(
+        sum((float(w) * plane for w, plane in zip(row, planes, strict=True)), jnp.zeros(()))
+        for row in weights
+    )
+
+
+def _white_relative_xyz(rgb: Levels) -> tuple[Plane, ...]:
+    value = rgb / 255
+    linear = jnp.where(value <= 0.04045, value / 12.92, _power((value + 0.055) / 1.055, 2.4))
+    return _weighted(_XYZ_WEIGHTS, _planes(linear))
+
+
+def _rgb_of_white_relative_xyz(x: Plane, y: Plane, z: Plane) -> Levels:
+    def companded(linear: Plane) -> Plane:
+        linear = jnp.clip(linear, 0, 1)
+        curve = 1.055 * _power(jnp.maximum(linear, 0.003), 1 / 2.4) - 0.055
+        return 255 * jnp.where(linear <= 0.0031308, 12.92 * linear, curve)
+
+    return _levels(*(companded(plane) for plane in _weighted(_RGB_WEIGHTS, (x, y, z))))
+
+
+def _lab_curve(t: Plane) -> Plane:
+    return jnp.where(t > 0.008856, _power(jnp.maximum(t, 1e-3), 1 / 3), 7.787 * t + 16 / 116)
+
+
+def _inverse_lab_curve(f: Plane) -> Plane:
+    return jnp.where(f > 0.206893, f * f * f, (f - 16 / 116) / 7.787)
+
+
+def _lightness(curved: Plane) -> Plane:
+    """L* in levels."""
+    return (116 * curved - 16) * (255 / 100)

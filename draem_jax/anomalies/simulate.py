@@ -1,0 +1,137 @@
+"""Simulated anomalies, batch by batch, from keys to pictures inside one compiled program."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from draem_jax.anomalies.draws import draw, happens
+from draem_jax.anomalies.masks import perlin_mask
+from draem_jax.anomalies.params import AnomalyParams
+from draem_jax.anomalies.rotation import rotate_image
+from draem_jax.anomalies.samples import map_samples
+from draem_jax.anomalies.texture_operations import augment_texture
+
+Images = Float[Array, "B H W 3"]
+
+
+class Simulated(NamedTuple):
+    """A batch of samples.
+
+    Attributes:
+      augmented: the images with anomalies, in [0, 1].
+      mask: 1 where an anomaly is, else 0.
+      has_anomaly: whether the mask has any 1.
+    """
+
+    augmented: Float[Array, "B H W 3"]
+    mask: Float[Array, "B H W 1"]
+    has_anomaly: Bool[Array, "B"]
+
+
+def simulate(
+    key: PRNGKeyArray, images: Images, textures: Images, params: AnomalyParams
+) -> Simulated:
+    """Puts a simulated anomaly on each image of a batch, as the paper's section 3.3 describes.
+
+    Works under `jit`, `scan`, `pmap` and `shard_map`, on any platform. The parameters' numbers are
+    traced. Sample i draws from `fold_in(key, i)` and from nothing else; where a batch is split over
+    devices, give each sample its own key by `simulate_with_keys`.
+
+    Args:
+      key: a random key.
+      images: normal images, float32 in [0, 1], of any height and width.
+      textures: where anomalies come from, float32 RGB in [0, 1], resized to the images' size. They
+        are rounded to the 256 levels of 8-bit images.
+      params: the generator's numbers.
+
+    Returns:
+      The augmented images (equal to the images outside the mask, and everywhere in untouched
+      samples), the masks, and whether each sample has an anomaly. A mask that came out empty makes
+      a normal sample.
+
+    Example:
+      >>> images = textures = jnp.full((2, 64, 96, 3), 0.5)
+      >>> augmented, mask, has_anomaly = simulate(
+      ...     jax.random.key(0), images, textures, AnomalyParams()
+      ... )
+      >>> augmented.shape, mask.shape, has_anomaly.shape
+      ((2, 64, 96, 3), (2, 64, 96, 1), (2,))
+    """
+    return simulate_with_keys(_sample_keys(key, images), images, textures, params)
+
+
+def simulate_with_keys(
+    keys: PRNGKeyArray,
+    images: Images,
+    textures: Images,
+    params: AnomalyParams,
+) -> Simulated:
+    """`simulate` with a key for each sample, on which alone its draws depend."""
+
+    def sample(key: PRNGKeyArray, image: Array, texture: Array) -> Simulated:
+        return Simulated(*_simulate_one(key, image, texture, params))
+
+    return map_samples(sample, keys, images, textures)
+
+
+def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
+    """Turns a share of the normal images by a random angle, black filling the corners.
+
+    The turned images are what `simulate` then puts anomalies on, and what the reconstruction is
+    compared with.
+
+    Args:
+      key: a random key; sample i draws from `fold_in(key, i)`. Not the key given to `simulate`.
+      images: float32 in [0, 1].
+      params: `normal_rotation_share` and `normal_rotation` are used.
+    """
+    return rotate_normals_with_keys(_sample_keys(key, images), images, params)
+
+
+def rotate_normals_with_keys(keys: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
+    """`rotate_normals` with a key for each sample, on which alone its draws depend."""
+
+    def sample(key: PRNGKeyArray, image: Array) -> Array:
+        share_key, rotation_key = jax.random.split(key)
+        degrees = draw(rotation_key, params.normal_rotation)
+        return lax.cond(
+            happens(share_key, params.normal_rotation_share),
+            lambda image: rotate_image(image, degrees=degrees),
+            lambda image: image,
+            image,
+        )
+
+    return map_samples(sample, keys, images)
+
+
+def _sample_keys(key: PRNGKeyArray, images: Images) -> PRNGKeyArray:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
+
+
+def _simulate_one(
+    key: PRNGKeyArray,
+    image: Float[Array, "H W 3"],
+    texture: Float[Array, "H W 3"],
+    params: AnomalyParams,
+) -> tuple[Float[Array, "H W 3"], Float[Array, "H W 1"], Bool[Array, ""]]:
+    share_key, mask_key, texture_key, opacity_key = jax.random.split(key, 4)
+    height, width, _ = image.shape
+
+    def untouched(image: Array, texture: Array) -> tuple[Array, Array]:
+        del texture
+        return image, jnp.zeros((height, width, 1), jnp.float32)
+
+    def touched(image: Array, texture: Array) -> tuple[Array, Array]:
+        mask = perlin_mask(mask_key, shape=(height, width), params=params)
+        source = augment_texture(texture_key, texture, params=params.texture)
+        opacity = draw(opacity_key, params.opacity)
+        anomaly = opacity * source + (1 - opacity) * image
+        return jnp.where(mask > 0, anomaly, image), mask
+
+    augmented, mask = lax.cond(
+        happens(share_key, params.untouched_share), untouched, touched, image, texture
+    )
+    return augmented, mask, jnp.any(mask > 0)

@@ -1,0 +1,309 @@
+"""The ten operations that make a texture look unlike itself.
+
+One contract for all: the image is (H, W, 3) float32 RGB in [0, 1]; the result is the same, rounded
+to the 256 levels of an 8-bit image; further arguments go by keyword; a function whose name starts
+with `random_` takes a key first and the ranges to draw from. The arithmetic is that of the 8-bit
+operations of imgaug 0.4.0, which the authors' code uses, down to where they truncate and where they
+round; each docstring says what differs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from draem_jax.anomalies.colour import CONVERSIONS, hsv_to_rgb, rgb_to_hsv
+from draem_jax.anomalies.draws import draw, draw_whole, happens
+from draem_jax.anomalies.levels import count_levels, from_levels, look_up, to_levels
+from draem_jax.anomalies.params import OperationWeights, TextureParams
+from draem_jax.anomalies.rotation import rotate_image
+
+Image = Float[Array, "H W 3"]
+
+OPERATIONS_PER_TEXTURE = 3
+
+
+def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
+    """Raises each channel to its own power. Exactly imgaug's `GammaContrast`, which truncates."""
+    curve = (jnp.arange(256, dtype=jnp.float32) / 255)[None, :] ** gamma[:, None]
+    return from_levels(look_up(to_levels(image), tables=jnp.floor(255 * curve)))
+
+
+def change_brightness(
+    image: Image,
+    *,
+    space: ArrayLike,
+    factor: ArrayLike,
+    shift: ArrayLike,
+    shift_first: ArrayLike = False,
+) -> Image:
+    """Multiplies and shifts the brightness channel of a colour space.
+
+    As imgaug's `MultiplyAndAddToBrightness` up to the colour conversions' rounding, see `colour`.
+
+    Args:
+      image: as the module says.
+      space: a `colour.ColourSpace`, or a traced integer that stands for one.
+      factor: what brightness is multiplied by; the product is truncated to whole levels.
+      shift: what is added, levels; rounded to whole levels.
+      shift_first: whether to add before multiplying.
+    """
+
+    def multiplied(brightness: Array) -> Array:
+        return jnp.clip(jnp.floor(brightness * factor), 0, 255)
+
+    def shifted(brightness: Array) -> Array:
+        return jnp.clip(brightness + jnp.round(shift), 0, 255)
+
+    def change_in(
+        there: Callable[[Array], Array], back: Callable[[Array], Array], channel: int
+    ) -> Callable[[Array], Array]:
+        def change(rgb: Array) -> Array:
+            converted = there(rgb)
+            brightness = converted[..., channel]
+            brightness = jnp.where(
+                shift_first, multiplied(shifted(brightness)), shifted(multiplied(brightness))
+            )
+            return back(converted.at[..., channel].set(brightness))
+
+        return change
+
+    branches = [change_in(*conversion) for conversion in CONVERSIONS]
+    return from_levels(lax.switch(space, branches, to_levels(image)))
+
+
+def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
+    """Blends between a smoothed copy (0), the image (1) and beyond; the border stays as it is.
+
+    As imgaug's `EnhanceSharpness`, which is Pillow's: the mean over 3 × 3 with weight 5 in the
+    middle.
+    """
+    levels = to_levels(image)
+    height, width, _ = levels.shape
+    if height < 3 or width < 3:
+        return from_levels(levels)
+    rows = levels[:-2] + levels[1:-1] + levels[2:]
+    inner = levels[1:-1, 1:-1]
+    total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * inner
+    smooth = jnp.floor(total / 13 + 0.5)
+    # Whole levels, up to rounding of the product, truncate to themselves and not to one below.
+    blended = jnp.clip(jnp.floor(smooth + factor * (inner - smooth) + 1e-4), 0, 255)
+    return from_levels(levels + jnp.pad(blended - inner, ((1, 1), (1, 1), (0, 0))))
+
+
+def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayLike) -> Image:
+    """Shifts hue, which wraps, and saturation, which does not.
+
+    As imgaug's `AddToHueAndSaturation` up to the colour conversions' rounding, see `colour`.
+
+    Args:
+      image: as the module says.
+      hue: levels, 255 for a full turn; truncated to whole steps of 2°.
+      saturation: levels.
+    """
+    hsv = rgb_to_hsv(to_levels(image))
+    steps = jnp.trunc(jnp.asarray(hue, jnp.float32) * (180 / 255))
+    hue_shifted = hsv[..., 0] + steps
+    shifted = jnp.stack(
+        [
+            hue_shifted - 180 * jnp.floor(hue_shifted / 180),
+            jnp.clip(hsv[..., 1] + saturation, 0, 255),
+            hsv[..., 2],
+        ],
+        axis=-1,
+    )
+    return from_levels(hsv_to_rgb(shifted))
+
+
+def solarize(image: Image, *, threshold: ArrayLike) -> Image:
+    """Inverts values from the threshold (levels) on. Exactly imgaug's `Solarize`."""
+    levels = to_levels(image)
+    return from_levels(jnp.where(levels >= threshold, 255 - levels, levels))
+
+
+def posterize(image: Image, *, bits: ArrayLike) -> Image:
+    """Keeps the given number of leading bits of each value. Exactly imgaug's `Posterize`."""
+    step = jnp.left_shift(1, 8 - jnp.asarray(bits, jnp.int32)).astype(jnp.float32)
+    return from_levels(jnp.floor(to_levels(image) / step) * step)
+
+
+def invert(image: Image) -> Image:
+    """255 minus each value. Exactly imgaug's `Invert`."""
+    return from_levels(255 - to_levels(image))
+
+
+def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
+    """Stretches each channel to the full range after cutting its darkest and brightest pixels.
+
+    As imgaug's `Autocontrast`, which is Pillow's, up to a level where float32 rounds otherwise.
+
+    Args:
+      image: as the module says.
+      cutoff: percent of the pixels that are cut at each end, below 50.
+    """
+    levels = to_levels(image)
+    pixels = levels.shape[0] * levels.shape[1]
+    counts = count_levels(levels)
+    cut = jnp.floor(pixels * jnp.asarray(cutoff, jnp.float32) / 100).astype(jnp.int32)
+    from_below = jnp.cumsum(counts, axis=1)
+    from_above = pixels - from_below + counts
+    lowest = jnp.argmax(from_below > cut, axis=1).astype(jnp.float32)[:, None]
+    highest = 255 - jnp.argmax((from_above > cut)[:, ::-1], axis=1).astype(jnp.float32)[:, None]
+    level = jnp.arange(256, dtype=jnp.float32)[None, :]
+    stretched = jnp.floor((level - lowest) * 255 / jnp.maximum(highest - lowest, 1))
+    tables = jnp.where(highest > lowest, jnp.clip(stretched, 0, 255), level)
+    return from_levels(look_up(levels, tables=tables))
+
+
+def equalize(image: Image) -> Image:
+    """Flattens each channel's histogram. Exactly imgaug's `Equalize`, which is Pillow's."""
+    levels = to_levels(image)
+    pixels = levels.shape[0] * levels.shape[1]
+    counts = count_levels(levels)
+    occurring = counts > 0
+    last = 255 - jnp.argmax(occurring[:, ::-1], axis=1)
+    count_of_last = jnp.sum(
+        jnp.where(jnp.arange(256)[None, :] == last[:, None], counts, 0), axis=1
+    )[:, None]
+    step = (pixels - count_of_last) // 255
+    below = jnp.cumsum(counts, axis=1) - counts
+    flat = (step // 2 + below) // jnp.maximum(step, 1)
+    tables = jnp.where(step > 0, jnp.minimum(flat, 255), jnp.arange(256)[None, :])
+    return from_levels(look_up(levels, tables=tables.astype(jnp.float32)))
+
+
+def rotate(image: Image, *, degrees: ArrayLike) -> Image:
+    """Turns clockwise about the centre, corners black; as imgaug's `Affine` up to a few levels.
+
+    See `rotation.rotate_image` for the difference.
+    """
+    return from_levels(jnp.round(rotate_image(to_levels(image), degrees=degrees)))
+
+
+def random_gamma_contrast(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`gamma_contrast`, the exponent drawn for each channel."""
+    return gamma_contrast(image, gamma=draw(key, params.gamma, (3,)))
+
+
+def random_brightness(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`change_brightness` in one of the colour spaces, in either order."""
+    space_key, factor_key, shift_key, order_key = jax.random.split(key, 4)
+    return change_brightness(
+        image,
+        space=jax.random.randint(space_key, (), 0, len(CONVERSIONS)),
+        factor=draw(factor_key, params.brightness_factor),
+        shift=draw(shift_key, params.brightness_shift),
+        shift_first=happens(order_key, 0.5),
+    )
+
+
+def random_sharpness(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`enhance_sharpness`, the factor drawn."""
+    return enhance_sharpness(image, factor=draw(key, params.sharpness))
+
+
+def random_hue_and_saturation(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`shift_hue_and_saturation`, each drawn."""
+    hue_key, saturation_key = jax.random.split(key)
+    return shift_hue_and_saturation(
+        image,
+        hue=draw_whole(hue_key, params.hue_shift),
+        saturation=draw_whole(saturation_key, params.saturation_shift),
+    )
+
+
+def random_solarize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`solarize` in a share of the cases, the threshold drawn."""
+    share_key, threshold_key = jax.random.split(key)
+    threshold = draw(threshold_key, params.solarize_threshold)
+    acts = happens(share_key, params.solarize_share)
+    return solarize(image, threshold=jnp.where(acts, threshold, 256.0))
+
+
+def random_posterize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`posterize`, the number of bits drawn."""
+    return posterize(image, bits=draw_whole(key, params.posterize_bits))
+
+
+def random_invert(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`invert`; nothing is drawn."""
+    del key, params
+    return invert(image)
+
+
+def random_autocontrast(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`autocontrast`, the cutoff drawn."""
+    return autocontrast(image, cutoff=draw_whole(key, params.autocontrast_cutoff))
+
+
+def random_equalize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`equalize`; nothing is drawn."""
+    del key, params
+    return equalize(image)
+
+
+def random_rotate(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """`rotate`, the angle drawn."""
+    return rotate(image, degrees=draw(key, params.rotation))
+
+
+RANDOM_OPERATIONS = (
+    random_gamma_contrast,
+    random_brightness,
+    random_sharpness,
+    random_hue_and_saturation,
+    random_solarize,
+    random_posterize,
+    random_invert,
+    random_autocontrast,
+    random_equalize,
+    random_rotate,
+)
+_LEAVE_ALONE = len(RANDOM_OPERATIONS)
+
+
+def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, "3"]:
+    """Draws three distinct operations in random order.
+
+    Returns:
+      Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, for
+      each operation that fewer than three positive weights leave undrawn.
+    """
+    values = (
+        weights.gamma_contrast,
+        weights.brightness,
+        weights.sharpness,
+        weights.hue_and_saturation,
+        weights.solarize,
+        weights.posterize,
+        weights.invert,
+        weights.autocontrast,
+        weights.equalize,
+        weights.rotate,
+    )
+    logits = jnp.log(jnp.stack([jnp.asarray(value, jnp.float32) for value in values]))
+    # The Gumbel-max trick: the order of the perturbed logits is that of drawing one by one.
+    scores, operations = lax.top_k(
+        logits + jax.random.gumbel(key, logits.shape), OPERATIONS_PER_TEXTURE
+    )
+    return jnp.where(jnp.isneginf(scores), _LEAVE_ALONE, operations)
+
+
+def augment_texture(key: PRNGKeyArray, texture: Image, *, params: TextureParams) -> Image:
+    """Applies three distinct operations in random order, as the paper's section 3.3 describes."""
+    order_key, *operation_keys = jax.random.split(key, 1 + OPERATIONS_PER_TEXTURE)
+    operations = draw_operations(order_key, params.weights)
+
+    def branch(operation: Callable[..., Image]) -> Callable[[PRNGKeyArray, Image], Image]:
+        return lambda key, image: operation(key, image, params=params)
+
+    branches = [*(branch(operation) for operation in RANDOM_OPERATIONS), lambda _, image: image]
+
+    def step(image: Image, choice: tuple[Array, PRNGKeyArray]) -> tuple[Image, None]:
+        operation, operation_key = choice
+        return lax.switch(operation, branches, operation_key, image), None
+
+    return lax.scan(step, texture, (operations, jnp.stack(operation_keys)))[0]

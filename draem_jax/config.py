@@ -1,0 +1,206 @@
+"""The configuration: every field with its default, and the checks that come before any work."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.errors import UserError
+from draem_jax.networks import check_size
+
+TEXTURE_SOURCES = ("builtin", "folder")
+DTYPES = ("auto", "bfloat16", "float32")
+
+
+def default_config() -> ConfigDict:
+    """The recipe of the authors' code at full width, on the built-in data set.
+
+    A file in `configs/` starts from here and changes what is its own.
+    """
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "surfaces"
+    config.data.category = "brick"
+    # (height, width), or one number for a square.
+    config.data.image_size = (256,)
+    # "builtin" needs no download; "folder" reads every picture below `texture_folder`.
+    config.data.texture_source = "builtin"
+    config.data.texture_folder = ""
+
+    config.model = ConfigDict()
+    config.model.reconstructive_width = 128
+    config.model.discriminative_width = 64
+    # Of the activations; "auto" is bfloat16 on accelerators and float32 on CPUs.
+    config.model.dtype = "auto"
+    config.model.remat = False
+
+    config.anomalies = ConfigDict(dataclasses.asdict(AnomalyParams.code()))
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-4
+    use_code_schedule(config)
+
+    config.train = ConfigDict()
+    config.train.steps = 20_000
+    config.train.batch_size = 8
+    # Steps that one call to the devices makes; 0 chooses by platform.
+    config.train.steps_per_call = 0
+    config.train.log_every = 50
+    config.train.sample_every = 1000
+    config.train.checkpoint_every = 1000
+    config.train.keep_checkpoints = 2
+    # Simulated pictures, the same each time, by whose loss the best checkpoint is chosen.
+    config.train.validation_pictures = 32
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 16
+    # Side of the mean filter that the image score is the maximum of, pixels.
+    config.evaluation.score_window = 21
+    return config
+
+
+def use_code_schedule(config: ConfigDict) -> None:
+    """Sets the authors' code's schedule: the rate × 0.2 at 80 % and again at 90 % of the steps."""
+    config.optimizer.milestones = (0.8, 0.9)
+    config.optimizer.factor = 0.2
+
+
+def use_paper_schedule(config: ConfigDict) -> None:
+    """Sets the paper's schedule: the rate × 0.1 after 400 and again after 600 of 700 epochs."""
+    config.optimizer.milestones = (400 / 700, 600 / 700)
+    config.optimizer.factor = 0.1
+
+
+def image_size(config: ConfigDict) -> tuple[int, int]:
+    """The (height, width) that pictures are brought to."""
+    size = tuple(config.data.image_size)
+    return size * 2 if len(size) == 1 else size
+
+
+def anomaly_params(config: ConfigDict) -> AnomalyParams:
+    """The generator's numbers, checked."""
+    return AnomalyParams.from_dict(config.anomalies.to_dict())
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises UserError, naming the field, unless a run can be made with this config."""
+    size = tuple(config.data.image_size)
+    if len(size) not in (1, 2) or not all(isinstance(n, int) for n in size):
+        raise UserError(f"config.data.image_size must be SIZE or (HEIGHT, WIDTH), not {size}")
+    try:
+        check_size(*image_size(config))
+    except ValueError as error:
+        raise UserError(f"config.data.image_size: {error}") from error
+    for path in (
+        "model.reconstructive_width",
+        "model.discriminative_width",
+        "train.steps",
+        "train.batch_size",
+        "train.log_every",
+        "train.sample_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.validation_pictures",
+        "evaluation.batch_size",
+        "evaluation.score_window",
+    ):
+        if (value := _get(config, path)) < 1:
+            raise UserError(f"config.{path} must be at least 1, not {value}")
+    if config.train.steps_per_call < 0:
+        raise UserError(
+            "config.train.steps_per_call must be at least 1, or 0 to choose by platform"
+        )
+    if config.evaluation.score_window % 2 == 0:
+        raise UserError(
+            f"config.evaluation.score_window must be odd, not {config.evaluation.score_window}"
+        )
+    if not config.optimizer.learning_rate > 0:
+        raise UserError(
+            f"config.optimizer.learning_rate must be above 0, not {config.optimizer.learning_rate}"
+        )
+    if not all(0 < share <= 1 for share in config.optimizer.milestones):
+        raise UserError(
+            "config.optimizer.milestones must be shares of the steps in (0, 1], not "
+            f"{config.optimizer.milestones}"
+        )
+    _check_choice(config, "model.dtype", DTYPES)
+    _check_choice(config, "data.texture_source", TEXTURE_SOURCES)
+    if config.data.texture_source == "folder" and not config.data.texture_folder:
+        raise UserError("config.data.texture_source=folder needs config.data.texture_folder=FOLDER")
+    anomaly_params(config)
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON that `from_json` reads back equal."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def from_json(path: Path) -> ConfigDict:
+    """Reads a config that `to_json` wrote.
+
+    Raises:
+        UserError: the file cannot be read, is not such a config, or names a field unknown here.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the config {path}: {error}") from error
+    config = default_config()
+    known = dict(flat(config))
+    for name, value in flat(stored if isinstance(stored, dict) else {"": stored}):
+        if name not in known:
+            raise UserError(
+                f"{path} has a field {name!r} that this version of draem_jax does not know"
+            )
+        group, _, field = name.rpartition(".")
+        target = _get(config, group) if group else config
+        target[field] = tuple(value) if isinstance(value, list) else value
+    return config
+
+
+def differences(a: ConfigDict, b: ConfigDict) -> list[str]:
+    """Names the fields that differ, with both values, `a`'s first."""
+    values_a, values_b = dict(flat(a)), dict(flat(b))
+    return [
+        f"{name}: {values_a.get(name)} → {values_b.get(name)}"
+        for name in sorted(values_a.keys() | values_b.keys())
+        if values_a.get(name) != values_b.get(name)
+    ]
+
+
+def flat(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each leaf of a nested mapping with its dotted name."""
+    for name, value in config.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def unknown_field(config: ConfigDict, name: str) -> UserError:
+    """Says that `name` is no field of the config, with those that look like it."""
+    known = [known for known, _ in flat(config)]
+    last = {path.rpartition(".")[2]: path for path in known}
+    close = difflib.get_close_matches(name, known, n=2) or [
+        last[match] for match in difflib.get_close_matches(name.rpartition(".")[2], last, n=2)
+    ]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
+    return UserError(f"the config has no field {name!r}; {hint}")
+
+
+def _get(config: ConfigDict, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def _check_choice(config: ConfigDict, path: str, choices: tuple[str, ...]) -> None:
+    if (value := _get(config, path)) not in choices:
+        raise UserError(f"config.{path} must be one of {', '.join(choices)}, not {value!r}")

@@ -1,0 +1,1 @@
+"""Looking at pictures: predictions, previews."""

@@ -1,0 +1,44 @@
+"""A sheet of simulated anomalies, so that a recipe can be judged before training."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from draem_jax.config import anomaly_params, check_config
+from draem_jax.reports.pictures import sheet
+from draem_jax.training.samples import draw_samples, load_pictures
+from draem_jax.training.state import run_keys
+
+
+def preview_sheet(config: ConfigDict, *, rows: int = 8) -> UInt8[np.ndarray, "H W 3"]:
+    """Draws the first samples of a run, each with an anomaly: none is left untouched.
+
+    Args:
+        config: of the run.
+        rows: samples on the sheet.
+
+    Returns:
+        A row for each sample: normal picture, augmented picture, mask, and what changed.
+
+    Raises:
+        UserError: config or data do not do.
+    """
+    check_config(config)
+    params = dataclasses.replace(anomaly_params(config), untouched_share=0.0)
+    _, key = run_keys(config)
+    samples = jax.jit(draw_samples)(
+        key, jnp.int32(0), jnp.arange(rows, dtype=jnp.int32), load_pictures(config), params
+    )
+    normal, augmented, mask = (np.asarray(part) for part in samples)
+    return sheet(
+        {
+            "normal": normal,
+            "augmented": augmented,
+            "mask": mask,
+            "difference": np.abs(augmented - normal),
+        }
+    )

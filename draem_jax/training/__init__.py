@@ -1,0 +1,1 @@
+"""Training: samples, step, devices, checkpoints, and the run."""

@@ -1,0 +1,156 @@
+"""What a run tells while it goes: progress bar, JSON lines, TensorBoard, sample grids."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from draem_jax import files
+from draem_jax.errors import UserError
+from draem_jax.losses import Losses
+from draem_jax.reports.pictures import write_png
+
+
+class RunLog:
+    """Receives each step's losses and tells their means at intervals.
+
+    Made by `open_log`.
+    """
+
+    def __init__(
+        self, workdir: Path, *, start: int, total: int, every: int, batch_size: int, quiet: bool
+    ):
+        self._workdir = workdir
+        self._every = every
+        self._batch_size = batch_size
+        self._quiet = quiet
+        self._losses: list[Losses] = []
+        # The first call compiles, so rates are counted from its end.
+        self._clock: tuple[float, int] | None = None
+        self._step = start
+        path = workdir / "metrics.jsonl"
+        _forget_steps_after(path, start)
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+        interactive = sys.stderr.isatty() and not quiet
+        self._bar = tqdm(
+            total=total, initial=start, unit="step", disable=not interactive, dynamic_ncols=True
+        )
+        self._total = total
+
+    def steps(self, losses: Losses) -> None:
+        """Takes the losses of the next steps, arrays with one entry each.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        for values in zip(*(np.asarray(part) for part in losses), strict=True):
+            self._step += 1
+            self._losses.append(Losses(*map(float, values)))
+            if not math.isfinite(self._losses[-1].total):
+                raise UserError(
+                    f"the loss of step {self._step} is not finite "
+                    f"({_describe(self._losses[-1]._asdict())}); the last good checkpoint stays. "
+                    "Try a lower --config.optimizer.learning_rate in another --workdir"
+                )
+            if self._step % self._every == 0 or self._step == self._total:
+                self._tell()
+        if self._clock is None:
+            self._clock = (time.perf_counter(), self._step)
+        self._bar.update(self._step - self._bar.n)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers to the JSON-lines file and to TensorBoard."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def grid(self, step: int, sheet: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Writes a sheet of samples to `samples/` and to TensorBoard."""
+        write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
+        self._board.add_image("samples", sheet, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """Prints a line without disturbing the bar."""
+        if not self._quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Ends bar and files."""
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+
+    def _tell(self) -> None:
+        means = {
+            name: sum(getattr(losses, name) for losses in self._losses) / len(self._losses)
+            for name in Losses._fields
+        }
+        self._losses.clear()
+        rate = self._rate()
+        self.metrics(self._step, means | ({"images_per_second": rate} if rate else {}))
+        self._bar.set_postfix_str(_describe(means | ({"img/s": rate} if rate else {})))
+        if self._bar.disable:
+            left = (self._total - self._step) * self._batch_size / rate if rate else None
+            tail = f", {rate:.1f} img/s, {_duration(left)} left" if left is not None else ""
+            self.say(f"step {self._step}/{self._total}: {_describe(means)}{tail}")
+
+    def _rate(self) -> float | None:
+        if self._clock is None or self._step == self._clock[1]:
+            return None
+        seconds = time.perf_counter() - self._clock[0]
+        return self._batch_size * (self._step - self._clock[1]) / seconds
+
+
+@contextmanager
+def open_log(
+    workdir: Path, *, start: int, total: int, every: int, batch_size: int, quiet: bool = False
+) -> Iterator[RunLog]:
+    """Opens a run's log, and closes it at the end.
+
+    Args:
+        workdir: of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are kept there.
+        start: steps made so far; what an earlier process logged beyond them is forgotten, since
+            those steps are made again.
+        total: steps of the whole run.
+        every: steps that a mean is taken over.
+        batch_size: over all devices, for the rate.
+        quiet: print nothing.
+    """
+    log = RunLog(workdir, start=start, total=total, every=every, batch_size=batch_size, quiet=quiet)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _forget_steps_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a killed run may be cut
+    files.write_text(path, "".join(kept))
+
+
+def _describe(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,214 @@
+"""A whole training run, from top to bottom."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from draem_jax.config import anomaly_params, check_config, image_size
+from draem_jax.errors import UserError
+from draem_jax.losses import Losses
+from draem_jax.reports.pictures import sheet
+from draem_jax.scores import anomaly_map
+from draem_jax.training import parallel
+from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
+from draem_jax.training.log import open_log
+from draem_jax.training.samples import Samples, draw_samples, load_pictures
+from draem_jax.training.state import (
+    TrainState,
+    create_network,
+    create_optimizer,
+    create_state,
+    run_keys,
+)
+from draem_jax.training.step import make_train_steps, validation_loss
+
+# The step that validation samples are drawn for: no run is as long, so they are never trained on.
+_VALIDATION_STEP = np.int32(2**31 - 1)
+_GRID_ROWS = 6
+
+
+def train(
+    config: ConfigDict, workdir: str | Path, *, resume: bool = True, quiet: bool = False
+) -> TrainState:
+    """Trains both networks, or goes on with training them, until the config's steps are made.
+
+    A run that was killed at any moment and is started again ends with the parameters of a run that
+    was not, bit for bit on the same machine.
+
+    Args:
+        config: see `draem_jax.config.default_config`.
+        workdir: where `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `samples/`
+            are kept. If it holds checkpoints, the run goes on from the last one.
+        resume: refuse such a directory if false.
+        quiet: print nothing.
+
+    Returns:
+        The state after the last step made: of the whole run, unless it was asked to stop.
+
+    Raises:
+        UserError: config, data or work directory do not do, or a loss is not finite.
+    """
+    workdir = Path(workdir)
+    check_config(config)
+    indices = parallel.sample_indices(config.train.batch_size)
+    pictures = parallel.replicate(load_pictures(config))
+    claim_workdir(workdir, config, resume=resume)
+
+    params = parallel.replicate(anomaly_params(config))
+    key = parallel.replicate(run_keys(config)[1])
+
+    max_steps = config.train.steps_per_call or _steps_per_call()
+    train_steps = parallel.map_over_devices(
+        make_train_steps(
+            create_network(config, axis_name=parallel.AXIS_NAME),
+            create_optimizer(config),
+            max_steps=max_steps,
+        )
+    )
+    validate = _make_validate(config, key, pictures, params)
+    draw_grid = _make_draw_grid(config, key, pictures, params)
+
+    total = config.train.steps
+    with (
+        open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
+        _stop_signals() as stop_asked,
+    ):
+        latest = checkpoints.latest_step()
+        state = create_state(config) if latest is None else checkpoints.restore(config, latest)
+        state = parallel.replicate(state)
+        step = latest or 0
+        with open_log(
+            workdir,
+            start=step,
+            total=total,
+            every=config.train.log_every,
+            batch_size=config.train.batch_size,
+            quiet=quiet,
+        ) as log:
+            log.say(_greeting(config, workdir, step, len(pictures.normal), len(pictures.textures)))
+            # The losses of a call are looked at once the next one is under way.
+            pending: Losses | None = None
+            while step < total:
+                count = min(max_steps, _next_event(config, step) - step)
+                state, losses = train_steps(state, indices, key, pictures, params, np.int32(count))
+                step += count
+                if pending is not None:
+                    log.steps(pending)
+                pending = jax.tree.map(lambda values, n=count: values[:n], losses)
+
+                stopping = stop_asked()
+                at_grid = step % config.train.sample_every == 0 or step == total
+                at_checkpoint = (
+                    step % config.train.checkpoint_every == 0 or step == total or stopping
+                )
+                if at_grid or at_checkpoint:
+                    log.steps(pending)
+                    pending = None
+                if at_grid:
+                    log.grid(step, draw_grid(state))
+                if at_checkpoint:
+                    loss = float(validate(state))
+                    if not math.isfinite(loss):
+                        raise UserError(
+                            f"after step {step} the parameters give a loss that is not finite; "
+                            "the last good checkpoint stays. Try a lower "
+                            "--config.optimizer.learning_rate in another --workdir"
+                        )
+                    log.metrics(step, {"validation_loss": loss})
+                    checkpoints.save(state, validation_loss=loss)
+                if stopping:
+                    log.say(f"stopped at step {step}; the same command goes on from there")
+                    break
+    return state
+
+
+def _steps_per_call() -> int:
+    # A TPU pays for each call; a GPU is driven by the host in any case; and on a CPU a step
+    # outlasts the call by far.
+    return 10 if jax.default_backend() == "tpu" else 1
+
+
+def _next_event(config: ConfigDict, step: int) -> int:
+    """The first step after `step` after which something besides training is due."""
+    every = (config.train.checkpoint_every, config.train.sample_every)
+    return min(config.train.steps, *((step // n + 1) * n for n in every))
+
+
+def _make_validate(config, key, pictures, params) -> Callable[[TrainState], jax.Array]:
+    """A function from a state to its loss on simulated pictures that are the same each time."""
+    network = create_network(config)
+    count = config.train.validation_pictures
+    indices = np.arange(count, dtype=np.int32)
+    if count % jax.local_device_count() == 0:
+        indices = parallel.shard_batch(indices)
+    samples = jax.jit(draw_samples)(key, _VALIDATION_STEP, indices, pictures, params)
+    return jax.jit(lambda state: validation_loss(state, samples, network=network))
+
+
+def _make_draw_grid(
+    config, key, pictures, params
+) -> Callable[[TrainState], UInt8[np.ndarray, "H W 3"]]:
+    """A function from a state to a sheet of the samples to come and what it makes of them."""
+    network = create_network(config)
+    indices = np.arange(min(_GRID_ROWS, config.train.batch_size), dtype=np.int32)
+
+    @jax.jit
+    def look(state) -> tuple[Samples, jax.Array, jax.Array]:
+        samples = draw_samples(key, state.step, indices, pictures, params)
+        output = network.apply(state.variables, samples.augmented, train=False)
+        return samples, output.reconstruction, anomaly_map(output.logits)
+
+    def draw_grid(state):
+        samples, reconstruction, maps = jax.tree.map(np.asarray, look(state))
+        return sheet(
+            {
+                "normal": samples.normal,
+                "augmented": samples.augmented,
+                "mask": samples.mask,
+                "reconstruction": np.clip(reconstruction, 0, 1),
+                "anomaly map": maps[..., None],
+            }
+        )
+
+    return draw_grid
+
+
+def _greeting(config: ConfigDict, workdir: Path, step: int, normal: int, textures: int) -> str:
+    devices = jax.device_count()
+    height, width = image_size(config)
+    return (
+        f"{config.data.name}:{config.data.category}: {normal} normal pictures at "
+        f"{height} x {width}, {textures} textures; {config.train.steps} steps of "
+        f"{config.train.batch_size} on {devices} {jax.default_backend()} device{'s' if devices > 1 else ''}; "
+        + (f"going on from step {step} in {workdir}" if step else f"into {workdir}")
+    )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that the run can save itself."""
+    asked = False
+    previous = {}
+
+    def ask(number, frame):
+        nonlocal asked
+        asked = True
+        signal.signal(number, previous[number])  # a second one stops at once
+
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, ask)
+    except ValueError:
+        pass  # only the main thread may set handlers
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

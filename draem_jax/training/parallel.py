@@ -1,0 +1,84 @@
+"""Devices: how many the CPU shows, where arrays live, and the mapping of a step over them."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from draem_jax.errors import UserError
+
+AXIS_NAME = "batch"
+
+
+def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
+    """Lets the CPU show itself as several devices, if it is what JAX will run on.
+
+    XLA runs a narrow convolution on one core; one device a core puts every core to work. It must
+    be called before JAX is first used in the process, and does nothing afterwards.
+
+    Args:
+        devices: how many; 0 for one a core.
+        dividing: with `devices` 0, take no more than divide this batch size evenly.
+    """
+    if not devices:
+        affinity = getattr(os, "sched_getaffinity", None)
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        devices = max(n for n in range(1, cores + 1) if dividing % n == 0)
+    with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def samples_per_device(batch_size: int) -> int:
+    """How many samples of a batch each device takes.
+
+    Raises:
+        UserError: the devices do not divide the batch.
+    """
+    devices = jax.device_count()
+    if batch_size % devices:
+        nearest = max(devices, round(batch_size / devices) * devices)
+        raise UserError(
+            f"config.train.batch_size={batch_size} is not divided by the {devices} devices; "
+            f"take {nearest}, or another multiple of {devices}"
+        )
+    return batch_size // devices
+
+
+def sample_indices(batch_size: int) -> np.ndarray:
+    """This host's share of the batch's sample indices, int32 (local devices, samples of each)."""
+    each = samples_per_device(batch_size)
+    local = jax.local_device_count()
+    first = jax.process_index() * local * each
+    return np.arange(first, first + local * each, dtype=np.int32).reshape(local, each)
+
+
+def replicate(tree: Any) -> Any:
+    """Places a tree of arrays on all local devices, without a device axis."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS_NAME,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard_batch(array: np.ndarray) -> jax.Array:
+    """Spreads an array over the local devices along its first axis, which they must divide."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS_NAME,))
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
+
+
+def map_over_devices(train_steps: Callable) -> Callable:
+    """Maps `train_steps` over all devices along `AXIS_NAME`.
+
+    The state is donated: the one that was passed in must not be used again. Of the arguments
+    only the sample indices have a device axis; all others, and all results, are replicated. The
+    mapping does not check that the devices agree on the results: the step averages what it must.
+    """
+    return jax.pmap(
+        train_steps,
+        axis_name=AXIS_NAME,
+        in_axes=(None, 0, None, None, None, None),
+        out_axes=None,
+        donate_argnums=0,
+    )

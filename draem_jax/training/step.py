@@ -1,0 +1,118 @@
+"""The train step: from a key to updated parameters, all of it on the device."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.losses import Losses, draem_losses
+from draem_jax.networks import DraemNetwork
+from draem_jax.training.samples import Pictures, Samples, draw_samples
+from draem_jax.training.state import TrainState
+
+
+def train_step(
+    state: TrainState,
+    samples: Samples,
+    *,
+    network: DraemNetwork,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Losses]:
+    """Makes one step of gradient descent on samples.
+
+    Gradients, losses and batch statistics are averaged over `network.axis_name` if it has one, so
+    that all devices leave with the same state.
+
+    Args:
+        state: before the step.
+        samples: this device's share of the batch.
+        network: the pair of networks.
+        optimizer: what `state.opt_state` belongs to.
+
+    Returns:
+        The state after the step, and the losses before it.
+    """
+
+    def loss(params):
+        output, updates = network.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            samples.augmented,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        losses = draem_losses(
+            images=samples.normal,
+            masks=samples.mask,
+            reconstruction=output.reconstruction,
+            logits=output.logits,
+        )
+        return losses.total, (losses, updates["batch_stats"])
+
+    gradients, (losses, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
+    if network.axis_name is not None:
+        gradients, losses = lax.pmean((gradients, losses), network.axis_name)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    return (
+        TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        ),
+        losses,
+    )
+
+
+def make_train_steps(
+    network: DraemNetwork, optimizer: optax.GradientTransformation, *, max_steps: int
+) -> Callable[..., tuple[TrainState, Losses]]:
+    """Makes the function that one call to the devices runs: some steps, one after the other.
+
+    Args:
+        network: the pair of networks; its `axis_name` is the mapped axis.
+        optimizer: what the state's `opt_state` belongs to.
+        max_steps: the most steps that a call makes.
+
+    Returns:
+        `train_steps(state, sample_indices, key, pictures, params, steps)` → (state, losses), where
+        `steps` ≤ `max_steps` is traced, so that a call of any length runs the same program, and
+        the losses are arrays of `max_steps`, NaN behind the steps made.
+    """
+
+    def train_steps(
+        state: TrainState,
+        sample_indices: Int[Array, " B"],
+        key: Key[Array, ""],
+        pictures: Pictures,
+        params: AnomalyParams,
+        steps: Int[Array, ""],
+    ) -> tuple[TrainState, Losses]:
+        def one(i, carry):
+            state, log = carry
+            samples = draw_samples(key, state.step, sample_indices, pictures, params)
+            state, losses = train_step(state, samples, network=network, optimizer=optimizer)
+            return state, jax.tree.map(lambda values, value: values.at[i].set(value), log, losses)
+
+        log = Losses(*(jnp.full((max_steps,), jnp.nan) for _ in Losses._fields))
+        if max_steps == 1:
+            return one(0, (state, log))
+        return lax.fori_loop(0, steps, one, (state, log))
+
+    return train_steps
+
+
+def validation_loss(
+    state: TrainState, samples: Samples, *, network: DraemNetwork
+) -> Float[Array, ""]:
+    """The total loss in evaluation mode, which the best checkpoint has least of."""
+    output = network.apply(state.variables, samples.augmented, train=False)
+    return draem_losses(
+        images=samples.normal,
+        masks=samples.mask,
+        reconstruction=output.reconstruction,
+        logits=output.logits,
+    ).total

@@ -26,43 +26,51 @@ def from_levels(levels: Levels) -> Float[Array, "H W 3"]:
 def count_levels(levels: Levels) -> Int[Array, "3 256"]:
     """How often each level occurs in each channel."""
 
-    def added_up(whole: Array) -> Array:
+    def by_adding(whole: Array) -> Array:
         bins = whole + 256 * jnp.arange(3)[None, :]
         zeros = jnp.zeros(3 * 256, jnp.int32)
         return zeros.at[bins.reshape(-1)].add(1, mode="promise_in_bounds").reshape(3, 256)
 
-    def multiplied(whole: Array) -> Array:
-        leading, trailing = _one_hot(whole // 16), _one_hot(whole % 16)
-        product = jnp.einsum("nci,ncj->cij", leading, trailing, preferred_element_type=jnp.float32)
-        return product.reshape(3, 256).astype(jnp.int32)
-
     whole = levels.astype(jnp.int32).reshape(-1, 3)
-    return lax.platform_dependent(whole, cpu=added_up, cuda=added_up, default=multiplied)
+    return lax.platform_dependent(whole, cpu=by_adding, cuda=by_adding, default=count_by_products)
 
 
 def look_up(levels: Levels, *, tables: Float[Array, "3 256"]) -> Levels:
     """Replaces each level by its channel's entry, itself a whole number from 0 to 255."""
 
-    def read(whole: Array, tables: Array) -> Array:
+    def by_reading(whole: Array, tables: Array) -> Array:
         positions = whole + 256 * jnp.arange(3)[None, :]
         return tables.reshape(-1).at[positions].get(mode="promise_in_bounds")
 
-    def multiplied(whole: Array, tables: Array) -> Array:
-        # bfloat16 holds every whole number up to 256.
-        rows = jnp.einsum(
-            "nci,cij->ncj",
-            _one_hot(whole // 16),
-            tables.reshape(3, 16, 16).astype(jnp.bfloat16),
-            preferred_element_type=jnp.float32,
-        )
-        return jnp.sum(rows * _one_hot(whole % 16), axis=-1)
-
     whole = levels.astype(jnp.int32).reshape(-1, 3)
-    # Else XLA computes an entry anew for each pixel that reads it.
-    tables = lax.optimization_barrier(tables)
-    found = lax.platform_dependent(whole, tables, cpu=read, cuda=read, default=multiplied)
+    found = lax.platform_dependent(
+        whole, tables, cpu=by_reading, cuda=by_reading, default=look_up_by_products
+    )
     return found.reshape(levels.shape)
 
 
+def count_by_products(whole: Int[Array, "N 3"]) -> Int[Array, "3 256"]:
+    """`count_levels` without writing to computed positions."""
+    counts = jnp.einsum(
+        "nci,ncj->cij",
+        _one_hot(whole // 16),
+        _one_hot(whole % 16),
+    )
+    return counts.reshape(3, 256).astype(jnp.int32)
+
+
+def look_up_by_products(
+    whole: Int[Array, "N 3"], tables: Float[Array, "3 256"]
+) -> Float[Array, "N 3"]:
+    """`look_up` without reading from computed positions."""
+    # Exact in any precision: bfloat16 holds every whole number up to 256.
+    rows = jnp.einsum(
+        "nci,cij->ncj",
+        _one_hot(whole // 16),
+        tables.reshape(3, 16, 16),
+    )
+    return jnp.sum(rows * _one_hot(whole % 16), axis=-1)
+
+
 def _one_hot(digits: Int[Array, "N 3"]) -> Array:
-    return (digits[..., None] == jnp.arange(16)[None, None, :]).astype(jnp.bfloat16)
+    return (digits[..., None] == jnp.arange(16)[None, None, :]).astype(jnp.float32)

@@ -30,7 +30,7 @@ _NOT_NEGATIVE = _Within(0.0, float("inf"))
 _SHARE = _Within(0.0, 1.0)
 _LEVELS = _Within(-255.0, 255.0)
 _WHOLE_LEVELS = _Within(-255.0, 255.0, whole=True)
-_EXPONENT = _Within(0.0, MAX_PERLIN_EXPONENT, whole=True)
+_EXPONENT = _Within(0.0, float(MAX_PERLIN_EXPONENT), whole=True)
 _ANY = _Within(float("-inf"), float("inf"))
 
 
@@ -131,7 +131,7 @@ class AnomalyParams:
 
     @classmethod
     def paper(cls) -> AnomalyParams:
-        """The recipe of the paper (sections 3.3 and 4.1), as far as it gives one.
+        """The recipe of the paper, as far as it gives one.
 
         It says that the threshold is drawn uniformly but not from which range: here (0.25, 0.75),
         around the code's 0.5. What it does not say at all is taken from the code.

@@ -19,21 +19,19 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     """
     height, width, channels = image.shape
     radians = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
-    cos, sin = lax.optimization_barrier((jnp.cos(radians), jnp.sin(radians)))
+    cos, sin = jnp.cos(radians), jnp.sin(radians)
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    y = (jnp.arange(height, dtype=jnp.float32) - centre_y)[:, None]
-    x = (jnp.arange(width, dtype=jnp.float32) - centre_x)[None, :]
+    y = jnp.arange(height, dtype=jnp.float32) - centre_y
+    x = jnp.arange(width, dtype=jnp.float32) - centre_x
     # Positions in the image with its frame of zeros.
-    source_y = jnp.clip(cos * y - sin * x + centre_y, -1, height) + 1
-    source_x = jnp.clip(sin * y + cos * x + centre_x, -1, width) + 1
+    source_y = jnp.clip(_outer_sum(cos * y + centre_y + 1, -sin * x), 0, height + 1)
+    source_x = jnp.clip(_outer_sum(sin * y + centre_x + 1, cos * x), 0, width + 1)
     framed = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).reshape(-1, channels)
 
     top, left = jnp.floor(source_y), jnp.floor(source_x)
     row = width + 3
     corner = top.astype(jnp.int32) * row + left.astype(jnp.int32)
-    # Else XLA computes the position anew for each value that is read.
-    corner, down, right = lax.optimization_barrier((corner, source_y - top, source_x - left))
-    down, right = down[..., None], right[..., None]
+    down, right = (source_y - top)[..., None], (source_x - left)[..., None]
 
     def neighbour(offset: int) -> Array:
         return framed.at[corner + offset].get(mode="promise_in_bounds")
@@ -41,3 +39,14 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     above = neighbour(0) * (1 - right) + neighbour(1) * right
     below = neighbour(row) * (1 - right) + neighbour(row + 1) * right
     return above * (1 - down) + below * down
+
+
+def _outer_sum(rows: Float[Array, "H"], columns: Float[Array, "W"]) -> Float[Array, "H W"]:
+    """The sum of each row's and each column's number, as a matrix product.
+
+    XLA:CPU would compute a sum, and the cosines in it, anew for each of the values that are read at
+    its place; a product it computes once.
+    """
+    left = jnp.stack([rows, jnp.ones_like(rows)], axis=1)
+    right = jnp.stack([jnp.ones_like(columns), columns], axis=0)
+    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)

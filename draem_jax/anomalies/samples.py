@@ -13,8 +13,12 @@ def map_samples(function: Callable[..., Any], *batches: Any) -> Any:
     Under `vmap`, every branch of a `switch` is computed. Accelerators have the room for that; CPUs
     are faster with one sample after the other and the branches that are not taken left out.
     """
+
+    def one_by_one(*arrays: Any) -> Any:
+        return lax.map(lambda sample: function(*sample), arrays)
+
     return lax.platform_dependent(
         *batches,
-        cpu=lambda *arrays: lax.map(lambda sample: function(*sample), arrays),
+        cpu=one_by_one,
         default=lambda *arrays: jax.vmap(function)(*arrays),
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from draem_jax.anomalies.draws import draw, happens
 from draem_jax.anomalies.masks import perlin_mask
@@ -15,6 +15,7 @@ from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.texture_operations import augment_texture
 
 Images = Float[Array, "B H W 3"]
+Keys = Key[Array, "B"]
 
 
 class Simulated(NamedTuple):
@@ -64,7 +65,7 @@ def simulate(
 
 
 def simulate_with_keys(
-    keys: PRNGKeyArray,
+    keys: Keys,
     images: Images,
     textures: Images,
     params: AnomalyParams,
@@ -91,7 +92,7 @@ def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> 
     return rotate_normals_with_keys(_sample_keys(key, images), images, params)
 
 
-def rotate_normals_with_keys(keys: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
+def rotate_normals_with_keys(keys: Keys, images: Images, params: AnomalyParams) -> Images:
     """`rotate_normals` with a key for each sample, on which alone its draws depend."""
 
     def sample(key: PRNGKeyArray, image: Array) -> Array:
@@ -107,7 +108,7 @@ def rotate_normals_with_keys(keys: PRNGKeyArray, images: Images, params: Anomaly
     return map_samples(sample, keys, images)
 
 
-def _sample_keys(key: PRNGKeyArray, images: Images) -> PRNGKeyArray:
+def _sample_keys(key: PRNGKeyArray, images: Images) -> Keys:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(images.shape[0]))
 
 

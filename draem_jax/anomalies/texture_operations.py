@@ -27,9 +27,15 @@ OPERATIONS_PER_TEXTURE = 3
 
 
 def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
-    """Raises each channel to its own power. Exactly imgaug's `GammaContrast`, which truncates."""
-    curve = (jnp.arange(256, dtype=jnp.float32) / 255)[None, :] ** gamma[:, None]
-    return from_levels(look_up(to_levels(image), tables=jnp.floor(255 * curve)))
+    """Raises each channel to its own power.
+
+    As imgaug's `GammaContrast`, which truncates to whole levels, up to a level where float32 rounds
+    otherwise.
+    """
+    # A power in this form is vectorised on CPUs. The small number keeps whole levels, up to
+    # rounding, from being truncated to one below.
+    curve = jnp.exp(gamma[None, None, :] * jnp.log(to_levels(image) / 255))
+    return from_levels(jnp.minimum(jnp.floor(255 * curve + 1e-3), 255))
 
 
 def change_brightness(
@@ -81,17 +87,19 @@ def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
     As imgaug's `EnhanceSharpness`, which is Pillow's: the mean over 3 × 3 with weight 5 in the
     middle.
     """
-    levels = to_levels(image)
-    height, width, _ = levels.shape
+    height, width, channels = image.shape
     if height < 3 or width < 3:
-        return from_levels(levels)
+        return from_levels(to_levels(image))
+    # Columns and channels on one axis, a neighbour being `channels` further, are read in order.
+    levels = to_levels(image).reshape(height, width * channels)
     rows = levels[:-2] + levels[1:-1] + levels[2:]
-    inner = levels[1:-1, 1:-1]
-    total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * inner
-    smooth = jnp.floor(total / 13 + 0.5)
+    inner = levels[1:-1, channels:-channels]
+    total = rows[:, : -2 * channels] + rows[:, channels:-channels] + rows[:, 2 * channels :]
+    smooth = jnp.floor((total + 4 * inner) / 13 + 0.5)
     # Whole levels, up to rounding of the product, truncate to themselves and not to one below.
     blended = jnp.clip(jnp.floor(smooth + factor * (inner - smooth) + 1e-4), 0, 255)
-    return from_levels(levels + jnp.pad(blended - inner, ((1, 1), (1, 1), (0, 0))))
+    sharpened = lax.dynamic_update_slice(levels, blended, (1, channels))
+    return from_levels(sharpened.reshape(image.shape))
 
 
 def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayLike) -> Image:
@@ -159,7 +167,7 @@ def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
 
 
 def equalize(image: Image) -> Image:
-    """Flattens each channel's histogram. Exactly imgaug's `Equalize`, which is Pillow's."""
+    """Flattens each channel's histogram. As imgaug's `Equalize`, which is Pillow's."""
     levels = to_levels(image)
     pixels = levels.shape[0] * levels.shape[1]
     counts = count_levels(levels)
@@ -170,9 +178,11 @@ def equalize(image: Image) -> Image:
     )[:, None]
     step = (pixels - count_of_last) // 255
     below = jnp.cumsum(counts, axis=1) - counts
-    flat = (step // 2 + below) // jnp.maximum(step, 1)
-    tables = jnp.where(step > 0, jnp.minimum(flat, 255), jnp.arange(256)[None, :])
-    return from_levels(look_up(levels, tables=tables.astype(jnp.float32)))
+    # A whole division, in floats since XLA makes it for each pixel, where integers are slow.
+    flat = jnp.floor((step // 2 + below + 0.5) / jnp.maximum(step, 1))
+    level = jnp.arange(256, dtype=jnp.float32)[None, :]
+    tables = jnp.where(step > 0, jnp.minimum(flat, 255), level)
+    return from_levels(look_up(levels, tables=tables))
 
 
 def rotate(image: Image, *, degrees: ArrayLike) -> Image:

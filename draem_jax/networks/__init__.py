@@ -1,6 +1,7 @@
 """The two U-Nets of DRÆM as pure Linen modules."""
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
+from draem_jax.networks.initialisation import initialise
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
 from draem_jax.networks.pair import DraemNetwork, DraemOutput, default_dtype
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
@@ -13,4 +14,5 @@ __all__ = [
     "ReconstructiveNetwork",
     "check_size",
     "default_dtype",
+    "initialise",
 ]

@@ -1,6 +1,5 @@
 """The pieces that both U-Nets are built of."""
 
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -9,27 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.networks.convolution import conv3x3
+from draem_jax.networks.initialisation import bias_init, kernel_init, norm_scale_init
 
 # Five poolings halve the size five times.
 SIZE_MULTIPLE = 32
 
 
-def _torch_bias_init(fan_in: int):
-    """PyTorch's default for a convolution's bias: U(−1/√fan_in, 1/√fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def _norm_scale_init(key, shape, dtype=jnp.float32):
-    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
-
-
 class Conv3x3(nn.Module):
-    """3×3 convolution with bias, one pixel of zero padding; kernels start as N(0, 0.02²).
+    """3×3 convolution with bias, one pixel of zero padding.
 
     Attributes:
         features: channels out.
@@ -43,10 +29,8 @@ class Conv3x3(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W {self.features}"]:
         """Convolves `x`."""
         channels = x.shape[-1]
-        kernel = self.param(
-            "kernel", nn.initializers.normal(0.02), (3, 3, channels, self.features), jnp.float32
-        )
-        bias = self.param("bias", _torch_bias_init(9 * channels), (self.features,), jnp.float32)
+        kernel = self.param("kernel", kernel_init, (3, 3, channels, self.features), jnp.float32)
+        bias = self.param("bias", bias_init(9 * channels), (self.features,), jnp.float32)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         return conv3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
 
@@ -77,7 +61,7 @@ class ConvNormRelu(nn.Module):
             epsilon=1e-5,
             dtype=self.dtype,
             axis_name=None if self.is_initializing() else self.axis_name,
-            scale_init=_norm_scale_init,
+            scale_init=norm_scale_init,
             name="norm",
         )(x)
         return nn.relu(x)

@@ -186,7 +186,8 @@ def _greeting(config: ConfigDict, workdir: Path, step: int, normal: int, texture
     return (
         f"{config.data.name}:{config.data.category}: {normal} normal pictures at "
         f"{height} x {width}, {textures} textures; {config.train.steps} steps of "
-        f"{config.train.batch_size} on {devices} {jax.default_backend()} device{'s' if devices > 1 else ''}; "
+        f"{config.train.batch_size} on {devices} {jax.default_backend()} "
+        f"device{'s' if devices > 1 else ''}; "
         + (f"going on from step {step} in {workdir}" if step else f"into {workdir}")
     )
 

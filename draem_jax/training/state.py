@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, default_dtype
+from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, default_dtype, initialise
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -64,9 +64,7 @@ def create_state(config: ConfigDict) -> TrainState:
     # Parameters depend on the channels alone, so the smallest picture will do.
     picture = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
     init_key, _ = run_keys(config)
-    variables = jax.jit(lambda key: create_network(config).init(key, picture, train=False))(
-        init_key
-    )
+    variables = initialise(create_network(config), init_key, picture)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

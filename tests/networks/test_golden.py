@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from draem_jax.losses import draem_losses
-from draem_jax.networks import DraemNetwork, anomaly_map
+from draem_jax.networks import DraemNetwork
+from draem_jax.scores import anomaly_map, image_score
 from tests.networks.authors_names import from_authors, nhwc
 
 
@@ -78,6 +79,9 @@ def test_eval_mode(weights, step, remat):
     np.testing.assert_allclose(output.logits, nhwc(step["eval_logits"]), rtol=0, atol=1e-4)
     np.testing.assert_allclose(
         anomaly_map(output.logits), step["eval_anomaly_map"], rtol=0, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        image_score(anomaly_map(output.logits)), step["eval_image_score"], rtol=0, atol=1e-4
     )
 
 

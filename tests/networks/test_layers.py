@@ -7,9 +7,9 @@ import pytest
 from jax import lax
 from scipy.interpolate import RegularGridInterpolator
 
-from draem_jax.networks import DraemNetwork, check_size
+from draem_jax.networks import DraemNetwork, check_size, initialise
 from draem_jax.networks.convolution import _gradient, _gradient_as_convolutions, conv3x3
-from draem_jax.networks.layers import max_pool, upsample
+from draem_jax.networks.layers import ConvNormRelu, max_pool, upsample
 
 
 def _normal(seed, *shape):
@@ -54,9 +54,20 @@ def test_max_pool_and_its_gradient_are_those_of_reduce_window():
     np.testing.assert_allclose(*gradients, rtol=1e-6)
 
 
-def test_initialisation_has_the_documented_distributions():
-    params = DraemNetwork(32, 32).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    unit = params["params"]["discriminative"]["decoder1"]["unit1"]
+def _unit_by_linen():
+    unit = ConvNormRelu(128)
+    return unit.init(jax.random.key(0), jnp.zeros((1, 4, 4, 256)), train=False)["params"]
+
+
+def _unit_drawn_at_once():
+    network = DraemNetwork(8, 16)
+    params = initialise(network, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    return params["discriminative"]["decoder1"]["unit1"]
+
+
+@pytest.mark.parametrize("draw_unit", [_unit_by_linen, _unit_drawn_at_once])
+def test_initialisation_has_the_documented_distributions(draw_unit):
+    unit = draw_unit()
     kernel, bias, scale = unit["conv"]["kernel"], unit["conv"]["bias"], unit["norm"]["scale"]
     assert abs(kernel.std() - 0.02) < 2e-4
     assert abs(kernel.mean()) < 1e-4

@@ -1,0 +1,39 @@
+# make quickstart   install into .venv, train and evaluate configs/quickstart.py
+# make test         install into .venv with the tools, check style and types, run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUN := runs/quickstart
+
+.PHONY: quickstart test format clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/draem-jax train --config=configs/quickstart.py --workdir=$(RUN)
+	$(BIN)/draem-jax evaluate --workdir=$(RUN)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "draem_jax needs Python 3.11 or newer; say which with PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,60 @@
+import dataclasses
+
+import jax
+import pytest
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.errors import UserError
+
+
+def test_presets():
+    code, paper = AnomalyParams.code(), AnomalyParams.paper()
+    assert code == AnomalyParams()
+    assert code.opacity == (0.2, 1.0)  # β ∈ U(0, 0.8) weighs the image in the code …
+    assert paper.opacity == (0.1, 1.0)  # … and β ∈ U(0.1, 1) the texture in the paper
+    assert code.threshold == (0.5, 0.5)
+    assert paper.threshold[0] < paper.threshold[1]
+    assert paper.normal_rotation == (-45.0, 45.0)
+
+
+def test_all_numbers_are_leaves():
+    leaves = jax.tree.leaves(AnomalyParams())
+    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + 10 * 2 + 1 + 10
+    assert all(type(leaf) is float for leaf in leaves)
+
+
+def test_from_dict_replaces_what_is_named():
+    params = AnomalyParams.from_dict(
+        {"opacity": [0, 1], "texture": {"gamma": (1, 1), "weights": {"invert": 0}}},
+        base=AnomalyParams.paper(),
+    )
+    expected = dataclasses.replace(
+        AnomalyParams.paper(),
+        opacity=(0.0, 1.0),
+        texture=dataclasses.replace(
+            AnomalyParams().texture,
+            gamma=(1.0, 1.0),
+            weights=dataclasses.replace(AnomalyParams().texture.weights, invert=0.0),
+        ),
+    )
+    assert params == expected
+    assert all(type(leaf) is float for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"opacityy": (0, 1)}, r"'opacityy'.*known are untouched_share, opacity"),
+        ({"texture": {"weights": {"blur": 1}}}, r"'texture\.weights\.blur'.*weights\.invert"),
+        ({"opacity": 0.5}, "opacity must be a pair"),
+        ({"opacity": (0.5, 2)}, "opacity must lie from 0 to 1"),
+        ({"opacity": (0.9, 0.1)}, "lowest value first"),
+        ({"untouched_share": "half"}, "untouched_share must be a number"),
+        ({"perlin_exponent": (0, 2.5)}, "whole"),
+        ({"perlin_exponent": (0, 9)}, "0 to 6"),
+        ({"texture": 3}, "texture must be a mapping"),
+    ],
+)
+def test_from_dict_says_what_is_wrong(values, message):
+    with pytest.raises(UserError, match=message):
+        AnomalyParams.from_dict(values)

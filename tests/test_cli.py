@@ -1,0 +1,109 @@
+"""The command line as a newcomer meets it: help, one-line errors, and a whole round."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draem_jax.cli import main
+
+TINY = [
+    "--config.data.image_size=32",
+    "--config.model.reconstructive_width=4",
+    "--config.model.discriminative_width=4",
+    "--config.train.batch_size=4",
+    "--config.train.steps=2",
+    "--config.train.checkpoint_every=2",
+    "--config.train.validation_pictures=4",
+]
+QUICKSTART = "--config=configs/quickstart.py"
+
+
+def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # away from the checkout: the recipe comes from the package
+    assert main(["preview", QUICKSTART, *TINY[:1], "--out=sheet.png", "--rows=2"]) == 0
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > 3 * 128
+    assert main(["train", QUICKSTART, *TINY, "--workdir=run", "--config.seed=3"]) == 0
+    assert main(["evaluate", "--workdir=run"]) == 0
+    assert "image_auroc" in capsys.readouterr().out
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save("picture.png")
+    assert main(["predict", "--workdir=run", "--images=picture.png", "--out=found"]) == 0
+    assert (tmp_path / "found" / "predictions.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("verb", ["preview", "train", "evaluate", "predict"])
+def test_help(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: draem-jax {verb}")
+    assert f"draem-jax {verb} --" in text.split("flags:")[0]
+    assert ("--config.data.image_size=" in text) == (verb in ("preview", "train"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean train?"),
+        (["train", "--workdir=x"], "--config=FILE is missing"),
+        (["train", "--config=configs/none.py", "--workdir=x"], "no config file configs/none.py"),
+        (["train", QUICKSTART], "--workdir=DIRECTORY is missing"),
+        (["train", QUICKSTART, "--workdir=x", "--config.train.step=3"], "mean train.steps"),
+        (["train", QUICKSTART, "--workdir=x", "--config.seed=one"], "config.seed"),
+        (["train", QUICKSTART, "--workdir=x", "--wrkdir=y"], "wrkdir"),
+        (["train", QUICKSTART, "--workdir=x", "now"], "'now'"),
+        (
+            ["train", QUICKSTART, "--workdir=x", "--config.data.image_size=100"],
+            "100 x 100 is not divisible by 32",
+        ),
+        (["train", QUICKSTART, "--workdir=x", "--config.train.batch_size=0"], "batch_size"),
+        (["train", QUICKSTART, "--workdir=x", "--config.train.batch_size=3"], "4 devices"),
+        (["train", "--config=configs/surfaces.py:glass", "--workdir=x"], "brick, grass, gravel"),
+        (
+            ["train", QUICKSTART, "--workdir=x", "--config.anomalies.opacity=0.5,3"],
+            "opacity must lie from 0 to 1",
+        ),
+        (
+            [
+                "train",
+                QUICKSTART,
+                "--workdir=x",
+                "--config.data.texture_source=folder",
+                "--config.data.texture_folder=nowhere",
+            ],
+            "nowhere",
+        ),
+        (["train", QUICKSTART, *TINY, "--workdir=file"], "file"),
+        (["evaluate", "--workdir=nowhere"], "nowhere is not a work directory"),
+        (["predict", "--workdir=nowhere", "--images=empty", "--out=o"], "holds no pictures"),
+        (["predict", "--workdir=nowhere", "--images=none", "--out=o"], "no file or folder none"),
+        (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("what was here before")
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1, error
+    assert message in error[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
+    assert (tmp_path / "file").read_text() == "what was here before"
+
+
+def test_debug_shows_where_it_happened():
+    with pytest.raises(Exception, match="not a work directory"):
+        main(["evaluate", "--workdir=nowhere", "--debug"])
+
+
+def test_no_tensorflow_at_run_time(trained):
+    program = (
+        "import sys; from draem_jax.cli import main\n"
+        f"assert main(['evaluate', '--workdir={trained}']) == 0\n"
+        "assert 'tensorflow' not in sys.modules, 'TensorFlow was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PATH": ""})

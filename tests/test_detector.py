@@ -1,0 +1,75 @@
+"""The detector from Python: any batch, any size, both kinds of numbers."""
+
+import numpy as np
+import pytest
+
+from draem_jax import Draem
+from draem_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def detector(trained):
+    return Draem.load(trained)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+def test_what_comes_out(detector, images):
+    anomaly_map, score, reconstruction = detector.predict(images)
+    assert anomaly_map.shape == (5, 32, 32)
+    assert score.shape == (5,)
+    assert reconstruction.shape == (5, 32, 32, 3)
+    for part in (anomaly_map, score, reconstruction):
+        assert part.dtype == np.float32
+        assert part.min() >= 0
+        assert part.max() <= 1
+
+
+def test_the_batch_a_picture_is_in_does_not_matter(trained, detector, images):
+    together = detector.predict(images)
+    small_batches = Draem.load(trained, batch_size=4).predict(images)
+    alone = detector.predict(images[3:4])
+    for a, b, c in zip(together, small_batches, alone, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(a[3:4], c, atol=1e-5)
+
+
+def test_uint8_and_float_say_the_same(detector, images):
+    for size in (slice(None), slice(7)):  # at the trained size, and resized
+        chosen = images[:, :, size]
+        a, b = detector.predict(chosen), detector.predict(chosen / np.float32(255))
+        np.testing.assert_allclose(a.anomaly_map, b.anomaly_map, atol=0.02)
+        assert a.anomaly_map.shape == chosen.shape[:3]
+        assert a.reconstruction.shape == chosen.shape
+
+
+def test_no_pictures(detector):
+    assert detector.predict(np.zeros((0, 40, 50, 3), np.uint8)).anomaly_map.shape == (0, 40, 50)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((32, 32, 3), np.uint8), r"image\[None\]"),
+        (np.zeros((1, 32, 32, 1), np.uint8), "RGB"),
+        (np.zeros((1, 32, 32, 3), np.int64), "uint8 or float"),
+        (np.full((1, 32, 32, 3), 200.0), r"lie in \[0, 1\]"),
+        (np.full((1, 32, 32, 3), np.nan), r"lie in \[0, 1\]"),
+    ],
+)
+def test_what_is_no_picture_is_refused(detector, images, message):
+    with pytest.raises(ValueError, match=message):
+        detector.predict(images)
+
+
+def test_checkpoints_by_name(trained, tmp_path):
+    assert Draem.load(trained).step == 4
+    assert Draem.load(trained, checkpoint="2").step == 2
+    assert Draem.load(trained, checkpoint="best").step in (2, 4)
+    with pytest.raises(UserError, match=r"no checkpoint '3'; choose latest, best, or one of 2, 4"):
+        Draem.load(trained, checkpoint="3")
+    with pytest.raises(UserError, match="not a work directory"):
+        Draem.load(tmp_path)

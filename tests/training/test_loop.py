@@ -1,0 +1,144 @@
+"""A run survives being killed, refuses what is not its own, and stops on nonsense."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from draem_jax.config import to_json
+from draem_jax.errors import UserError
+from draem_jax.training.checkpoints import load_run, open_checkpoints
+from draem_jax.training.loop import train
+
+# Trains the config in argv[1] into argv[2]; its own process, so that it can be killed.
+_PROGRAM = """
+import pathlib, sys
+from draem_jax.config import from_json
+from draem_jax.training.loop import train
+from draem_jax.training.parallel import use_cpu_devices
+use_cpu_devices(2)
+train(from_json(pathlib.Path(sys.argv[1])), sys.argv[2])
+"""
+
+
+def _start(config_path, workdir):
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(config_path), str(workdir)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _steps_saved(workdir):
+    folder = workdir / "checkpoints"
+    return [int(p.name) for p in folder.glob("*") if p.name.isdecimal()] if folder.exists() else []
+
+
+@pytest.mark.slow
+def test_killed_runs_go_on_bit_for_bit(tmp_path, tiny_config):
+    config_path = tmp_path / "config.json"
+    config = tiny_config(**{"train.steps": 60, "train.checkpoint_every": 10})
+    config_path.write_text(to_json(config))
+
+    straight = _start(config_path, tmp_path / "straight")
+    assert straight.wait(timeout=300) == 0
+
+    # Killed without warning as soon as the first checkpoint stands: somewhere in the next steps
+    # or in the next save. Then asked to stop, which it does at any step. Then left alone.
+    workdir = tmp_path / "killed"
+    run = _start(config_path, workdir)
+    while not _steps_saved(workdir):
+        assert run.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    killed_at = max(_steps_saved(workdir))
+    assert killed_at < 60
+
+    run = _start(config_path, workdir)
+    assert f"going on from step {killed_at}" in run.stderr.readline()
+    assert run.stderr.readline().startswith(f"step {killed_at + 1}/60")
+    run.send_signal(signal.SIGTERM)
+    assert "stopped at step" in run.communicate(timeout=300)[1]
+    assert run.returncode == 0
+    assert max(_steps_saved(workdir)) < 60
+
+    assert _start(config_path, workdir).wait(timeout=300) == 0
+    states = [load_run(tmp_path / name)[1] for name in ("straight", "killed")]
+    assert states[0].step == states[1].step == 60
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+    logged = [[m for m in _metrics(tmp_path / n) if "total" in m] for n in ("straight", "killed")]
+    assert [m["step"] for m in logged[1]] == list(range(1, 61))
+    assert [m["total"] for m in logged[0]] == [m["total"] for m in logged[1]]
+
+
+def _metrics(workdir):
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    assert (trained / "config.json").is_file()
+    assert [m["step"] for m in _metrics(trained) if "total" in m] == [1, 2, 3, 4]
+    assert [m["step"] for m in _metrics(trained) if "validation_loss" in m] == [2, 4]
+    assert list((trained / "tensorboard").glob("events*"))
+    assert [p.name for p in (trained / "samples").iterdir()] == ["step_0000004.png"]
+
+
+def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path, tiny_config):
+    config = tiny_config()
+    from draem_jax.training.state import create_state
+
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 2.2}
+    with open_checkpoints(tmp_path, keep=2) as checkpoints:
+        for step, loss in losses.items():
+            state = create_state(config).replace(step=np.int32(step))
+            checkpoints.save(state, validation_loss=loss)
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (5, 2)
+
+
+def test_another_config_is_refused_and_named(trained, tiny_config):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+    changed = tiny_config(**{"optimizer.learning_rate": 5e-4, "seed": 3})
+    with pytest.raises(UserError, match=r"optimizer.learning_rate: 0.001 → 0.0005; seed: 0 → 3"):
+        train(changed, trained, quiet=True)
+    with pytest.raises(UserError, match="holds a run already"):
+        train(tiny_config(), trained, resume=False, quiet=True)
+    assert before == {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, tiny_config):
+    config = tiny_config(
+        **{"optimizer.learning_rate": 1e30, "train.steps": 20, "train.checkpoint_every": 1}
+    )
+    with pytest.raises(UserError, match=r"not finite"):
+        train(config, tmp_path / "run", quiet=True)
+    steps = _steps_saved(tmp_path / "run")
+    for step in steps:
+        _, state = load_run(tmp_path / "run", checkpoint=str(step))
+        assert all(np.isfinite(a).all() for a in jax.tree.leaves(state.params))
+
+
+def test_an_undivided_batch_is_refused(tmp_path, tiny_config):
+    with pytest.raises(UserError, match=r"batch_size=6 is not divided by the 4 devices; take 8"):
+        train(tiny_config(**{"train.batch_size": 6}), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_place_is_refused(tmp_path, tiny_config):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        train(tiny_config(), tmp_path / "run", quiet=True)

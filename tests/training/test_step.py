@@ -1,0 +1,159 @@
+"""The step is the same on any number of devices, and lowers for machines that are not at hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.training.parallel import AXIS_NAME
+from draem_jax.training.samples import Pictures, draw_samples
+from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+from draem_jax.training.step import make_train_steps
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    return tiny_config(**{"data.image_size": (64,), "train.batch_size": BATCH})
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    # Smooth enough to look like pictures; noise alone would make statistics ill-conditioned.
+    coarse = rng.integers(0, 256, (2, 5, 8, 8, 3), np.uint8)
+    fine = coarse.repeat(8, axis=2).repeat(8, axis=3)
+    return Pictures(jnp.asarray(fine[0]), jnp.asarray(fine[1]))
+
+
+def _steps_on(devices, config, *, max_steps=1):
+    steps = make_train_steps(
+        create_network(config, axis_name=AXIS_NAME), create_optimizer(config), max_steps=max_steps
+    )
+    return jax.pmap(
+        steps,
+        axis_name=AXIS_NAME,
+        in_axes=(None, 0, None, None, None, None),
+        out_axes=None,
+        devices=jax.devices()[:devices],
+    )
+
+
+def _run(devices, config, pictures, *, steps=1, max_steps=1):
+    indices = np.arange(BATCH, dtype=np.int32).reshape(devices, -1)
+    return _steps_on(devices, config, max_steps=max_steps)(
+        create_state(config), indices, run_keys(config)[1], pictures, AnomalyParams(), steps
+    )
+
+
+def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
+    one, losses_of_one = _run(1, config, pictures)
+    before = create_state(config).params
+    for devices in (2, 4):
+        state, losses = _run(devices, config, pictures)
+        np.testing.assert_allclose(losses, losses_of_one, rtol=0, atol=1e-5)
+        # A step moves each parameter by up to the learning rate in the direction of its gradient's
+        # sign, which rounding decides where the gradient is as good as zero: the biases before a
+        # normalisation, which have no effect. They are compared by what they may move at most.
+        rate = config.optimizer.learning_rate
+
+        def check(path, a, b, start, rate=rate):
+            without_effect = path[-2].key == "conv" and path[-1].key == "bias"
+            tolerance = 2 * rate if without_effect else 1e-4
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+            assert np.abs(a - start).max() <= 1.001 * rate
+
+        jax.tree_util.tree_map_with_path(check, state.params, one.params, before)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+            state.batch_stats,
+            one.batch_stats,
+        )
+
+
+def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
+    key = run_keys(config)[1]
+    draw = jax.jit(draw_samples)
+    whole = draw(key, 3, jnp.arange(BATCH), pictures, AnomalyParams())
+    for devices in (2, 4):
+        spread = jax.pmap(
+            draw_samples, in_axes=(None, None, 0, None, None), devices=jax.devices()[:devices]
+        )
+        indices = np.arange(BATCH).reshape(devices, -1)
+        parts = spread(key, 3, indices, pictures, AnomalyParams())
+        normal, augmented, mask = (np.asarray(p).reshape(BATCH, *p.shape[2:]) for p in parts)
+        assert np.mean(mask != whole.mask) <= 1e-4
+        np.testing.assert_allclose(normal, whole.normal, atol=1e-5)
+        np.testing.assert_allclose(augmented, whole.augmented, atol=1e-5)
+    # and others in another step, so that the comparison is not one of constants
+    other = draw(key, 4, jnp.arange(BATCH), pictures, AnomalyParams())
+    assert not np.allclose(other.normal, whole.normal)
+
+
+def test_all_devices_leave_with_the_same_state(config, pictures):
+    steps = make_train_steps(
+        create_network(config, axis_name=AXIS_NAME), create_optimizer(config), max_steps=1
+    )
+    by_device = jax.pmap(
+        steps, axis_name=AXIS_NAME, in_axes=(None, 0, None, None, None, None), out_axes=0
+    )(
+        create_state(config),
+        np.arange(BATCH, dtype=np.int32).reshape(4, -1),
+        run_keys(config)[1],
+        pictures,
+        AnomalyParams(),
+        1,
+    )
+    for array in jax.tree.leaves(by_device):
+        for device in range(1, 4):
+            np.testing.assert_array_equal(array[0], array[device])
+
+
+def test_a_loop_of_steps_is_the_steps_one_by_one(config, pictures):
+    looped, losses = _run(2, config, pictures, steps=2, max_steps=3)
+    step = _steps_on(2, config)
+    state = create_state(config)
+    indices = np.arange(BATCH, dtype=np.int32).reshape(2, -1)
+    totals = []
+    for _ in range(2):
+        state, one = step(state, indices, run_keys(config)[1], pictures, AnomalyParams(), 1)
+        totals.append(float(one.total[0]))
+    np.testing.assert_allclose(losses.total[:2], totals, rtol=1e-3)
+    assert np.isnan(losses.total[2])
+    assert looped.step == state.step == 2
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_lowers_for(platform, dtype, config, pictures):
+    config = config.copy_and_resolve_references()
+    config.model.dtype = dtype
+    body = make_train_steps(
+        create_network(config, axis_name=AXIS_NAME), create_optimizer(config), max_steps=2
+    )
+    mesh = Mesh(np.array(jax.devices()[:1]), (AXIS_NAME,))
+    mapped = jax.shard_map(
+        body,
+        mesh=mesh,
+        in_specs=(P(), P(AXIS_NAME), P(), P(), P(), P()),
+        out_specs=P(),
+        check_vma=False,
+    )
+    arguments = jax.eval_shape(
+        lambda: (
+            create_state(config),
+            jnp.arange(BATCH),
+            run_keys(config)[1],
+            pictures,
+            AnomalyParams(),
+            jnp.int32(2),
+        )
+    )
+    lowered = jax.jit(mapped).trace(*arguments).lower(lowering_platforms=(platform,))
+    text = lowered.as_text()
+    assert "stablehlo.convolution" in text
+    assert "stablehlo.while" in text

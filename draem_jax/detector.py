@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
 from draem_jax.data.pictures import resize, resize_plane
+from draem_jax.networks import forward
 from draem_jax.scores import anomaly_map, image_score
 from draem_jax.training.checkpoints import load_run
 from draem_jax.training.parallel import replicate, shard_batch
@@ -81,14 +82,14 @@ class Draem:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
 
-    def predict(self, images: Num[np.ndarray | jax.Array, "B H W 3"]) -> Prediction:
+    def predict(self, images: np.ndarray | jax.Array) -> Prediction:
         """Looks for anomalies.
 
         Pictures of another size than the networks were trained at are brought to it, and maps and
         reconstructions back to theirs; scores are computed at the trained size.
 
         Args:
-            images: RGB, uint8 or float in [0, 1].
+            images: (B, H, W, 3), RGB, uint8 or float in [0, 1].
 
         Returns:
             The prediction, at the pictures' own size.
@@ -127,13 +128,13 @@ def _make_forward(config: ConfigDict, variables: Any) -> Callable:
     variables = replicate(variables)
 
     @jax.jit
-    def forward(variables, images):
-        output = network.apply(variables, images, train=False)
+    def inspect(variables, images):
+        output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
         scores = image_score(maps, window=config.evaluation.score_window)
         return maps, scores, jnp.clip(output.reconstruction, 0, 1)
 
-    return lambda images: forward(variables, images)
+    return lambda images: inspect(variables, images)
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:

@@ -15,7 +15,7 @@ TINY = [
     "--config.model.reconstructive_width=4",
     "--config.model.discriminative_width=4",
     "--config.train.batch_size=4",
-    "--config.train.steps=2",
+    "--config.train.steps=4",
     "--config.train.checkpoint_every=2",
     "--config.train.validation_pictures=4",
 ]

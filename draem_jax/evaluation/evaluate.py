@@ -89,7 +89,7 @@ def _write_scores(path: Path, test: TestSet, prediction: Prediction) -> None:
         writer = csv.writer(file)
         writer.writerow(["name", "defect_type", "is_defective", "score"])
         for name, kind, score in zip(test.names, test.defect_types, prediction.score, strict=True):
-            writer.writerow([name, kind, int(kind != GOOD), f"{score:.6f}"])
+            writer.writerow([name, kind, int(kind != GOOD), f"{score:.9g}"])
 
 
 def _report(

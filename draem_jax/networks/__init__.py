@@ -3,7 +3,7 @@
 from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.initialisation import initialise
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
-from draem_jax.networks.pair import DraemNetwork, DraemOutput, default_dtype
+from draem_jax.networks.pair import DraemNetwork, DraemOutput, default_dtype, forward
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "ReconstructiveNetwork",
     "check_size",
     "default_dtype",
+    "forward",
     "initialise",
 ]

@@ -9,47 +9,41 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import erfinv
 from jaxtyping import Array, Float, Key
 
-# Each start is a function of uniform noise in (−1, 1), so that the noise for all parameters can be
-# drawn at once.
+# Each start is a multiple of noise from N(0, 1) or U(−1, 1), so that the noise for all parameters
+# can be drawn at once.
 
 
-def _kernel(noise):
-    return 0.02 * _normal(noise)
+def _kernel(normal):
+    return 0.02 * normal
 
 
-def _bias(noise, fan_in):
-    return noise / math.sqrt(fan_in)
+def _bias(uniform, fan_in):
+    return uniform / math.sqrt(fan_in)
 
 
-def _norm_scale(noise):
-    return 1 + 0.02 * _normal(noise)
-
-
-def _normal(noise):
-    return math.sqrt(2) * erfinv(noise)
-
-
-def _uniform(key, shape, dtype=jnp.float32):
-    above_minus_one = jnp.nextafter(jnp.array(-1, dtype), jnp.array(0, dtype))
-    return jax.random.uniform(key, shape, dtype, above_minus_one, 1)
+def _norm_scale(normal):
+    return 1 + 0.02 * normal
 
 
 def kernel_init(key, shape, dtype=jnp.float32):
     """Initialiser of convolution kernels."""
-    return _kernel(_uniform(key, shape, dtype))
+    return _kernel(jax.random.normal(key, shape, dtype))
 
 
 def bias_init(fan_in: int):
     """Initialiser of the bias of a convolution that adds up `fan_in` products."""
-    return lambda key, shape, dtype=jnp.float32: _bias(_uniform(key, shape, dtype), fan_in)
+
+    def init(key, shape, dtype=jnp.float32):
+        return _bias(jax.random.uniform(key, shape, dtype, -1, 1), fan_in)
+
+    return init
 
 
 def norm_scale_init(key, shape, dtype=jnp.float32):
     """Initialiser of the batch normalisations' scales."""
-    return _norm_scale(_uniform(key, shape, dtype))
+    return _norm_scale(jax.random.normal(key, shape, dtype))
 
 
 def initialise(
@@ -72,25 +66,29 @@ def initialise(
 
     @jax.jit
     def draw(key):
-        flat = _uniform(key, (sum(a.size for a in jax.tree.leaves(shapes["params"])),))
+        count = sum(array.size for array in jax.tree.leaves(shapes["params"]))
+        normal_key, uniform_key = jax.random.split(key)
+        normals = jax.random.normal(normal_key, (count,))
+        uniforms = jax.random.uniform(uniform_key, (count,), minval=-1, maxval=1)
         taken = 0
 
         def start(path, array):
             nonlocal taken
-            noise = flat[taken : taken + array.size].reshape(array.shape)
+            own = slice(taken, taken + array.size)
+            normal, uniform = (a[own].reshape(array.shape) for a in (normals, uniforms))
             taken += array.size
             match (path[-2].key, path[-1].key):
                 case (_, "kernel"):
-                    return _kernel(noise)
+                    return _kernel(normal)
                 case ("norm", "scale"):
-                    return _norm_scale(noise)
+                    return _norm_scale(normal)
                 case ("norm", "bias"):
-                    return jnp.zeros_like(noise)
+                    return jnp.zeros_like(normal)
                 case _:
                     kernel = shapes["params"]
                     for entry in path[:-1]:
                         kernel = kernel[entry.key]
-                    return _bias(noise, math.prod(kernel["kernel"].shape[:3]))
+                    return _bias(uniform, math.prod(kernel["kernel"].shape[:3]))
 
         return jax.tree_util.tree_map_with_path(start, shapes["params"])
 

@@ -1,6 +1,7 @@
 """Both networks as one module: the forward function of training, evaluation and prediction."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -64,6 +65,19 @@ class DraemNetwork(nn.Module):
         check_size(*images.shape[1:3])
         reconstruction = self.reconstructive(images, train=train)
         return DraemOutput(reconstruction, self.discriminative(reconstruction, images, train=train))
+
+
+def forward(
+    network: DraemNetwork, variables: Mapping[str, Any], images: Float[Array, "B H W 3"]
+) -> DraemOutput:
+    """Applies the networks in evaluation mode: with running statistics, changing nothing.
+
+    Args:
+        network: the pair of networks.
+        variables: its `params` and `batch_stats`.
+        images: float in [0, 1], RGB; height and width divisible by 32.
+    """
+    return cast(DraemOutput, network.apply(variables, images, train=False))
 
 
 def default_dtype() -> Any:

@@ -32,7 +32,7 @@ class RunLog:
         self._every = every
         self._batch_size = batch_size
         self._quiet = quiet
-        self._losses: list[Losses] = []
+        self._losses: list[dict[str, float]] = []
         # The first call compiles, so rates are counted from its end.
         self._clock: tuple[float, int] | None = None
         self._step = start
@@ -54,11 +54,11 @@ class RunLog:
         """
         for values in zip(*(np.asarray(part) for part in losses), strict=True):
             self._step += 1
-            self._losses.append(Losses(*map(float, values)))
-            if not math.isfinite(self._losses[-1].total):
+            one = dict(zip(Losses._fields, map(float, values), strict=True))
+            self._losses.append(one)
+            if not math.isfinite(one["total"]):
                 raise UserError(
-                    f"the loss of step {self._step} is not finite "
-                    f"({_describe(self._losses[-1]._asdict())}); the last good checkpoint stays. "
+                    f"the loss of step {self._step} is not finite ({_describe(one)}); the last good checkpoint stays. "
                     "Try a lower --config.optimizer.learning_rate in another --workdir"
                 )
             if self._step % self._every == 0 or self._step == self._total:
@@ -92,7 +92,7 @@ class RunLog:
 
     def _tell(self) -> None:
         means = {
-            name: sum(getattr(losses, name) for losses in self._losses) / len(self._losses)
+            name: sum(losses[name] for losses in self._losses) / len(self._losses)
             for name in Losses._fields
         }
         self._losses.clear()

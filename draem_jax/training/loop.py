@@ -5,21 +5,24 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
+from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import anomaly_params, check_config, image_size
 from draem_jax.errors import UserError
 from draem_jax.losses import Losses
+from draem_jax.networks import forward
 from draem_jax.reports.pictures import sheet
 from draem_jax.scores import anomaly_map
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
 from draem_jax.training.log import open_log
-from draem_jax.training.samples import Samples, draw_samples, load_pictures
+from draem_jax.training.samples import Pictures, Samples, draw_samples, load_pictures
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -27,7 +30,7 @@ from draem_jax.training.state import (
     create_state,
     run_keys,
 )
-from draem_jax.training.step import make_train_steps, validation_loss
+from draem_jax.training.step import make_train_steps, sample_losses
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
 _VALIDATION_STEP = np.int32(2**31 - 1)
@@ -72,8 +75,7 @@ def train(
             max_steps=max_steps,
         )
     )
-    validate = _make_validate(config, key, pictures, params)
-    draw_grid = _make_draw_grid(config, key, pictures, params)
+    samples, look = _make_look(config, key, pictures, params)
 
     total = config.train.steps
     with (
@@ -111,10 +113,7 @@ def train(
                 if at_grid or at_checkpoint:
                     log.steps(pending)
                     pending = None
-                if at_grid:
-                    log.grid(step, draw_grid(state))
-                if at_checkpoint:
-                    loss = float(validate(state))
+                    loss, reconstruction, maps = look(state)
                     if not math.isfinite(loss):
                         raise UserError(
                             f"after step {step} the parameters give a loss that is not finite; "
@@ -122,6 +121,9 @@ def train(
                             "--config.optimizer.learning_rate in another --workdir"
                         )
                     log.metrics(step, {"validation_loss": loss})
+                if at_grid:
+                    log.grid(step, _grid(samples, reconstruction, maps))
+                if at_checkpoint:
                     checkpoints.save(state, validation_loss=loss)
                 if stopping:
                     log.say(f"stopped at step {step}; the same command goes on from there")
@@ -141,43 +143,48 @@ def _next_event(config: ConfigDict, step: int) -> int:
     return min(config.train.steps, *((step // n + 1) * n for n in every))
 
 
-def _make_validate(config, key, pictures, params) -> Callable[[TrainState], jax.Array]:
-    """A function from a state to its loss on simulated pictures that are the same each time."""
+def _make_look(
+    config: ConfigDict, key: jax.Array, pictures: Pictures, params: AnomalyParams
+) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
+    """Draws samples that are never trained on, and makes the function that looks at them.
+
+    Returns:
+        The samples, and a function from a state to their loss in evaluation mode, their
+        reconstructions and their anomaly maps.
+    """
     network = create_network(config)
     count = config.train.validation_pictures
-    indices = np.arange(count, dtype=np.int32)
+    indices: Any = np.arange(count, dtype=np.int32)
     if count % jax.local_device_count() == 0:
         indices = parallel.shard_batch(indices)
     samples = jax.jit(draw_samples)(key, _VALIDATION_STEP, indices, pictures, params)
-    return jax.jit(lambda state: validation_loss(state, samples, network=network))
-
-
-def _make_draw_grid(
-    config, key, pictures, params
-) -> Callable[[TrainState], UInt8[np.ndarray, "H W 3"]]:
-    """A function from a state to a sheet of the samples to come and what it makes of them."""
-    network = create_network(config)
-    indices = np.arange(min(_GRID_ROWS, config.train.batch_size), dtype=np.int32)
 
     @jax.jit
-    def look(state) -> tuple[Samples, jax.Array, jax.Array]:
-        samples = draw_samples(key, state.step, indices, pictures, params)
-        output = network.apply(state.variables, samples.augmented, train=False)
-        return samples, output.reconstruction, anomaly_map(output.logits)
+    def inspect(state, samples):
+        output = forward(network, state.variables, samples.augmented)
+        losses = sample_losses(output, samples)
+        return losses.total, output.reconstruction, anomaly_map(output.logits)
 
-    def draw_grid(state):
-        samples, reconstruction, maps = jax.tree.map(np.asarray, look(state))
-        return sheet(
-            {
-                "normal": samples.normal,
-                "augmented": samples.augmented,
-                "mask": samples.mask,
-                "reconstruction": np.clip(reconstruction, 0, 1),
-                "anomaly map": maps[..., None],
-            }
-        )
+    def look(state):
+        loss, reconstruction, maps = inspect(state, samples)
+        return float(loss), np.asarray(reconstruction), np.asarray(maps)
 
-    return draw_grid
+    return samples, look
+
+
+def _grid(
+    samples: Samples, reconstruction: np.ndarray, maps: np.ndarray
+) -> UInt8[np.ndarray, "H W 3"]:
+    normal, augmented, mask = (np.asarray(part[:_GRID_ROWS]) for part in samples)
+    return sheet(
+        {
+            "normal": normal,
+            "augmented": augmented,
+            "mask": mask,
+            "reconstruction": np.clip(reconstruction[:_GRID_ROWS], 0, 1),
+            "anomaly map": maps[:_GRID_ROWS, ..., None],
+        }
+    )
 
 
 def _greeting(config: ConfigDict, workdir: Path, step: int, normal: int, textures: int) -> str:
@@ -196,7 +203,7 @@ def _greeting(config: ConfigDict, workdir: Path, step: int, normal: int, texture
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that the run can save itself."""
     asked = False
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def ask(number, frame):
         nonlocal asked

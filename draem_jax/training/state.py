@@ -6,7 +6,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, default_dtype, initialise
@@ -16,13 +15,13 @@ class TrainState(flax.struct.PyTreeNode):
     """Everything that a run needs besides its config to go on.
 
     Attributes:
-        step: steps made so far.
+        step: steps made so far, an int32 scalar.
         params: of both networks, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
         opt_state: Adam's moments and count.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: Any

@@ -6,13 +6,23 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import Losses, draem_losses
-from draem_jax.networks import DraemNetwork
+from draem_jax.networks import DraemNetwork, DraemOutput
 from draem_jax.training.samples import Pictures, Samples, draw_samples
 from draem_jax.training.state import TrainState
+
+
+def sample_losses(output: DraemOutput, samples: Samples) -> Losses:
+    """The losses of what the networks made of samples."""
+    return draem_losses(
+        images=samples.normal,
+        masks=samples.mask,
+        reconstruction=output.reconstruction,
+        logits=output.logits,
+    )
 
 
 def train_step(
@@ -44,12 +54,7 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        losses = draem_losses(
-            images=samples.normal,
-            masks=samples.mask,
-            reconstruction=output.reconstruction,
-            logits=output.logits,
-        )
+        losses = sample_losses(output, samples)
         return losses.total, (losses, updates["batch_stats"])
 
     gradients, (losses, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
@@ -103,16 +108,3 @@ def make_train_steps(
         return lax.fori_loop(0, steps, one, (state, log))
 
     return train_steps
-
-
-def validation_loss(
-    state: TrainState, samples: Samples, *, network: DraemNetwork
-) -> Float[Array, ""]:
-    """The total loss in evaluation mode, which the best checkpoint has least of."""
-    output = network.apply(state.variables, samples.augmented, train=False)
-    return draem_losses(
-        images=samples.normal,
-        masks=samples.mask,
-        reconstruction=output.reconstruction,
-        logits=output.logits,
-    ).total

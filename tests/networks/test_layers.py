@@ -81,7 +81,7 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
 def test_bfloat16_activations_keep_float32_parameters_and_outputs():
     network = DraemNetwork(4, 4, dtype=jnp.bfloat16)
     x = jax.random.uniform(jax.random.key(1), (1, 32, 64, 3))
-    variables = network.init(jax.random.key(0), x, train=False)
+    variables = initialise(network, jax.random.key(0), x)
     assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     output = network.apply(variables, x, train=False)
     assert output.logits.dtype == output.reconstruction.dtype == jnp.float32

@@ -1,5 +1,7 @@
 """The step is the same on any number of devices, and lowers for machines that are not at hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.training.parallel import AXIS_NAME
 from draem_jax.training.samples import Pictures, draw_samples
 from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
-from draem_jax.training.step import make_train_steps
+from draem_jax.training.step import make_train_steps, train_step
 
 BATCH = 8
 
@@ -30,7 +32,7 @@ def pictures():
     return Pictures(jnp.asarray(fine[0]), jnp.asarray(fine[1]))
 
 
-def _steps_on(devices, config, *, max_steps=1):
+def _steps_on(devices, config, *, max_steps=1, out_axes=None):
     steps = make_train_steps(
         create_network(config, axis_name=AXIS_NAME), create_optimizer(config), max_steps=max_steps
     )
@@ -38,41 +40,82 @@ def _steps_on(devices, config, *, max_steps=1):
         steps,
         axis_name=AXIS_NAME,
         in_axes=(None, 0, None, None, None, None),
-        out_axes=None,
+        out_axes=out_axes,
         devices=jax.devices()[:devices],
     )
 
 
-def _run(devices, config, pictures, *, steps=1, max_steps=1):
+def _run(devices, config, pictures, *, steps=1, max_steps=1, out_axes=None):
     indices = np.arange(BATCH, dtype=np.int32).reshape(devices, -1)
-    return _steps_on(devices, config, max_steps=max_steps)(
+    return _steps_on(devices, config, max_steps=max_steps, out_axes=out_axes)(
         create_state(config), indices, run_keys(config)[1], pictures, AnomalyParams(), steps
     )
 
 
+@pytest.mark.slow
 def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
     one, losses_of_one = _run(1, config, pictures)
-    before = create_state(config).params
+    gradients = jax.tree.map(lambda m: np.asarray(m) / 0.1, one.opt_state[0].mu)
     for devices in (2, 4):
-        state, losses = _run(devices, config, pictures)
+        # What the devices leave with, side by side, must be the same on all of them: the mapping
+        # that training uses takes that for granted.
+        by_device = jax.tree.map(np.asarray, _run(devices, config, pictures, out_axes=0))
+        for array in jax.tree.leaves(by_device):
+            for other in array[1:]:
+                np.testing.assert_array_equal(array[0], other)
+        state, losses = jax.tree.map(lambda a: a[0], by_device)
         np.testing.assert_allclose(losses, losses_of_one, rtol=0, atol=1e-5)
-        # A step moves each parameter by up to the learning rate in the direction of its gradient's
-        # sign, which rounding decides where the gradient is as good as zero: the biases before a
-        # normalisation, which have no effect. They are compared by what they may move at most.
-        rate = config.optimizer.learning_rate
 
-        def check(path, a, b, start, rate=rate):
-            without_effect = path[-2].key == "conv" and path[-1].key == "bias"
-            tolerance = 2 * rate if without_effect else 1e-4
-            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
-            assert np.abs(a - start).max() <= 1.001 * rate
+        # Adam's first step has the gradient's sign, which rounding decides where the gradient is
+        # as good as zero: there the step is only bounded. The next test leaves no such exception.
+        def check(a, b, gradient):
+            known = np.abs(gradient) > 0.05 * np.abs(gradient).max()
+            np.testing.assert_allclose(a[known], b[known], rtol=0, atol=1e-4)
+            assert np.abs(a - b).max() <= 2.001 * config.optimizer.learning_rate
 
-        jax.tree_util.tree_map_with_path(check, state.params, one.params, before)
+        params = jax.tree.map(np.asarray, (state.params, one.params))
+        kernels = [
+            (a, b, g)
+            for a, b, g in zip(*map(jax.tree.leaves, (*params, gradients)), strict=True)
+            if a.ndim == 4  # a bias before a normalisation has no gradient at all
+        ]
+        for arrays in kernels:
+            check(*arrays)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
             state.batch_stats,
             one.batch_stats,
         )
+
+
+@pytest.mark.slow
+def test_in_float64_1_and_4_devices_make_the_same_step_everywhere(config, pictures):
+    samples = draw_samples(
+        run_keys(config)[1], jnp.int32(0), jnp.arange(BATCH), pictures, AnomalyParams()
+    )
+    state, optimizer = create_state(config), create_optimizer(config)
+    with jax.enable_x64(True):
+        network = create_network(config, axis_name=AXIS_NAME).clone(dtype=jnp.float64)
+        state = jax.tree.map(
+            lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, state
+        )
+        samples = jax.tree.map(lambda a: np.asarray(a, np.float64), samples)
+        results = {}
+        for devices in (1, 4):
+            step = jax.pmap(
+                partial(train_step, network=network, optimizer=optimizer),
+                axis_name=AXIS_NAME,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=jax.devices()[:devices],
+            )
+            shares = jax.tree.map(lambda a, n=devices: a.reshape(n, -1, *a.shape[1:]), samples)
+            results[devices] = jax.tree.map(np.asarray, step(state, shares))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-7), results[4], results[1]
+    )
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), results[1][0].params, state.params)
+    assert max(jax.tree.leaves(moved)) > 0.9 * config.optimizer.learning_rate
 
 
 def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
@@ -92,25 +135,6 @@ def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
     # and others in another step, so that the comparison is not one of constants
     other = draw(key, 4, jnp.arange(BATCH), pictures, AnomalyParams())
     assert not np.allclose(other.normal, whole.normal)
-
-
-def test_all_devices_leave_with_the_same_state(config, pictures):
-    steps = make_train_steps(
-        create_network(config, axis_name=AXIS_NAME), create_optimizer(config), max_steps=1
-    )
-    by_device = jax.pmap(
-        steps, axis_name=AXIS_NAME, in_axes=(None, 0, None, None, None, None), out_axes=0
-    )(
-        create_state(config),
-        np.arange(BATCH, dtype=np.int32).reshape(4, -1),
-        run_keys(config)[1],
-        pictures,
-        AnomalyParams(),
-        1,
-    )
-    for array in jax.tree.leaves(by_device):
-        for device in range(1, 4):
-            np.testing.assert_array_equal(array[0], array[device])
 
 
 def test_a_loop_of_steps_is_the_steps_one_by_one(config, pictures):

@@ -58,8 +58,9 @@ class RunLog:
             self._losses.append(one)
             if not math.isfinite(one["total"]):
                 raise UserError(
-                    f"the loss of step {self._step} is not finite ({_describe(one)}); the last good checkpoint stays. "
-                    "Try a lower --config.optimizer.learning_rate in another --workdir"
+                    f"the loss of step {self._step} is not finite ({_describe(one)}); "
+                    "the last good checkpoint stays. Try a lower "
+                    "--config.optimizer.learning_rate in another --workdir"
                 )
             if self._step % self._every == 0 or self._step == self._total:
                 self._tell()

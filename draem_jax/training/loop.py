@@ -211,8 +211,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         signal.signal(number, previous[number])  # a second one stops at once
 
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, ask)
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            previous[wanted] = signal.signal(wanted, ask)
     except ValueError:
         pass  # only the main thread may set handlers
     try:

@@ -79,9 +79,13 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
 
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, trained, monkeypatch):
     workdir = tmp_path / "run"
-    monkeypatch.setattr(
-        RunLog, "say", lambda self, text: signal.raise_signal(signal.SIGTERM)
-    )  # the greeting is said before the first step
+    signals = [signal.SIGTERM]
+
+    def say(self, text):  # the greeting is said before the first step
+        while signals:
+            signal.raise_signal(signals.pop())
+
+    monkeypatch.setattr(RunLog, "say", say)
     assert train(tiny_config(), workdir).step == 1
     monkeypatch.undo()
     train(tiny_config(), workdir, quiet=True)

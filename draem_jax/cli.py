@@ -284,8 +284,8 @@ _VERBS = {
             "preview",
             "Draw a sheet of simulated anomalies, to judge a recipe by eye.",
             """\
-            Draws normal pictures, textures, the pictures with simulated anomalies and their masks
-            as training would see them, without the share of samples that stay untouched.
+            Draws normal pictures, the same with simulated anomalies, the masks, and what changed:
+            the first samples that training would see, had none of them to stay untouched.
 
               draem-jax preview --config=configs/quickstart.py --out=sheet.png
               draem-jax preview --config=configs/quickstart.py --config.anomalies.opacity=0.1,0.5

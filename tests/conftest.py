@@ -26,6 +26,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 assert jax.device_count() == 4  # JAX runs from here on, so that no test can change the number
 
 
+def pytest_collection_modifyitems(items):
+    # Long tests first, so that no worker is left alone with one at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Loads an .npz of numbers that the authors' code computed, by its name."""

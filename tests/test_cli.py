@@ -22,6 +22,7 @@ TINY = [
 QUICKSTART = "--config=configs/quickstart.py"
 
 
+@pytest.mark.slow
 def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # away from the checkout: the recipe comes from the package
     assert main(["preview", QUICKSTART, *TINY[:1], "--out=sheet.png", "--rows=2"]) == 0

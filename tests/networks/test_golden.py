@@ -133,6 +133,7 @@ def _values_per_channel(path):
     return 2 * 64 * 96 // 4**halvings
 
 
+@pytest.mark.slow
 def test_losses_and_one_adam_step(weights, step):
     losses, gradients = _losses_and_gradients(weights, step, jnp.float32)
     for name in ("l2", "ssim", "focal"):

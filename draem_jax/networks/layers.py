@@ -86,13 +86,13 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool) -> Float[Array, "B H W F"]:
         """Applies the units one behind the other."""
-        units = [
-            ConvNormRelu(features, self.dtype, self.axis_name, name=f"unit{i}")
-            for i, features in enumerate(self.features, start=1)
-        ]
 
         def run(stage, x):
-            for unit in units:
+            # The units belong to the `stage` that is passed in, which remat replaces by its own.
+            for i, features in enumerate(self.features, start=1):
+                unit = ConvNormRelu(
+                    features, self.dtype, self.axis_name, name=f"unit{i}", parent=stage
+                )
                 x = unit(x, train=train)
             return x
 

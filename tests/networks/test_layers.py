@@ -9,7 +9,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from draem_jax.networks import DraemNetwork, check_size, initialise
 from draem_jax.networks.convolution import _gradient, _gradient_as_convolutions, conv3x3
-from draem_jax.networks.layers import ConvNormRelu, max_pool, upsample
+from draem_jax.networks.layers import ConvNormRelu, Stage, max_pool, upsample
 
 
 def _normal(seed, *shape):
@@ -93,3 +93,24 @@ def test_bfloat16_activations_keep_float32_parameters_and_outputs():
 def test_other_sizes_are_refused_with_the_nearest(size, nearest):
     with pytest.raises(ValueError, match=f"not divisible by 32.*{nearest}"):
         check_size(*size)
+
+
+def test_rematerialising_changes_nothing():
+    x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    stages = [Stage((4, 4), remat=remat) for remat in (False, True)]
+    variables = stages[0].init(jax.random.key(1), x, train=False)
+
+    def gradients_and_statistics(stage):
+        def loss(params):
+            y, updates = stage.apply(
+                variables | {"params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sum(y**2), updates
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    plain, rematerialised = map(gradients_and_statistics, stages)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), plain, rematerialised)
+    before = jax.tree.leaves(variables["batch_stats"])
+    after = jax.tree.leaves(rematerialised[1]["batch_stats"])
+    assert all(not np.allclose(a, b) for a, b in zip(before, after, strict=True))

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from scipy.interpolate import RegularGridInterpolator
 
-from draem_jax.networks import DraemNetwork, check_size, initialise
+from draem_jax.networks import DraemNetwork, check_size, forward, initialise
 from draem_jax.networks.convolution import _gradient, _gradient_as_convolutions, conv3x3
 from draem_jax.networks.layers import ConvNormRelu, Stage, max_pool, upsample
 
@@ -83,9 +83,9 @@ def test_bfloat16_activations_keep_float32_parameters_and_outputs():
     x = jax.random.uniform(jax.random.key(1), (1, 32, 64, 3))
     variables = initialise(network, jax.random.key(0), x)
     assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    output = network.apply(variables, x, train=False)
+    output = jax.jit(lambda x: forward(network, variables, x))(x)
     assert output.logits.dtype == output.reconstruction.dtype == jnp.float32
-    exact = DraemNetwork(4, 4).apply(variables, x, train=False)
+    exact = jax.jit(lambda x: forward(DraemNetwork(4, 4), variables, x))(x)
     np.testing.assert_allclose(output.reconstruction, exact.reconstruction, atol=0.02)
 
 

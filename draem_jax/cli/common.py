@@ -1,0 +1,69 @@
+"""What the verbs share: their form, and flags of several."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from draem_jax.errors import UserError
+
+PROGRAM = "draem-jax"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What `draem-jax NAME` does.
+
+    Attributes:
+        name: the word or the two words on the command line.
+        summary: one line.
+        help: what a newcomer should know, with an example.
+        define: defines the verb's flags.
+        run: does it, given the parsed flags.
+        takes_config: whether the verb has --config and --config.FIELD.
+    """
+
+    name: str
+    summary: str
+    help: str
+    define: Callable[[flags.FlagValues], None]
+    run: Callable[[Any], None]
+    takes_config: bool = False
+
+
+def define_workdir(values: flags.FlagValues, text: str) -> None:
+    """Defines --workdir."""
+    flags.DEFINE_string("workdir", None, text, flag_values=values)
+
+
+def parse_workdir(values: Any) -> Path:
+    """The path that --workdir names.
+
+    Raises:
+        UserError: it was not given.
+    """
+    if not values.workdir:
+        raise UserError("--workdir=DIRECTORY is missing")
+    return Path(values.workdir).expanduser()
+
+
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Defines --checkpoint and --batch_size."""
+    flags.DEFINE_string(
+        "checkpoint", "latest", "latest, best (least loss on simulated anomalies) or a step.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "batch_size", None, "Pictures that the devices take at once; the config's "
+        "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
+    )  # fmt: skip
+
+
+def define_cpu_devices(values: flags.FlagValues) -> None:
+    """Defines --cpu_devices."""
+    flags.DEFINE_integer(
+        "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""From the words of the command line to the verb that does them."""
+
+import difflib
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli import evaluate, predict, preview, train
+from draem_jax.cli.common import PROGRAM, Verb
+from draem_jax.cli.recipes import define_config, recipes
+from draem_jax.errors import UserError
+
+_VERBS = {module.VERB.name: module.VERB for module in (preview, train, evaluate, predict)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0 when all went well.
+
+    Args:
+        arguments: without the program's name; those of the process if None.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        _dispatch(arguments)
+    except (UserError, flags.Error, OSError) as error:
+        if debug:
+            raise
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("help", "--help", "-h", "-help"):
+        print(_overview())
+        return
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"{PROGRAM} {version('draem-jax')}")
+        return
+    verb, rest = _find_verb(arguments)
+    if verb is None:
+        print(_overview(group=arguments[0]))
+        return
+    values = flags.FlagValues()
+    verb.define(values)
+    flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
+    if any(word in ("--help", "-h", "-help") for word in rest):
+        print(_help(verb, values))
+        return
+    if verb.takes_config:
+        rest = define_config(values, rest)
+    positional = values([PROGRAM, *rest])[1:]
+    if positional:
+        raise UserError(
+            f"do not know what to do with {positional[0]!r}; flags are written --name=value, see "
+            f"`{PROGRAM} {verb.name} --help`"
+        )
+    verb.run(values)
+
+
+def _find_verb(arguments: list[str]) -> tuple[Verb | None, list[str]]:
+    """The verb that the words begin with and what follows it; None for a group of verbs alone."""
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in _VERBS:
+            return _VERBS[name], arguments[words:]
+    group = [name for name in _VERBS if name.startswith(f"{arguments[0]} ")]
+    if group and all(word in ("--help", "-h", "-help", "help") for word in arguments[1:]):
+        return None, []
+    wanted = " ".join(word for word in arguments[:2] if not word.startswith("-"))
+    if not group:
+        wanted = arguments[0]
+    close = difflib.get_close_matches(wanted, group or _VERBS, n=1)
+    raise UserError(
+        f"there is no verb {wanted!r}; "
+        + (f"did you mean {close[0]}?" if close else f"choose one of {', '.join(group or _VERBS)}")
+    )
+
+
+def _overview(*, group: str = "") -> str:
+    verbs = "\n".join(
+        f"  {verb.name:<13} {verb.summary}"
+        for verb in _VERBS.values()
+        if verb.name.startswith(group)
+    )
+    return (
+        f"usage: {PROGRAM} VERB --flag=value ...\n\n"
+        "DRÆM in JAX: finds surface defects, learning from normal pictures only.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        f"`{PROGRAM} VERB --help` tells a verb's flags; recipes: {', '.join(recipes())}"
+    )
+
+
+def _help(verb: Verb, values: flags.FlagValues) -> str:
+    lines = [f"usage: {PROGRAM} {verb.name} --flag=value ...", ""]
+    lines += [verb.summary, "", textwrap.dedent(verb.help)]
+    lines.append("flags:")
+    if verb.takes_config:
+        lines.append(
+            _flag_line(
+                "--config=FILE.py[:CATEGORY]",
+                f"The recipe: your own file, or one that comes along: {', '.join(recipes())}.",
+            )
+        )
+        lines.append(
+            _flag_line(
+                "--config.FIELD=VALUE", "Changes a field of the recipe; all are listed below."
+            )
+        )
+    for name in values:
+        flag = values[name]
+        default = "" if flag.default in (None, "") else f" Default: {str(flag.default).lower()}."
+        shown = f"--[no]{name}" if flag.boolean else f"--{name}=…"
+        lines.append(_flag_line(shown, f"{flag.help}{default}"))
+    if verb.takes_config:
+        from draem_jax.config import default_config, flat
+
+        lines += ["", "fields and their defaults, before the recipe changes them:"]
+        lines += [f"  --config.{name}={_plain(value)}" for name, value in flat(default_config())]
+    return "\n".join(lines)
+
+
+def _flag_line(flag: str, text: str) -> str:
+    return textwrap.fill(text, 96, initial_indent=f"  {flag:<28} ", subsequent_indent=" " * 31)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

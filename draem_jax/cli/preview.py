@@ -1,0 +1,42 @@
+"""`draem-jax preview`."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli.common import Verb
+from draem_jax.errors import UserError
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("out", "preview.png", "Where the sheet goes, a .png.", flag_values=values)
+    flags.DEFINE_integer(
+        "rows", 8, "Samples on the sheet.", lower_bound=1, upper_bound=64, flag_values=values
+    )
+
+
+def _run(values: Any) -> None:
+    from draem_jax.inspection.preview import preview_sheet
+    from draem_jax.reports.pictures import write_png
+
+    if Path(values.out).suffix.lower() != ".png":
+        raise UserError(f"--out={values.out} must end in .png")
+    write_png(values.out, preview_sheet(values.config, rows=values.rows))
+    print(f"wrote {values.out}")
+
+
+VERB = Verb(
+    "preview",
+    "Draw a sheet of simulated anomalies, to judge a recipe by eye.",
+    """\
+    Draws normal pictures, the same with simulated anomalies, the masks, and what changed:
+    the first samples that training would see, had none of them to stay untouched.
+
+      draem-jax preview --config=configs/quickstart.py --out=sheet.png
+      draem-jax preview --config=configs/quickstart.py --config.anomalies.opacity=0.1,0.5
+    """,
+    _define,
+    _run,
+    takes_config=True,
+)

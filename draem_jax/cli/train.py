@@ -1,0 +1,46 @@
+"""`draem-jax train`."""
+
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli.common import PROGRAM, Verb, define_cpu_devices, define_workdir, parse_workdir
+
+
+def _define(values: flags.FlagValues) -> None:
+    define_workdir(values, "Where checkpoints, metrics and samples of the run are kept.")
+    flags.DEFINE_bool(
+        "resume", True, "Go on where the work directory's last checkpoint stands; --noresume "
+        "refuses a directory that holds one.", flag_values=values,
+    )  # fmt: skip
+    define_cpu_devices(values)
+
+
+def _run(values: Any) -> None:
+    from draem_jax.training.loop import train
+    from draem_jax.training.parallel import use_cpu_devices
+
+    workdir = parse_workdir(values)
+    use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
+    train(values.config, workdir, resume=values.resume)
+    print(f"next: {PROGRAM} evaluate --workdir={workdir}")
+
+
+VERB = Verb(
+    "train",
+    "Train a detector, or go on with training it.",
+    """\
+    Trains on the normal pictures of the config's data set. Stopped or killed, the same
+    command goes on from the last checkpoint, to the same result.
+
+      draem-jax train --config=configs/quickstart.py --workdir=runs/quickstart
+      draem-jax train --config=configs/surfaces.py:gravel --workdir=runs/gravel \\
+          --config.train.steps=5000 --config.train.batch_size=32
+
+    The work directory gets config.json, checkpoints/, metrics.jsonl, tensorboard/ and
+    samples/ (sheets of normal, augmented, mask, reconstruction and anomaly map).
+    """,
+    _define,
+    _run,
+    takes_config=True,
+)

@@ -1,15 +1,16 @@
 """Full-width networks on the built-in pictures, for an accelerator.
 
     draem-jax train --config=configs/surfaces.py:gravel --workdir=runs/gravel
+    draem-jax train --config=configs/surfaces.py:gravel,paper --workdir=runs/gravel_paper
 
-`:CATEGORY` is brick (also when left out), grass or gravel. The recipe is the authors' code's.
+The category is brick (also when left out), grass or gravel. The recipe is the authors' code's;
+`,paper` takes opacity, threshold, rotation of the normal pictures and schedule from the paper.
 """
 
-from draem_jax.config import default_config
+from draem_jax.config import apply_choice, default_config
 
 
-def get_config(category="brick"):
+def get_config(choice="brick"):
     config = default_config()
-    config.data.category = category
     config.data.image_size = (128,)
-    return config
+    return apply_choice(config, choice, default="brick")

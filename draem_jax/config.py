@@ -13,7 +13,6 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.errors import UserError
 from draem_jax.networks import check_size
 
-TEXTURE_SOURCES = ("builtin", "folder")
 DTYPES = ("auto", "bfloat16", "float32")
 
 
@@ -30,9 +29,19 @@ def default_config() -> ConfigDict:
     config.data.category = "brick"
     # (height, width), or one number for a square.
     config.data.image_size = (256,)
-    # "builtin" needs no download; "folder" reads every picture below `texture_folder`.
+    # Where the data set's folder or archive lies, unless it has been prepared already.
+    config.data.root = ""
+    # Go on without pictures that cannot be used, and count them, instead of stopping.
+    config.data.skip_bad = False
+    # Share of the normal training pictures that is kept from training.
+    config.data.holdout = 0.0
+    # Parts with commas between, each with its weight behind a colon if not 1: builtin (needs no
+    # download), dtd, solid, noise, self (the normal pictures) or a folder of pictures.
     config.data.texture_source = "builtin"
-    config.data.texture_folder = ""
+    # Pictures and textures that take more device memory than this are streamed to it.
+    config.data.resident_gib = 4.0
+    # Processes that read streamed pictures; 0 for threads alone, -1 for half of the cores.
+    config.data.workers = -1
 
     config.model = ConfigDict()
     config.model.reconstructive_width = 128
@@ -49,6 +58,8 @@ def default_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 20_000
+    # With `steps` 0: so often as many samples as there are normal pictures.
+    config.train.epochs = 0
     config.train.batch_size = 8
     # Steps that one call to the devices makes; 0 chooses by platform.
     config.train.steps_per_call = 0
@@ -64,6 +75,46 @@ def default_config() -> ConfigDict:
     # Side of the mean filter that the image score is the maximum of, pixels.
     config.evaluation.score_window = 21
     return config
+
+
+def apply_choice(config: ConfigDict, choice: str, *, default: str) -> ConfigDict:
+    """Sets what stands behind the colon of `--config=configs/NAME.py:CHOICE`.
+
+    Args:
+        config: to change.
+        choice: a category, a recipe ("code", as the authors' code has it, or "paper", where the
+            paper differs), or both with a comma between.
+        default: the category where none is given.
+
+    Returns:
+        The config.
+    """
+    words = [word for word in choice.split(",") if word]
+    recipes = [word for word in words if word in ("code", "paper")]
+    category = [word for word in words if word not in recipes] or [default]
+    if len(category) > 1 or len(recipes) > 1:
+        raise UserError(
+            f"{choice!r} names more than one category or recipe; write CATEGORY, CATEGORY,paper or "
+            "CATEGORY,code"
+        )
+    config.data.category = category[0]
+    if recipes == ["paper"]:
+        config.anomalies.update(dataclasses.asdict(AnomalyParams.paper()))
+        use_paper_schedule(config)
+    return config
+
+
+def resolve_steps(config: ConfigDict, *, normal_pictures: int) -> ConfigDict:
+    """The config with `train.steps` worked out where the length is given in epochs.
+
+    An epoch has as many samples as there are normal pictures, as in the authors' code.
+    """
+    if config.train.steps:
+        return config
+    resolved = config.copy_and_resolve_references()
+    samples = config.train.epochs * normal_pictures
+    resolved.train.steps = max(1, round(samples / config.train.batch_size))
+    return resolved
 
 
 def use_code_schedule(config: ConfigDict) -> None:
@@ -101,7 +152,6 @@ def check_config(config: ConfigDict) -> None:
     for path in (
         "model.reconstructive_width",
         "model.discriminative_width",
-        "train.steps",
         "train.batch_size",
         "train.log_every",
         "train.sample_every",
@@ -113,6 +163,10 @@ def check_config(config: ConfigDict) -> None:
     ):
         if (value := _get(config, path)) < 1:
             raise UserError(f"config.{path} must be at least 1, not {value}")
+    if config.train.steps < 0 or config.train.epochs < 0:
+        raise UserError("config.train.steps and config.train.epochs must not be negative")
+    if not config.train.steps and not config.train.epochs:
+        raise UserError("config.train.steps must be at least 1, or 0 with config.train.epochs set")
     if config.train.steps_per_call < 0:
         raise UserError(
             "config.train.steps_per_call must be at least 1, or 0 to choose by platform"
@@ -131,9 +185,17 @@ def check_config(config: ConfigDict) -> None:
             f"{config.optimizer.milestones}"
         )
     _check_choice(config, "model.dtype", DTYPES)
-    _check_choice(config, "data.texture_source", TEXTURE_SOURCES)
-    if config.data.texture_source == "folder" and not config.data.texture_folder:
-        raise UserError("config.data.texture_source=folder needs config.data.texture_folder=FOLDER")
+    if not 0 <= config.data.holdout < 1:
+        raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
+    if not config.data.resident_gib >= 0:
+        raise UserError(
+            f"config.data.resident_gib must be 0 or more, not {config.data.resident_gib}"
+        )
+    if config.data.workers < -1:
+        raise UserError(
+            "config.data.workers must be a number of processes, 0 for threads alone, or -1 for "
+            f"half of the cores, not {config.data.workers}"
+        )
     anomaly_params(config)
 
 

@@ -27,6 +27,10 @@ assert jax.device_count() == 4  # JAX runs from here on, so that no test can cha
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        # What runs the tiny config's programs stays with one worker, which compiles them once.
+        if "trained" in item.fixturenames or item.get_closest_marker("tiny_programs"):
+            item.add_marker(pytest.mark.xdist_group("tiny_programs"))
     # Long tests first, so that no worker is left alone with one at the end.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

@@ -23,6 +23,7 @@ QUICKSTART = "--config=configs/quickstart.py"
 
 
 @pytest.mark.slow
+@pytest.mark.tiny_programs
 def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # away from the checkout: the recipe comes from the package
     assert main(["preview", QUICKSTART, *TINY[:1], "--out=sheet.png", "--rows=2"]) == 0
@@ -72,8 +73,7 @@ def test_help(verb, capsys):
                 "train",
                 QUICKSTART,
                 "--workdir=x",
-                "--config.data.texture_source=folder",
-                "--config.data.texture_folder=nowhere",
+                "--config.data.texture_source=builtin:2,nowhere",
             ],
             "nowhere",
         ),

@@ -8,12 +8,14 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import evaluate, predict, preview, train
+from draem_jax.cli import benchmark, evaluate, predict, preview, train
 from draem_jax.cli.common import PROGRAM, Verb
 from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.errors import UserError
 
-_VERBS = {module.VERB.name: module.VERB for module in (preview, train, evaluate, predict)}
+_VERBS = {
+    module.VERB.name: module.VERB for module in (preview, train, evaluate, predict, benchmark)
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

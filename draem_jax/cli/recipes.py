@@ -53,6 +53,21 @@ def define_config(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     return arguments
 
 
+def recipe_config(choice: str) -> ConfigDict:
+    """The config that `--config=CHOICE` alone gives.
+
+    Args:
+        choice: FILE.py[:CATEGORY], the user's own or one that comes along.
+
+    Raises:
+        UserError: there is no such file, or it does not load.
+    """
+    values = flags.FlagValues()
+    arguments = define_config(values, [f"--config={choice}"])
+    values([PROGRAM, *arguments])
+    return values["config"].value
+
+
 def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

@@ -2,15 +2,14 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import anomaly_params, check_config
 from draem_jax.reports.pictures import sheet
-from draem_jax.training.samples import draw_samples, load_pictures
+from draem_jax.training.feed import read_samples
+from draem_jax.training.pictures import open_pictures
 from draem_jax.training.state import run_keys
 
 
@@ -30,9 +29,7 @@ def preview_sheet(config: ConfigDict, *, rows: int = 8) -> UInt8[np.ndarray, "H 
     check_config(config)
     params = dataclasses.replace(anomaly_params(config), untouched_share=0.0)
     _, key = run_keys(config)
-    samples = jax.jit(draw_samples)(
-        key, jnp.int32(0), jnp.arange(rows, dtype=jnp.int32), load_pictures(config), params
-    )
+    samples = read_samples(open_pictures(config), key, 0, np.arange(rows, dtype=np.int32), params)
     normal, augmented, mask = (np.asarray(part) for part in samples)
     return sheet(
         {

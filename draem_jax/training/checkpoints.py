@@ -100,6 +100,8 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
 def claim_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> None:
     """Makes a work directory for a run, or makes sure that an existing one is of the same run.
 
+    A directory that holds no checkpoint yet takes any config.
+
     Args:
         workdir: of the run.
         config: of the run, which is kept as `config.json`.
@@ -110,21 +112,22 @@ def claim_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> None:
             checkpoints and `resume` is false.
     """
     path = workdir / "config.json"
-    if path.exists():
+    started = any(workdir.glob("checkpoints/[0-9]*"))
+    if path.exists() and started:
         changed = differences(from_json(path), config)
         if changed:
             raise UserError(
                 f"{workdir} was made with another config ({'; '.join(changed)}); "
                 "use the same one to go on with it, or choose another --workdir"
             )
-        if not resume and any((workdir / "checkpoints").glob("[0-9]*")):
+        if not resume:
             raise UserError(
                 f"{workdir} holds a run already; leave out --noresume to go on with it, or choose "
                 "another --workdir"
             )
     elif workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give a directory")
-    elif any(workdir.glob("checkpoints/[0-9]*")):
+    elif started:
         raise UserError(
             f"{workdir} holds checkpoints but no config.json to tell what they are; "
             "choose another --workdir"

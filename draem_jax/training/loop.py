@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.config import anomaly_params, check_config, image_size
+from draem_jax.config import anomaly_params, check_config, resolve_steps
 from draem_jax.errors import UserError
 from draem_jax.losses import Losses
 from draem_jax.networks import forward
@@ -21,8 +21,10 @@ from draem_jax.reports.pictures import sheet
 from draem_jax.scores import anomaly_map
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
+from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.log import open_log
-from draem_jax.training.samples import Pictures, Samples, draw_samples, load_pictures
+from draem_jax.training.pictures import TrainingPictures, open_pictures
+from draem_jax.training.samples import Samples
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -33,7 +35,7 @@ from draem_jax.training.state import (
 from draem_jax.training.step import make_train_steps, sample_losses
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
-_VALIDATION_STEP = np.int32(2**31 - 1)
+_VALIDATION_STEP = 2**31 - 1
 _GRID_ROWS = 6
 
 
@@ -61,22 +63,13 @@ def train(
     workdir = Path(workdir)
     check_config(config)
     indices = parallel.sample_indices(config.train.batch_size)
-    pictures = parallel.replicate(load_pictures(config))
+    pictures = open_pictures(config)
+    config = resolve_steps(config, normal_pictures=len(pictures.normal))
     claim_workdir(workdir, config, resume=resume)
 
     params = parallel.replicate(anomaly_params(config))
     key = parallel.replicate(run_keys(config)[1])
-
     max_steps = config.train.steps_per_call or _steps_per_call()
-    train_steps = parallel.map_over_devices(
-        make_train_steps(
-            create_network(config, axis_name=parallel.AXIS_NAME),
-            create_optimizer(config),
-            max_steps=max_steps,
-        )
-    )
-    samples, look = _make_look(config, key, pictures, params)
-
     total = config.train.steps
     with (
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
@@ -86,6 +79,18 @@ def train(
         state = create_state(config) if latest is None else checkpoints.restore(config, latest)
         state = parallel.replicate(state)
         step = latest or 0
+        feed = make_feed(
+            config, pictures, key, sample_indices=indices, first_step=step, max_steps=max_steps
+        )
+        train_steps = parallel.map_over_devices(
+            make_train_steps(
+                create_network(config, axis_name=parallel.AXIS_NAME),
+                create_optimizer(config),
+                max_steps=max_steps,
+            ),
+            pictures_axes=feed.pictures_axes,
+        )
+        samples, look = _make_look(config, pictures, key, params)
         with open_log(
             workdir,
             start=step,
@@ -94,12 +99,14 @@ def train(
             batch_size=config.train.batch_size,
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, workdir, step, len(pictures.normal), len(pictures.textures)))
+            log.say(_greeting(config, workdir, step, pictures, feed))
             # The losses of a call are looked at once the next one is under way.
             pending: Losses | None = None
             while step < total:
                 count = min(max_steps, _next_event(config, step) - step)
-                state, losses = train_steps(state, indices, key, pictures, params, np.int32(count))
+                state, losses = train_steps(
+                    state, indices, key, feed.take(count), params, np.int32(count)
+                )
                 step += count
                 if pending is not None:
                     log.steps(pending)
@@ -144,7 +151,7 @@ def _next_event(config: ConfigDict, step: int) -> int:
 
 
 def _make_look(
-    config: ConfigDict, key: jax.Array, pictures: Pictures, params: AnomalyParams
+    config: ConfigDict, pictures: TrainingPictures, key: jax.Array, params: AnomalyParams
 ) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
     """Draws samples that are never trained on, and makes the function that looks at them.
 
@@ -153,11 +160,8 @@ def _make_look(
         reconstructions and their anomaly maps.
     """
     network = create_network(config)
-    count = config.train.validation_pictures
-    indices: Any = np.arange(count, dtype=np.int32)
-    if count % jax.local_device_count() == 0:
-        indices = parallel.shard_batch(indices)
-    samples = jax.jit(draw_samples)(key, _VALIDATION_STEP, indices, pictures, params)
+    indices = np.arange(config.train.validation_pictures, dtype=np.int32)
+    samples = read_samples(pictures, key, _VALIDATION_STEP, indices, params)
 
     @jax.jit
     def inspect(state, samples):
@@ -187,12 +191,15 @@ def _grid(
     )
 
 
-def _greeting(config: ConfigDict, workdir: Path, step: int, normal: int, textures: int) -> str:
+def _greeting(
+    config: ConfigDict, workdir: Path, step: int, pictures: TrainingPictures, feed: Feed
+) -> str:
     devices = jax.device_count()
-    height, width = image_size(config)
+    height, width = pictures.size
+    data = config.data.name + (f":{config.data.category}" if config.data.category else "")
     return (
-        f"{config.data.name}:{config.data.category}: {normal} normal pictures at "
-        f"{height} x {width}, {textures} textures; {config.train.steps} steps of "
+        f"{data}: {len(pictures.normal)} normal pictures at {height} x {width}, "
+        f"{len(pictures.textures)} textures; {feed.description}; {config.train.steps} steps of "
         f"{config.train.batch_size} on {devices} {jax.default_backend()} "
         f"device{'s' if devices > 1 else ''}; "
         + (f"going on from step {step} in {workdir}" if step else f"into {workdir}")

@@ -68,17 +68,23 @@ def shard_batch(array: np.ndarray) -> jax.Array:
     return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
 
 
-def map_over_devices(train_steps: Callable) -> Callable:
+def shard_if_divided(array: np.ndarray) -> Any:
+    """`shard_batch` where the devices divide the first axis, else the array as it is."""
+    return array if len(array) % jax.local_device_count() else shard_batch(array)
+
+
+def map_over_devices(train_steps: Callable, *, pictures_axes: Any = None) -> Callable:
     """Maps `train_steps` over all devices along `AXIS_NAME`.
 
     The state is donated: the one that was passed in must not be used again. Of the arguments
-    only the sample indices have a device axis; all others, and all results, are replicated. The
-    mapping does not check that the devices agree on the results: the step averages what it must.
+    only the sample indices have a device axis, and the pictures where `pictures_axes` says so; all
+    others, and all results, are replicated. The mapping does not check that the devices agree on
+    the results: the step averages what it must.
     """
     return jax.pmap(
         train_steps,
         axis_name=AXIS_NAME,
-        in_axes=(None, 0, None, None, None, None),
+        in_axes=(None, 0, None, pictures_axes, None, None),
         out_axes=None,
         donate_argnums=0,
     )

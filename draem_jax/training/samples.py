@@ -5,24 +5,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
-from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams, rotate_normals_with_keys, simulate_with_keys
-from draem_jax.config import image_size
-from draem_jax.data.loading import load_training_set
-from draem_jax.data.textures import builtin_textures, folder_textures
+from draem_jax.anomalies.samples import map_samples
+from draem_jax.anomalies.sources import noise_texture, solid_texture
+from draem_jax.training.pictures import Pictures, TextureMix
 
 
-class Pictures(NamedTuple):
-    """What samples are drawn from; it stays in device memory as uint8.
+class Choices(NamedTuple):
+    """Which pictures the samples of a batch are made of.
 
     Attributes:
-        normal: the normal pictures, RGB.
-        textures: the anomaly source, RGB, of the same height and width.
+        normal: index of the normal picture.
+        part: index of the part of the anomaly source.
+        texture: index of the texture: among the normal pictures where the part is of kind "self",
+            among the textures where it is of kind "pictures", of no meaning elsewhere.
     """
 
-    normal: UInt8[Array, "N H W 3"]
-    textures: UInt8[Array, "T H W 3"]
+    normal: Int[Array, " B"]
+    part: Int[Array, " B"]
+    texture: Int[Array, " B"]
 
 
 class Samples(NamedTuple):
@@ -37,21 +39,6 @@ class Samples(NamedTuple):
     normal: Float[Array, "B H W 3"]
     augmented: Float[Array, "B H W 3"]
     mask: Float[Array, "B H W 1"]
-
-
-def load_pictures(config: ConfigDict) -> Pictures:
-    """Loads the pictures that the config names, onto the default device.
-
-    Raises:
-        UserError: data set, category or texture folder do not do.
-    """
-    size = image_size(config)
-    normal = load_training_set(config.data.name, config.data.category, size=size).images
-    if config.data.texture_source == "folder":
-        textures = folder_textures(config.data.texture_folder, size)
-    else:
-        textures = builtin_textures(size)
-    return Pictures(jnp.asarray(normal), jnp.asarray(textures))
 
 
 def draw_samples(
@@ -76,17 +63,89 @@ def draw_samples(
     Returns:
         The samples.
     """
+    choices = choose(key, step, sample_indices, len(pictures.normal), pictures.mix)
+    textures = pictures.textures[choices.texture]
+    if "self" in pictures.mix.kinds:
+        itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
+        textures = jnp.where(itself, pictures.normal[choices.texture], textures)
+    return make_samples(
+        key, step, sample_indices, pictures.normal[choices.normal], textures, pictures.mix, params
+    )
+
+
+def choose(
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+    sample_indices: Int[Array, " B"],
+    normal_count: int,
+    mix: TextureMix,
+) -> Choices:
+    """Chooses the pictures of samples, with replacement; see `draw_samples`."""
+
+    def one(keys: Key[Array, " 4"]) -> Choices:
+        normal = jax.random.randint(keys[0], (), 0, normal_count)
+        part = _choose_part(keys[1], mix)
+        texture = mix.starts[part] + jax.random.randint(keys[1], (), 0, mix.counts[part])
+        return Choices(normal, part, texture)
+
+    mix = jax.tree.map(jnp.asarray, mix)
+    return Choices(*jax.vmap(one)(_sample_keys(key, step, sample_indices)))
+
+
+def make_samples(
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+    sample_indices: Int[Array, " B"],
+    normal: UInt8[Array, "B H W 3"],
+    textures: UInt8[Array, "B H W 3"],
+    mix: TextureMix,
+    params: AnomalyParams,
+) -> Samples:
+    """Makes the samples of `draw_samples` from the pictures that `choose` chose for them."""
+    keys = _sample_keys(key, step, sample_indices)
+    images = normal.astype(jnp.float32) / 255
+    sources = textures.astype(jnp.float32) / 255
+    if {"solid", "noise"}.intersection(mix.kinds):
+        parts = jax.vmap(lambda key: _choose_part(key, mix))(keys[:, 1])
+        sources = map_samples(
+            lambda key, part, texture: _made_texture(key, part, texture, mix),
+            keys[:, 1],
+            parts,
+            sources,
+        )
+    images = rotate_normals_with_keys(keys[:, 2], images, params)
+    simulated = simulate_with_keys(keys[:, 3], images, sources, params)
+    return Samples(images, simulated.augmented, simulated.mask)
+
+
+def _sample_keys(
+    key: Key[Array, ""], step: Int[Array, ""], sample_indices: Int[Array, " B"]
+) -> Key[Array, "B 4"]:
     step_key = jax.random.fold_in(key, step)
-    keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
+    return jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
         sample_indices
     )
-    normal = _draw(keys[:, 0], pictures.normal)
-    textures = _draw(keys[:, 1], pictures.textures)
-    normal = rotate_normals_with_keys(keys[:, 2], normal, params)
-    simulated = simulate_with_keys(keys[:, 3], normal, textures, params)
-    return Samples(normal, simulated.augmented, simulated.mask)
 
 
-def _draw(keys: Key[Array, " B"], pictures: UInt8[Array, "N H W 3"]) -> Float[Array, "B H W 3"]:
-    indices = jax.vmap(lambda key: jax.random.randint(key, (), 0, pictures.shape[0]))(keys)
-    return pictures[indices].astype(jnp.float32) / 255
+def _choose_part(key: Key[Array, ""], mix: TextureMix) -> Int[Array, ""]:
+    if len(mix.kinds) == 1:
+        return jnp.zeros((), jnp.int32)
+    weights = jnp.log(jnp.asarray(mix.weights))
+    return jax.random.categorical(jax.random.fold_in(key, 1), weights).astype(jnp.int32)
+
+
+def _is_kind(part: Int[Array, "..."], mix: TextureMix, kind: str) -> Array:
+    return jnp.array([known == kind for known in mix.kinds])[part]
+
+
+def _made_texture(
+    key: Key[Array, ""], part: Int[Array, ""], texture: Float[Array, "H W 3"], mix: TextureMix
+) -> Float[Array, "H W 3"]:
+    shape, key = texture.shape[:2], jax.random.fold_in(key, 2)
+    makers = {
+        "pictures": lambda: texture,
+        "self": lambda: texture,
+        "solid": lambda: solid_texture(key, shape=shape),
+        "noise": lambda: noise_texture(key, shape=shape),
+    }
+    return jax.lax.switch(part, [makers[kind] for kind in mix.kinds])

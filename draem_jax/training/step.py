@@ -11,7 +11,8 @@ from jaxtyping import Array, Int, Key
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import Losses, draem_losses
 from draem_jax.networks import DraemNetwork, DraemOutput
-from draem_jax.training.samples import Pictures, Samples, draw_samples
+from draem_jax.training.pictures import Pictures, StreamedPictures
+from draem_jax.training.samples import Samples, draw_samples, make_samples
 from draem_jax.training.state import TrainState
 
 
@@ -84,21 +85,33 @@ def make_train_steps(
 
     Returns:
         `train_steps(state, sample_indices, key, pictures, params, steps)` → (state, losses), where
-        `steps` ≤ `max_steps` is traced, so that a call of any length runs the same program, and
-        the losses are arrays of `max_steps`, NaN behind the steps made.
+        `steps` ≤ `max_steps` is traced, so that a call of any length runs the same program;
+        `pictures` stay on the device, or are those of the call's steps where they stream; and the
+        losses are arrays of `max_steps`, NaN behind the steps made.
     """
 
     def train_steps(
         state: TrainState,
         sample_indices: Int[Array, " B"],
         key: Key[Array, ""],
-        pictures: Pictures,
+        pictures: Pictures | StreamedPictures,
         params: AnomalyParams,
         steps: Int[Array, ""],
     ) -> tuple[TrainState, Losses]:
         def one(i, carry):
             state, log = carry
-            samples = draw_samples(key, state.step, sample_indices, pictures, params)
+            if isinstance(pictures, StreamedPictures):
+                samples = make_samples(
+                    key,
+                    state.step,
+                    sample_indices,
+                    pictures.normal[i],
+                    pictures.textures[i],
+                    pictures.mix,
+                    params,
+                )
+            else:
+                samples = draw_samples(key, state.step, sample_indices, pictures, params)
             state, losses = train_step(state, samples, network=network, optimizer=optimizer)
             return state, jax.tree.map(lambda values, value: values.at[i].set(value), log, losses)
 

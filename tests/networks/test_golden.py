@@ -68,21 +68,35 @@ def test_parameter_count_at_full_width():
     assert round(sum(a.size for a in jax.tree.leaves(shapes["params"])) / 1e6, 1) == 97.4
 
 
+def _eval_outputs(weights, step, dtype, **options):
+    network = DraemNetwork(4, 4, dtype=dtype, **options)
+    variables = jax.tree.map(lambda a: jnp.asarray(a, dtype), weights)
+    forward = jax.jit(lambda x: network.apply(variables, x, train=False))
+    output = forward(nhwc(step["augmented"]).astype(dtype))
+    maps = anomaly_map(output.logits)
+    ours = (output.reconstruction, output.logits, maps, image_score(maps))
+    names = ("reconstruction", "logits", "anomaly_map", "image_score")
+    golden = [step[f"eval_{name}"] for name in names]
+    return ours, [nhwc(a) if i < 2 else a for i, a in enumerate(golden)]
+
+
+def test_eval_mode_in_float64(weights, step):
+    with jax.enable_x64(True):
+        for ours, golden in zip(*_eval_outputs(weights, step, jnp.float64), strict=True):
+            np.testing.assert_allclose(ours, golden, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("remat", [False, True])
-def test_eval_mode(weights, step, remat):
-    network = DraemNetwork(4, 4, remat=remat)
-    forward = jax.jit(lambda x: network.apply(weights, x, train=False))
-    output = forward(nhwc(step["augmented"]))
-    np.testing.assert_allclose(
-        output.reconstruction, nhwc(step["eval_reconstruction"]), rtol=0, atol=1e-4
-    )
-    np.testing.assert_allclose(output.logits, nhwc(step["eval_logits"]), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(
-        anomaly_map(output.logits), step["eval_anomaly_map"], rtol=0, atol=1e-4
-    )
-    np.testing.assert_allclose(
-        image_score(anomaly_map(output.logits)), step["eval_image_score"], rtol=0, atol=1e-4
-    )
+def test_eval_mode_in_float32(weights, step, remat):
+    with jax.enable_x64(True):
+        exact = [np.asarray(a) for a in _eval_outputs(weights, step, jnp.float64)[0]]
+    results = zip(*_eval_outputs(weights, step, jnp.float32, remat=remat), exact, strict=True)
+    for ours, golden, truth in results:
+        # The authors' float32 outputs stand up to 6.7e-5 from the exact ones, so how many pixels
+        # of ours are within 1e-4 of them depends on the order in which a CPU adds.
+        assert np.mean(np.abs(ours - golden) <= 1e-4) > 0.999
+        assert np.sqrt(np.mean((ours - truth) ** 2)) <= 1e-5
+        assert np.abs(ours - truth).max() <= 2 * 6.8e-5
 
 
 def test_train_mode_in_float64(golden, weights, step):

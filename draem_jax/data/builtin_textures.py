@@ -1,15 +1,13 @@
-"""Pictures that anomalies are textured with: built-in ones, or any folder of the user's."""
+"""Pictures to texture anomalies with that need no download and no files of the user's."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 from skimage import color, data
 
-from draem_jax.data.pictures import list_pictures, read_picture, resize
+from draem_jax.data.pictures import resize
 
 CROPS = 4
 """Crops of each photograph among the built-in textures."""
@@ -61,31 +59,6 @@ def texture_names() -> list[str]:
     return [f"{name}/{i}" for name in _PHOTOGRAPHS for i in range(CROPS)] + [
         f"{name}/{i}" for name in _PATTERNS for i in range(VARIANTS)
     ]
-
-
-def folder_textures(path: str | Path, size: tuple[int, int]) -> UInt8[np.ndarray, "N H W 3"]:
-    """Reads every picture of a folder and of the folders within, as textures.
-
-    Args:
-        path: the folder.
-        size: (height, width) that each whole picture is resized to, whatever its shape.
-
-    Returns:
-        One texture a picture, in natural order of their paths.
-
-    Raises:
-        UserError: the folder is missing or holds no pictures, or one of its files is damaged.
-    """
-    paths = list_pictures(path, recursive=True)
-    textures = np.empty((len(paths), *size, 3), np.uint8)
-
-    def fill(index: int) -> None:
-        textures[index] = resize(read_picture(paths[index]), size)
-
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(fill, range(len(paths))):
-            pass
-    return textures
 
 
 def _as_rgb(picture: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,0 +1,101 @@
+"""Pictures too many for the device, read by worker processes in an order that is given.
+
+Nothing here imports JAX, so that a worker process is light and never touches an accelerator.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from draem_jax.data.texture_sources import PictureSource, SourceKind
+from draem_jax.errors import UserError
+
+
+class PicturePairs(NamedTuple):
+    """The pictures that a batch of samples is made of.
+
+    Attributes:
+        normal: the normal pictures, RGB.
+        textures: the texture of each; black where the device makes it itself.
+    """
+
+    normal: UInt8[np.ndarray, "*batch H W 3"]
+    textures: UInt8[np.ndarray, "*batch H W 3"]
+
+
+@dataclass(frozen=True)
+class PairReader:
+    """Reads the pictures of samples, each by its row in a table of choices.
+
+    Attributes:
+        normal: where normal pictures are read from.
+        textures: where textures are read from.
+        kinds: of the parts of the anomaly source.
+        choices: normal picture, part of the anomaly source and texture of each sample.
+    """
+
+    normal: PictureSource
+    textures: PictureSource
+    kinds: tuple[SourceKind, ...]
+    choices: Int[np.ndarray, "rows 3"]
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def __getitem__(self, row: int) -> PicturePairs:
+        normal, part, texture = (int(choice) for choice in self.choices[row])
+        picture = self.normal[normal]
+        match self.kinds[part]:
+            case "pictures":
+                return PicturePairs(picture, self.textures[texture])
+            case "self":
+                return PicturePairs(picture, self.normal[texture])
+            case _:
+                return PicturePairs(picture, np.zeros_like(picture))
+
+
+def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:
+    """Reads a table's rows in their order, some batches ahead of the one that is asked for.
+
+    Args:
+        reader: with the table.
+        batch_size: rows of a batch, which divides the table's.
+        workers: processes that read; 0 for threads of this process. The order of the batches does
+            not depend on it.
+
+    Yields:
+        The batches, as many as the table holds.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
+    import grain
+    from absl import flags
+
+    batches = grain.MapDataset.source(reader).batch(batch_size, batch_fn=_stack)
+    # One thread a worker: more would compete with the other workers for the same cores.
+    threads = grain.ReadOptions(num_threads=1 if workers else 4, prefetch_buffer_size=4)
+    stream = batches.to_iter_dataset(threads)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, unused here
+        stream = stream.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        )
+    try:
+        yield from stream
+    except UserError:
+        raise
+    except Exception as error:
+        # A worker's exception comes as text within another one.
+        marker = f"{UserError.__name__}: "
+        if (at := str(error).rfind(marker)) < 0:
+            raise
+        raise UserError(str(error)[at + len(marker) :].splitlines()[0]) from error
+
+
+def _stack(pairs: list[PicturePairs]) -> PicturePairs:
+    return PicturePairs(*(np.stack(pictures) for pictures in zip(*pairs, strict=True)))

@@ -1,0 +1,188 @@
+"""Bringing pictures to the step: once, to stay on the device, or step by step through Grain."""
+
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+from ml_collections import ConfigDict
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
+from draem_jax.training import parallel
+from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures
+from draem_jax.training.samples import Samples, choose, make_samples
+
+_GIB = 2**30
+# Steps whose choices are made in one call.
+_CHOICES_AT_ONCE = 4096
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """Gives the train step what it makes samples of.
+
+    Attributes:
+        pictures_axes: which of it has a device axis, as `jax.pmap` takes it.
+        description: one phrase that says how the pictures reach the device.
+    """
+
+    pictures_axes: Any
+    description: str
+
+    def take(self, steps: int) -> Pictures | StreamedPictures:
+        """The pictures for the next steps, which must be asked for in their order."""
+        ...
+
+
+def make_feed(
+    config: ConfigDict,
+    pictures: TrainingPictures,
+    key: Key[Array, ""],
+    *,
+    sample_indices: Int[np.ndarray, "L B"],
+    first_step: int,
+    max_steps: int,
+) -> Feed:
+    """Chooses the way by the memory that the pictures take.
+
+    Both ways give the same samples: which pictures a sample is made of is a function of the run's
+    seed, the step and the sample's index. So a run that streams goes on from any step as well.
+
+    Args:
+        config: of the run; `data.resident_gib` and `data.workers` are used.
+        pictures: of the run.
+        key: the run's key for samples.
+        sample_indices: this host's share of the batch, by local device.
+        first_step: that the next `take` is for.
+        max_steps: the most steps of one call.
+    """
+    if pictures.nbytes <= config.data.resident_gib * _GIB:
+        return _Resident(pictures)
+    return _Streaming(
+        pictures,
+        key,
+        sample_indices=sample_indices,
+        steps=range(first_step, config.train.steps),
+        max_steps=max_steps,
+        workers=config.data.workers,
+    )
+
+
+class _Resident:
+    pictures_axes = None
+
+    def __init__(self, pictures: TrainingPictures):
+        self._pictures = parallel.replicate(pictures.read())
+        self.description = f"{_size(pictures.nbytes)} of pictures stay on the device"
+
+    def take(self, steps: int) -> Pictures:
+        del steps
+        return self._pictures
+
+
+class _Streaming:
+    def __init__(
+        self,
+        pictures: TrainingPictures,
+        key: Key[Array, ""],
+        *,
+        sample_indices: Int[np.ndarray, "L B"],
+        steps: range,
+        max_steps: int,
+        workers: int,
+    ):
+        if workers < 0:
+            workers = max(1, (os.cpu_count() or 1) // 2)
+        self.pictures_axes = StreamedPictures(0, 0, None)
+        self.description = f"{_size(pictures.nbytes)} of pictures stream, read by " + (
+            f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
+        )
+        self._max_steps = max_steps
+        self._mix = parallel.replicate(pictures.mix)
+        devices, each = sample_indices.shape
+        self._shape = (devices, each)
+        rows = _choices(pictures, key, steps, sample_indices.reshape(-1))
+        self._stream: Iterator[PicturePairs] = stream_pairs(
+            _reader(pictures, rows), batch_size=devices * each, workers=workers
+        )
+
+    def take(self, steps: int) -> StreamedPictures:
+        batches = [next(self._stream) for _ in range(steps)]
+        # A call takes the same shape whatever its length; what is behind is not looked at.
+        batches += batches[-1:] * (self._max_steps - steps)
+        shards = (
+            np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in parts], axis=1)
+            for parts in zip(*batches, strict=True)
+        )
+        return StreamedPictures(*map(parallel.shard_batch, shards), self._mix)
+
+
+def read_samples(
+    pictures: TrainingPictures,
+    key: Key[Array, ""],
+    step: int,
+    sample_indices: Int[np.ndarray, " B"],
+    params: AnomalyParams,
+) -> Samples:
+    """Makes the samples of one step, reading no other pictures than theirs.
+
+    Args:
+        pictures: of the run.
+        key: the run's key for samples.
+        step: that the samples are for.
+        sample_indices: their places in the batch.
+        params: the anomaly generator's numbers.
+
+    Returns:
+        What training would see in that step.
+    """
+    reader = _reader(pictures, _choices(pictures, key, range(step, step + 1), sample_indices))
+    pairs = zip(*(reader[row] for row in range(len(reader))), strict=True)
+    normal, textures = (parallel.shard_if_divided(np.stack(pictures)) for pictures in pairs)
+    return jax.jit(make_samples)(
+        key,
+        np.int32(step),
+        parallel.shard_if_divided(sample_indices),
+        normal,
+        textures,
+        pictures.mix,
+        params,
+    )
+
+
+def _choices(
+    pictures: TrainingPictures,
+    key: Key[Array, ""],
+    steps: range,
+    sample_indices: Int[np.ndarray, " B"],
+) -> Int[np.ndarray, "rows 3"]:
+    """The choices of some steps, a row for each sample, step by step."""
+    normal_count, mix = len(pictures.normal), pictures.mix
+
+    @jax.jit
+    def of_steps(numbers):
+        def one(step):
+            return jnp.stack(choose(key, step, sample_indices, normal_count, mix), axis=-1)
+
+        return jax.vmap(one)(numbers)
+
+    at_once = min(_CHOICES_AT_ONCE, len(steps))
+    parts = [np.zeros((0, 3), np.int32)]
+    for begin in steps[::_CHOICES_AT_ONCE]:
+        # Behind the end the last step is repeated, so that one program serves all.
+        numbers = np.minimum(np.arange(begin, begin + at_once), steps[-1]).astype(np.int32)
+        count = min(at_once, steps.stop - begin)
+        parts.append(np.asarray(of_steps(numbers))[:count].reshape(-1, 3))
+    return np.concatenate(parts)
+
+
+def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:
+    return PairReader(pictures.normal, pictures.textures, pictures.mix.kinds, rows)
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB else f"{nbytes / 2**20:.0f} MiB"

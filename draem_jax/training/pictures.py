@@ -1,0 +1,161 @@
+"""What samples are drawn from: normal pictures and textures, on the device or streamed to it."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from ml_collections import ConfigDict
+
+from draem_jax.config import image_size
+from draem_jax.data.loading import training_source
+from draem_jax.data.texture_sources import (
+    Joined,
+    PictureArray,
+    PictureSource,
+    SourceKind,
+    TextureSource,
+    open_textures,
+    parse_texture_sources,
+)
+
+
+class TextureMix(flax.struct.PyTreeNode):
+    """The parts that textures are drawn from, and how often each is.
+
+    Attributes:
+        weights: of the parts, relative to each other.
+        starts: where the pictures of each part begin among all textures.
+        counts: how many pictures each part has.
+        kinds: of the parts; a program's own, while the numbers above are traced.
+    """
+
+    weights: Float[Array, " S"]
+    starts: Int[Array, " S"]
+    counts: Int[Array, " S"]
+    kinds: tuple[SourceKind, ...] = flax.struct.field(pytree_node=False)
+
+
+class Pictures(NamedTuple):
+    """What samples are drawn from; it stays in device memory as uint8.
+
+    Attributes:
+        normal: the normal pictures, RGB.
+        textures: the pictures among the anomaly source, RGB, of the same height and width.
+        mix: the parts of the anomaly source.
+    """
+
+    normal: UInt8[Array, "N H W 3"]
+    textures: UInt8[Array, "T H W 3"]
+    mix: TextureMix
+
+
+class StreamedPictures(NamedTuple):
+    """What the samples of one call are made of, chosen and read beforehand.
+
+    Attributes:
+        normal: the normal picture of each sample of each step, RGB.
+        textures: the texture of each, RGB.
+        mix: the parts of the anomaly source.
+    """
+
+    normal: UInt8[Array, "S B H W 3"]
+    textures: UInt8[Array, "S B H W 3"]
+    mix: TextureMix
+
+
+@dataclass(frozen=True)
+class TrainingPictures:
+    """The pictures of a run, opened but not read.
+
+    Attributes:
+        normal: the normal pictures.
+        textures: the pictures among the anomaly source.
+        mix: the parts of the anomaly source.
+        size: (height, width) of all.
+    """
+
+    normal: PictureSource
+    textures: PictureSource
+    mix: TextureMix
+    size: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory that all of them take as uint8."""
+        height, width = self.size
+        return (len(self.normal) + len(self.textures)) * height * width * 3
+
+    def read(self) -> Pictures:
+        """Reads all of them onto the default device.
+
+        Raises:
+            UserError: one of them is missing or damaged.
+        """
+        return Pictures(
+            jnp.asarray(_stack(self.normal)), jnp.asarray(_stack(self.textures)), self.mix
+        )
+
+
+def open_pictures(config: ConfigDict) -> TrainingPictures:
+    """Opens the pictures that the config names.
+
+    Raises:
+        UserError: data set, category or texture source do not do.
+    """
+    size, data = image_size(config), config.data
+    sources = parse_texture_sources(data.texture_source)
+    opened = [
+        open_textures(source, size=size) if source.kind == "pictures" else None
+        for source in sources
+    ]
+    normal = training_source(
+        data.name,
+        data.category,
+        size=size,
+        root=data.root or None,
+        skip_bad=data.skip_bad,
+        holdout=data.holdout,
+    )
+    # A program needs at least one texture to look up, even if it is never looked at.
+    textures = [source for source in opened if source is not None] or [
+        PictureArray(np.zeros((1, *size, 3), np.uint8))
+    ]
+    counts = [len(normal) if source is None else len(source) for source in opened]
+    return TrainingPictures(normal, Joined(textures), make_mix(sources, counts), size)
+
+
+def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:
+    """Lays out the parts of the anomaly source, whose pictures stand one part behind the other.
+
+    Args:
+        sources: the parts.
+        counts: how many pictures each has to draw from; of the normal pictures for "self".
+    """
+    starts, taken = [], 0
+    for source, count in zip(sources, counts, strict=True):
+        starts.append(taken if source.kind == "pictures" else 0)
+        taken += count if source.kind == "pictures" else 0
+    return TextureMix(
+        weights=np.array([source.weight for source in sources], np.float32),
+        starts=np.array(starts, np.int32),
+        counts=np.array(counts, np.int32),
+        kinds=tuple(source.kind for source in sources),
+    )
+
+
+def _stack(source: PictureSource) -> UInt8[np.ndarray, "N H W 3"]:
+    first = source[0]
+    pictures = np.empty((len(source), *first.shape), np.uint8)
+
+    def fill(index: int) -> None:
+        pictures[index] = source[index]
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(fill, range(len(source))):
+            pass
+    return pictures

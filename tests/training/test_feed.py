@@ -1,0 +1,160 @@
+"""Pictures that stream give the same samples as pictures on the device, from any step on."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.texture_sources import Joined, PictureArray, TextureSource
+from draem_jax.errors import UserError
+from draem_jax.training.feed import make_feed, read_samples
+from draem_jax.training.pictures import TrainingPictures, make_mix
+from draem_jax.training.samples import choose, draw_samples, make_samples
+
+SIZE = (32, 32)
+ALWAYS = AnomalyParams(
+    untouched_share=0.0, opacity=(1.0, 1.0), threshold=(-9.0, -9.0), normal_rotation_share=0.0
+)
+
+
+def pictures_of(sources, *, normal=3, parts=(4, 2)):
+    """Normal pictures of the levels 100, 101, …, and textures of 0, 1, … in the first part, 50,
+    51, … in the second."""
+
+    def flat(first, count):
+        levels = np.arange(first, first + count, dtype=np.uint8)
+        return PictureArray(np.broadcast_to(levels[:, None, None, None], (count, *SIZE, 3)))
+
+    pictured = [flat(50 * i, count) for i, count in enumerate(parts)]
+    taken = iter(parts)
+    counts = [next(taken) if source.kind == "pictures" else normal for source in sources]
+    return TrainingPictures(flat(100, normal), Joined(pictured), make_mix(sources, counts), SIZE)
+
+
+def config_of(*, steps, gib, workers=0):
+    return SimpleNamespace(
+        train=SimpleNamespace(steps=steps),
+        data=SimpleNamespace(resident_gib=gib, workers=workers),
+    )
+
+
+MIXED = pictures_of(
+    [
+        TextureSource("builtin", 2.0),
+        TextureSource("solid", 1.0),
+        TextureSource("self", 1.0),
+        TextureSource("photos", 3.0),
+        TextureSource("noise", 1.0),
+    ]
+)
+
+
+def test_parts_are_drawn_by_their_weights():
+    key, mix = jax.random.key(0), MIXED.mix
+    choices = jax.jit(choose, static_argnums=3)(key, 0, jnp.arange(8000), 3, mix)
+    shares = np.bincount(choices.part, minlength=5) / 8000
+    np.testing.assert_allclose(shares, np.array([2, 1, 1, 3, 1]) / 8, atol=0.02)
+    assert set(np.asarray(choices.normal)) == {0, 1, 2}
+    for part, expected in ((0, range(4)), (2, range(3)), (3, range(4, 6))):
+        assert set(np.asarray(choices.texture)[np.asarray(choices.part) == part]) == set(expected)
+
+
+def test_each_part_gives_what_it_says():
+    # Without operations and fully opaque, a sample inside its mask is its texture.
+    weights = dict.fromkeys(AnomalyParams().texture.weights.__dataclass_fields__, 0.0)
+    params = AnomalyParams.from_dict({"texture": {"weights": weights}}, base=ALWAYS)
+    key, indices = jax.random.key(1), jnp.arange(64)
+    samples = jax.jit(draw_samples)(key, 0, indices, MIXED.read(), params)
+    choices = choose(key, 0, indices, 3, MIXED.mix)
+    assert set(np.asarray(choices.part)) == set(range(5))
+    assert (np.asarray(samples.mask) == 1).all()
+    colours = set()
+    for i in range(64):
+        levels = np.rint(np.asarray(samples.augmented[i]) * 255).astype(int)
+        texture = int(choices.texture[i])
+        match int(choices.part[i]):
+            case 0:
+                assert (levels == texture).all()
+            case 1:
+                assert np.ptp(levels, axis=(0, 1)).max() == 0
+                colours.add(tuple(levels[0, 0]))
+            case 2:
+                assert (levels == 100 + texture).all()
+            case 3:
+                assert (levels == 50 + texture - 4).all()
+            case 4:
+                assert 70 < levels.std() < 78  # 255 / √12 is 73.6
+                assert np.unique(levels).size > 200
+    assert len(colours) > 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_samples_are_those_drawn_on_the_device(workers):
+    key, params = jax.random.key(2), AnomalyParams(untouched_share=0.2)
+    indices = np.arange(8, dtype=np.int32).reshape(4, 2)
+    options = {"sample_indices": indices, "first_step": 3, "max_steps": 2}
+    resident = make_feed(config_of(steps=8, gib=1.0), MIXED, key, **options)
+    streaming = make_feed(config_of(steps=8, gib=0.0, workers=workers), MIXED, key, **options)
+    assert "stay on the device" in resident.description
+    assert "stream" in streaming.description
+    on_device, made = jax.jit(draw_samples), jax.jit(make_samples)
+    step = 3
+    for count in (2, 2, 1):
+        taken = streaming.take(count)
+        assert taken.normal.shape == (4, 2, 2, *SIZE, 3)
+        for i in range(count):
+            normal, textures = (
+                np.asarray(part)[:, i].reshape(8, *SIZE, 3)
+                for part in (taken.normal, taken.textures)
+            )
+            streamed = made(key, step, np.arange(8), normal, textures, MIXED.mix, params)
+            drawn = on_device(key, step, np.arange(8), resident.take(1), params)
+            jax.tree.map(np.testing.assert_array_equal, streamed, drawn)
+            alone = read_samples(MIXED, key, step, np.arange(8, dtype=np.int32), params)
+            jax.tree.map(np.testing.assert_array_equal, alone, drawn)
+            step += 1
+    assert step == 8
+
+
+def test_each_host_reads_its_own_share():
+    key = jax.random.key(3)
+
+    def pictures_of_host(first, count):
+        indices = np.arange(first, first + count, dtype=np.int32).reshape(4, -1)
+        feed = make_feed(
+            config_of(steps=2, gib=0.0), MIXED, key,
+            sample_indices=indices, first_step=0, max_steps=1,
+        )  # fmt: skip
+        return np.concatenate([np.asarray(feed.take(1).normal).reshape(count, -1)])
+
+    whole = pictures_of_host(0, 16)
+    np.testing.assert_array_equal(pictures_of_host(0, 8), whole[:8])
+    np.testing.assert_array_equal(pictures_of_host(8, 8), whole[8:])
+
+
+class Damaged(PictureArray):
+    def __getitem__(self, index):
+        raise UserError(f"picture {index} is damaged; replace it")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_named_by_whoever_reads_it(workers):
+    damaged = TrainingPictures(
+        Damaged(np.zeros((3, *SIZE, 3), np.uint8)), MIXED.textures, MIXED.mix, SIZE
+    )
+    feed = make_feed(
+        config_of(steps=2, gib=0.0, workers=workers), damaged, jax.random.key(0),
+        sample_indices=np.arange(4, dtype=np.int32).reshape(4, 1), first_step=0, max_steps=1,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"^picture \d is damaged; replace it$"):
+        feed.take(1)
+
+
+def test_a_worker_needs_no_jax():
+    program = "import sys, draem_jax.data.streaming; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

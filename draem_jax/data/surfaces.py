@@ -6,7 +6,6 @@ TensorFlow Datasets, without TensorFlow.
 """
 
 import dataclasses
-import io
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal
@@ -15,10 +14,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
 from skimage import data
 
 from draem_jax.data.features import GOOD, anomaly_features
+from draem_jax.data.pictures import encode_png
 from draem_jax.data.surface_defects import DEFECTS
 
 Category = Literal["brick", "grass", "gravel"]
@@ -121,8 +120,11 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
     Prepared data are kept by version: raise `VERSION` with every change to what is drawn.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (so TFDS declares it)
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (so TFDS declares it)
+        "1.1.0": "Says of each picture that its mask is known.",
+        "1.0.0": "First version.",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name=category, description=f"A surface of {category}.")
         for category in CATEGORIES
@@ -140,6 +142,14 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
             features=anomaly_features((PICTURE_SIZE, PICTURE_SIZE)),
             homepage="https://scikit-image.org/docs/stable/api/skimage.data.html",
             license="Photographs: CC0 (brick, grass, gravel); coins: no known restrictions.",
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(
+                names={
+                    split: [f"{t}/{i:03d}" for t in sorted(COUNTS[split]) for i in range(counts[t])]
+                    for split, counts in COUNTS.items()
+                },
+                types=COUNTS["test"],
+            ),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
@@ -147,7 +157,7 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in COUNTS}
 
     def _generate_examples(self, split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
-        for defect_type, count in COUNTS[split].items():
+        for defect_type, count in sorted(COUNTS[split].items()):
             for index in range(count):
                 sample = draw_sample(
                     category=self.builder_config.name,
@@ -159,8 +169,9 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
                 yield (
                     name,
                     {
-                        "image": _png(sample.image),
-                        "mask": _png(sample.mask.astype(np.uint8) * 255),
+                        "image": encode_png(sample.image),
+                        "mask": encode_png(sample.mask.astype(np.uint8) * 255),
+                        "has_mask": True,
                         "label": "good" if defect_type == GOOD else "defective",
                         "defect_type": defect_type,
                         "name": name,
@@ -200,9 +211,3 @@ def _add_noise(
     image: UInt8[np.ndarray, "H W 3"], noise: Float[np.ndarray, "H W 3"]
 ) -> UInt8[np.ndarray, "H W 3"]:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
-
-
-def _png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png")
-    return buffer.getvalue()

@@ -98,7 +98,7 @@ def test_killed_half_way_then_prepared_again_gives_the_same(data_dir, tmp_path):
     process = start(PREPARE_AND_DIE, tmp_path)
     process.communicate()
     assert process.returncode == 9
-    assert not (tmp_path / "surfaces" / "brick" / "1.0.0").exists()
+    assert not (tmp_path / "surfaces" / "brick" / "1.1.0").exists()
     again = loading.load("surfaces", "brick", size=(96, 96), data_dir=tmp_path)
     first = loading.load("surfaces", "brick", size=(96, 96), data_dir=data_dir)
     for ours, theirs in zip(again, first, strict=True):

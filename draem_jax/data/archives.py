@@ -1,0 +1,175 @@
+"""Unpacking a downloaded archive, such that no member can do harm and no damage goes unseen."""
+
+import contextlib
+import errno
+import functools
+import gzip
+import lzma
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from draem_jax.data.pictures import SUFFIXES
+from draem_jax.errors import UserError
+
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
+"""Endings of the archives' names; what else looks like one inside is taken as well."""
+
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    gzip.BadGzipFile,
+    EOFError,
+)
+
+
+class _Member(NamedTuple):
+    name: str
+    special: str  # what it is, unless it is a file or a folder
+    is_file: bool
+    open: Callable[[], Any]  # gives a file to read
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive, by its name or else by what it begins with."""
+    if not path.is_file():
+        return False
+    if path.name.lower().endswith(ENDINGS):
+        return True
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except (*_DAMAGED, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def unpacked(
+    archive: Path,
+    beside: Path,
+    *,
+    without: Collection[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Path]:
+    """Unpacks the pictures and lists of an archive for as long as the block runs.
+
+    Args:
+        archive: a tar (plain, or packed by gzip, xz or bzip2) or zip file; told by its content.
+        beside: the folder in which a temporary one is made; it goes however the block ends.
+        without: names of folders that are not needed.
+        progress: called with the number of files unpacked so far.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        UserError: the archive is damaged, holds a link, a device or a path that leads out of it,
+            is locked by a password, or does not fit on the disk.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".unpacking.", dir=beside)
+    except OSError as error:
+        raise UserError(
+            f"cannot unpack {archive} in {beside}: {error.strerror}; choose another folder for "
+            "prepared data"
+        ) from error
+    with folder as name:
+        _unpack(archive, Path(name), frozenset(without), progress)
+        yield Path(name)
+
+
+def _unpack(
+    archive: Path,
+    into: Path,
+    without: frozenset[str],
+    progress: Callable[[int], None] | None,
+) -> None:
+    last, count = "its start", 0
+    try:
+        for member in _members(archive):
+            _check(archive, member)
+            last = member.name
+            path = PurePosixPath(member.name)
+            if not member.is_file or not _wanted(path) or without & set(path.parts[:3]):
+                continue
+            target = into.joinpath(*path.parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            count += 1
+            if progress is not None:
+                progress(count)
+    except _DAMAGED as error:
+        raise UserError(
+            f"{archive} is truncated or damaged (at {last}); download it again"
+        ) from error
+    except RuntimeError as error:  # zipfile's word for a password that is missing
+        raise UserError(f"{archive}: {last} is locked; unpack it yourself") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full: {into.parent} has no room to unpack {archive}; make room, or "
+                "choose another folder for prepared data"
+            ) from error
+        raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                mode = info.external_attr >> 16
+                special = "a link" if stat.S_ISLNK(mode) else ""
+                yield _Member(
+                    info.filename, special, not info.is_dir(), functools.partial(packed.open, info)
+                )
+    elif archive.name.lower().endswith(".zip"):
+        raise zipfile.BadZipFile("no directory at its end")
+    else:
+        with tarfile.open(archive, "r:*") as tar:
+            for item in tar:
+                links = item.issym() or item.islnk()
+                special = "a link" if links else "a device" if item.isdev() else ""
+                yield _Member(
+                    item.name, special, item.isfile(), functools.partial(tar.extractfile, item)
+                )
+            _check_end(archive, tar)
+
+
+def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
+    """Raises if the tar was cut off between two members, which tarfile takes for its end."""
+    file = tar.fileobj
+    assert file is not None
+    if isinstance(file, (gzip.GzipFile, lzma.LZMAFile)) or type(file).__name__ == "BZ2File":
+        while file.read(1 << 20):  # raises unless the packed data end as they should
+            pass
+        return
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no mark at its end")
+
+
+def _check(archive: Path, member: _Member) -> None:
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        raise UserError(
+            f"{archive} holds {member.name!r}, which would be written outside the folder it is "
+            "unpacked in; do not trust it, and download it from its publisher"
+        )
+    if member.special:
+        raise UserError(
+            f"{archive} holds {member.name!r}, {member.special}; unpack it yourself, and give the "
+            "folder"
+        )
+
+
+def _wanted(path: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in (*SUFFIXES, ".csv", ".txt")

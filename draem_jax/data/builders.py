@@ -1,0 +1,240 @@
+"""TFDS builders of the published data sets and of the user's own, without TensorFlow.
+
+All are one builder over different layouts. It writes records one by one in the order of their
+names: TFDS's own writer would hold a gigabyte of them in memory and need TensorFlow beyond.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+from tensorflow_datasets.core import example_serializer
+
+from draem_jax.data.checks import (
+    Record,
+    check_enough,
+    check_headers,
+    count_kinds,
+    read_records,
+    tell_problems,
+)
+from draem_jax.data.features import anomaly_features
+from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Listing, Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a category is to be prepared.
+
+    Attributes:
+        listing: what there is.
+        where: what to call the folder or archive in messages.
+        skip_bad: whether to go on without what is wrong.
+        progress: called with the numbers of pictures done and in all.
+        facts: more to keep with the prepared data.
+    """
+
+    listing: Listing
+    where: str
+    skip_bad: bool = False
+    progress: Callable[[int, int], None] = lambda done, total: None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Base of the builders.
+
+    `draem_jax.data.loading.prepare` sets `plan`; without one the data set is read from the
+    `manual_dir` of TFDS's `DownloadConfig`, and must be without fault.
+
+    Prepared data are kept by version: raise `VERSION` with every change to what is stored.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (so TFDS declares it)
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder of the data set as it was published."
+    HOMEPAGE = ""
+
+    # TFDS would infer it by way of importlib_resources, which it does not declare.
+    code_path = epath.Path(__file__)
+
+    plan: Plan | None = None
+
+    def __init_subclass__(cls, **options: Any):
+        # TFDS has a `dtd` of its own, and allows no second one among those it finds by name.
+        super().__init_subclass__(**{"skip_registration": True} | options)
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"file_format": "array_record"} | options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            description=self.__doc__,
+            features=anomaly_features((None, None)),
+            homepage=self.HOMEPAGE,
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        plan = self.plan
+        if plan is None:
+            root = Path(dl_manager.manual_dir)
+            category = self.builder_config.name
+            plan = Plan(LAYOUTS[self.name].list_category(root, category), str(root))
+        return {"all": self._generate_examples(plan)}
+
+    def _generate_examples(self, plan: Plan) -> Iterator[tuple[Entry, dict[str, Any]]]:
+        """Yields what can be used; raises at its end if anything else may not be skipped."""
+        listing = check_headers(plan.listing)
+        if listing.problems and not plan.skip_bad:
+            raise tell_problems(listing.problems)
+        check_enough(listing.entries, plan.where)
+        problems, kept, empty = list(listing.problems), [], 0
+        for done, record in enumerate(read_records(listing.entries)):
+            if isinstance(record, Problem):
+                problems.append(record)
+            else:
+                kept.append(record.entry)
+                empty += record.empty and record.entry.has_mask and record.entry.defect_type != GOOD
+                if plan.skip_bad or len(problems) == len(listing.problems):
+                    yield record.entry, _example(record)
+            plan.progress(done + 1, len(listing.entries))
+        if problems and not plan.skip_bad:
+            raise tell_problems(problems)
+        check_enough(kept, plan.where)
+        self.info.metadata.update(
+            plan.facts,
+            names={
+                split: [entry.name for entry in kept if entry.split == split]
+                for split in ("train", "test")
+            },
+            types=dict(Counter(e.defect_type for e in kept if e.split == "test")),
+            without_mask=sum(not entry.has_mask for entry in kept),
+            empty_masks=empty,
+            skipped=count_kinds(problems),
+            left_out=dict(listing.left_out),
+            notes=list(listing.notes),
+        )
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        del download_config
+        serializer = example_serializer.ExampleSerializer(self.info.features.get_serialized_info())
+        (examples,) = self._split_generators(dl_manager).values()
+        splits: dict[str, _SplitWriter] = {}
+        try:
+            for entry, example in examples:
+                if entry.split not in splits:
+                    template = self._get_filename_template(split_name=entry.split)
+                    splits[entry.split] = _SplitWriter(template)
+                encoded = self.info.features.encode_example(example)
+                splits[entry.split].write(serializer.serialize_example(encoded))
+        finally:
+            for writer in splits.values():
+                writer.close()
+        infos = [writer.info(split) for split, writer in splits.items()]
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
+
+
+class _SplitWriter:
+    """Writes one split into one file, record by record."""
+
+    def __init__(self, template: Any):
+        self._template = template
+        path = template.sharded_filepath(shard_index=0, num_shards=1)
+        # Pictures are packed already.
+        self._writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        self._count, self._bytes = 0, 0
+
+    def write(self, record: bytes) -> None:
+        self._writer.write(record)
+        self._count += 1
+        self._bytes += len(record)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def info(self, split: str) -> tfds.core.SplitInfo:
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[self._count],
+            num_bytes=self._bytes,
+            filename_template=self._template,
+        )
+
+
+def _example(record: Record) -> dict[str, Any]:
+    entry = record.entry
+    return {
+        "image": record.image,
+        "mask": record.mask,
+        "has_mask": entry.has_mask,
+        "label": "good" if entry.defect_type == GOOD else "defective",
+        "defect_type": entry.defect_type,
+        "name": entry.name,
+    }
+
+
+def _configs(name: str) -> Sequence[tfds.core.BuilderConfig]:
+    return [tfds.core.BuilderConfig(name=category) for category in LAYOUTS[name].counts]
+
+
+class MvtecAd(PicturesBuilder):
+    """MVTec AD: 15 kinds of objects and textures with over 70 types of defects."""
+
+    HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
+    BUILDER_CONFIGS = _configs("mvtec_ad")
+
+
+class MvtecLoco(PicturesBuilder):
+    """MVTec LOCO AD: five kinds of scenes with structural and logical anomalies."""
+
+    HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-loco"
+    BUILDER_CONFIGS = _configs("mvtec_loco")
+
+
+class Visa(PicturesBuilder):
+    """VisA: twelve kinds of objects, in the authors' split for one class."""
+
+    HOMEPAGE = "https://github.com/amazon-science/spot-diff"
+    BUILDER_CONFIGS = _configs("visa")
+
+
+class Btad(PicturesBuilder):
+    """BTAD: three industrial products."""
+
+    HOMEPAGE = "http://avires.dimi.uniud.it/papers/btad/btad.zip"
+    BUILDER_CONFIGS = _configs("btad")
+
+
+class Dagm(PicturesBuilder):
+    """DAGM 2007: ten generated textures with defects; masks are ellipses around them."""
+
+    HOMEPAGE = "https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection"
+    BUILDER_CONFIGS = _configs("dagm")
+
+
+class Dtd(PicturesBuilder):
+    """DTD: 5,640 textures to make anomalies of."""
+
+    HOMEPAGE = "https://www.robots.ox.ac.uk/~vgg/data/dtd/"
+    BUILDER_CONFIGS = _configs("dtd")
+
+
+class Folder(PicturesBuilder):
+    """Pictures of the user's own. A configuration is one state of one folder."""
+
+
+BUILDERS: Mapping[str, type[PicturesBuilder]] = {
+    builder.name: builder for builder in (MvtecAd, MvtecLoco, Visa, Btad, Dagm, Dtd, Folder)
+}
+"""By the name of the data set."""

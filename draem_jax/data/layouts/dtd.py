@@ -1,0 +1,45 @@
+"""DTD, the Describable Textures Dataset: images/ATTRIBUTE/ATTRIBUTE_NUMBER.jpg.
+
+Textures to make anomalies of, not a data set to find anomalies in: all of them are good and for
+training. Cimpoi et al., "Describing Textures in the Wild", CVPR 2014.
+"""
+
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import (
+    GOOD,
+    Counts,
+    Entry,
+    Listing,
+    find_pictures,
+    make_listing,
+    subfolders,
+)
+from draem_jax.errors import UserError
+
+CATEGORY = "textures"
+"""The one category, which holds all attributes."""
+
+COUNTS = {CATEGORY: Counts(5640, 0, 0)}
+"""Published number of textures: 120 of each of 47 attributes."""
+
+
+def list_category(root: Path, category: str) -> Listing:
+    """Lists the textures, named "<attribute>/<attribute>_<number>".
+
+    Raises:
+        UserError: `root` does not hold DTD.
+    """
+    del category  # there is one
+    level = [root]
+    for _ in range(3):
+        for base in level:
+            if subfolders(base / "images"):
+                pictures = find_pictures(base / "images")
+                entries = [Entry(file, "train", GOOD, key) for key, file in pictures.all()]
+                return make_listing(entries, (), {"files that are no pictures": pictures.others})
+        level = [child for folder in level for child in subfolders(folder)]
+    raise UserError(
+        f"{root} holds no folder images with folders of textures in it; give DTD's folder or "
+        "archive as it was published"
+    )

@@ -1,0 +1,287 @@
+"""Anybody's own pictures: a folder of normal ones is enough, and a list file can say it all.
+
+Read are, in this order:
+
+1. a list file, NAME.csv: columns path, split, label, type and mask (see `list_file`);
+2. DIR/train, with the normal pictures in it or in DIR/train/good, and if there are DIR/test/TYPE
+   and DIR/ground_truth/TYPE, as MVTec AD has them;
+3. DIR/good, and if there are DIR/test/TYPE, or else DIR/TYPE for each type of defect, and
+   DIR/ground_truth/TYPE (or masks, mask, gt);
+4. pictures directly in DIR, all of them normal.
+
+Instead of good, the folder of normal pictures may be called ok or normal.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import (
+    GOOD,
+    GOOD_NAMES,
+    Entry,
+    Listing,
+    Problem,
+    Split,
+    find_pictures,
+    is_hidden,
+    make_listing,
+    named_child,
+    subfolders,
+)
+from draem_jax.data.layouts.pairs import list_halves
+from draem_jax.data.pictures import SUFFIXES
+from draem_jax.errors import UserError
+
+MASK_FOLDERS = ("ground_truth", "masks", "mask", "gt")
+"""Names, in any case, of the folder of masks."""
+
+TEST_EVERY = 5
+"""Where defects are given and no normal pictures to test on: every how many-th normal picture of
+the training folder is taken to test on."""
+
+_COLUMNS = ("path", "split", "label", "type", "mask")
+_SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
+_LABELS = dict.fromkeys((*GOOD_NAMES, "0"), True) | dict.fromkeys(
+    ("defective", "defect", "anomaly", "anomalous", "bad", "ko", "1"), False
+)
+_DEFECT = "defect"
+
+
+def list_category(root: Path, category: str) -> Listing:
+    """Lists a folder or a list file of the user's.
+
+    Args:
+        root: the folder, or the .csv file.
+        category: a folder within `root` to take in its place; "" for `root` itself.
+
+    Raises:
+        UserError: it cannot be told which pictures are the normal ones, or the list is wrong.
+    """
+    if root.is_file():
+        if category:
+            raise UserError(f"{root} is a list file and has no category {category!r}; leave it out")
+        return list_file(root)
+    folder = root / category
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; check the path and the category")
+    folder = _unwrap(folder)
+    train, good = named_child(folder, "train"), named_child(folder, *GOOD_NAMES)
+    test, masks = named_child(folder, "test"), named_child(folder, *MASK_FOLDERS)
+    if train is not None:
+        return _list_with_train(train, test, masks)
+    if good is not None and test is not None:
+        return list_halves(good, _test_types(test), masks, masks_expected=False)
+    if good is not None:
+        apart = {good, masks, test}
+        types = [child for child in subfolders(folder) if child not in apart and _holds(child)]
+        return _lend_good(list_halves(good, types, masks, masks_expected=False), len(types))
+    return _list_flat(folder)
+
+
+def list_file(path: Path) -> Listing:
+    """Lists what a CSV file names; separated by commas, semicolons or tabs.
+
+    Columns, by their names in the first line:
+    - path: the picture, from the CSV file's folder.
+    - split: train or test. Without the column, normal pictures are to train on.
+    - label: good or defective. Without the column the type tells it.
+    - type: of the defect, any word; good for a normal picture.
+    - mask: the picture's mask, from the CSV file's folder; may be empty.
+
+    Raises:
+        UserError: a column is missing or unknown, or a value is; it names the line.
+    """
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    seen: dict[Path, int] = {}
+    in_training = 0
+    for line, row in _rows(path):
+        where = f"{path}, line {line}"
+        if not row["path"]:
+            raise UserError(f"{where}: the path is empty; name a picture, or delete the line")
+        picture = path.parent / row["path"]
+        if picture in seen:
+            raise UserError(
+                f"{where}: {row['path']} stands in line {seen[picture]} already; delete one"
+            )
+        seen[picture] = line
+        good, defect_type = _label_and_type(row, where)
+        split = _SPLITS.get(row["split"].lower() or ("train" if good else "test"))
+        if split is None:
+            raise UserError(f"{where}: split is {row['split']!r}; write train or test")
+        mask = path.parent / row["mask"] if row["mask"] else None
+        if not picture.is_file():
+            problems.append(
+                Problem("missing picture", picture, f"{where}: there is no file {picture}; mend it")
+            )
+        elif mask is not None and not mask.is_file():
+            problems.append(
+                Problem(
+                    "picture without mask",
+                    picture,
+                    f"{where}: there is no mask {mask} of {picture}; mend or empty the field",
+                )
+            )
+        elif split == "train" and not good:
+            in_training += 1
+        else:
+            name = Path(os.path.normpath(row["path"])).with_suffix("").as_posix().lstrip("./")
+            masks = () if mask is None else (mask,)
+            entries.append(Entry(picture, split, defect_type, f"{defect_type}/{name}", masks))
+    return make_listing(
+        entries, problems, {"defective pictures among those to train on": in_training}
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Lines of the list with their numbers; every known column is there, empty where it lacked."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8; save it as CSV in UTF-8") from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, restkey="")
+    names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = names
+    if "path" not in names or not {"split", "label", "type"} & set(names):
+        raise UserError(
+            f"{path}, line 1: the columns are {', '.join(names) or 'none'}; a list needs path and "
+            f"one of split, label and type; it may have {', '.join(_COLUMNS)}"
+        )
+    if unknown := [name for name in names if name not in _COLUMNS]:
+        raise UserError(
+            f"{path}, line 1: unknown column {unknown[0]!r}; there are {', '.join(_COLUMNS)}"
+        )
+    rows = []
+    for row in reader:
+        if "" in row:
+            raise UserError(
+                f"{path}, line {reader.line_num}: more fields than columns; put quotes around "
+                f"what holds a {delimiter!r}"
+            )
+        values = {name: (row.get(name) or "").strip() for name in _COLUMNS}
+        if any(values.values()):
+            rows.append((reader.line_num, values))
+    if not rows:
+        raise UserError(f"{path} names no pictures; write a line for each")
+    return rows
+
+
+def _label_and_type(row: dict[str, str], where: str) -> tuple[bool, str]:
+    label, defect_type = row["label"].lower(), row["type"]
+    typed_good = defect_type.lower() in GOOD_NAMES
+    if not label:
+        good = typed_good or (not defect_type and row["split"].lower() == "train")
+        if not good and not defect_type:
+            raise UserError(f"{where}: neither label nor type is given; write good or defective")
+    elif label not in _LABELS:
+        raise UserError(f"{where}: label is {row['label']!r}; write good or defective")
+    else:
+        good = _LABELS[label]
+        if defect_type and typed_good != good:
+            raise UserError(
+                f"{where}: label {row['label']} and type {defect_type} contradict each other"
+            )
+    return good, GOOD if good else defect_type or _DEFECT
+
+
+def _unwrap(folder: Path) -> Path:
+    """Steps into a folder that holds nothing but one other, unless its name says what it holds."""
+    for _ in range(3):
+        inside = [p for p in folder.iterdir() if not is_hidden(Path(p.name))]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        if inside[0].name.lower() in (*GOOD_NAMES, "train"):
+            break
+        folder = inside[0]
+    return folder
+
+
+def _holds(folder: Path) -> bool:
+    return bool(find_pictures(folder).files)
+
+
+def _flat_pictures(folder: Path) -> list[Path]:
+    return [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and not is_hidden(Path(p.name)) and p.is_file()
+    ]
+
+
+def _test_types(test: Path) -> list[Path]:
+    if flat := _flat_pictures(test):
+        raise UserError(
+            f"{test} holds {flat[0].name} and other pictures directly, so that it cannot be told "
+            "whether they are good; put them in folders good and one for each type of defect"
+        )
+    return subfolders(test)
+
+
+def _list_with_train(train: Path, test: Path | None, masks: Path | None) -> Listing:
+    good = named_child(train, *GOOD_NAMES)
+    flat = _flat_pictures(train)
+    if good is not None and flat:
+        raise UserError(
+            f"{train} holds pictures both directly and in {good.name}; put the normal ones in one "
+            "place"
+        )
+    if good is None and not flat and subfolders(train):
+        raise UserError(
+            f"{train} holds folders but none of them is called good; put the normal pictures in "
+            f"{train / GOOD}"
+        )
+    types = _test_types(test) if test is not None else []
+    listing = list_halves(good or train, types, masks, masks_expected=False)
+    if good is None:
+        return listing
+    others = [child for child in subfolders(train) if child != good]
+    defective = sum(len(find_pictures(child).all()) for child in others)
+    left_out = dict(listing.left_out)
+    if defective:
+        left_out["defective pictures among those to train on"] = defective
+    return make_listing(listing.entries, listing.problems, left_out, listing.notes)
+
+
+def _lend_good(listing: Listing, types: int) -> Listing:
+    """Moves some normal pictures to the test half, which has defects but no normal pictures."""
+    good = [entry for entry in listing.entries if entry.split == "train"]
+    if not types or len(good) <= TEST_EVERY // 2:
+        return listing
+    lent = set(good[TEST_EVERY // 2 :: TEST_EVERY])
+    entries = [
+        Entry(e.path, "test", GOOD, e.name, e.masks) if e in lent else e for e in listing.entries
+    ]
+    note = (
+        f"no normal pictures to test on: {len(lent)} of the {len(good)} good ones, every "
+        f"{TEST_EVERY}th, are kept from training to test on"
+    )
+    return make_listing(entries, listing.problems, listing.left_out, [*listing.notes, note])
+
+
+def _list_flat(folder: Path) -> Listing:
+    flat = _flat_pictures(folder)
+    inside = [child for child in subfolders(folder) if _holds(child)]
+    how = (
+        f"put the normal pictures in {folder / GOOD} (or {folder / 'train' / GOOD}), or write a "
+        "list file"
+    )
+    trained = [child.name for child in inside if (child / "train").is_dir()]
+    if trained:
+        raise UserError(
+            f"{folder} holds several data sets; choose one with the category: {', '.join(trained)}"
+        )
+    if inside:
+        names = ", ".join(child.name for child in inside[:5])
+        also = "pictures and also" if flat else "no pictures directly but"
+        raise UserError(
+            f"{folder} holds {also} folders of pictures ({names}), so that it cannot be told which "
+            f"are normal; {how}"
+        )
+    if not flat:
+        raise UserError(f"{folder} holds no pictures; {how}")
+    entries = [Entry(path, "train", GOOD, f"{GOOD}/{path.stem}") for path in flat]
+    others = find_pictures(folder).others
+    return make_listing(entries, (), {"files that are no pictures": others})

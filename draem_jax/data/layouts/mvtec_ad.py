@@ -1,0 +1,60 @@
+"""MVTec AD: CATEGORY/train/good, CATEGORY/test/TYPE, CATEGORY/ground_truth/TYPE/NAME_mask.png.
+
+Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import Counts, Listing, find_category, named_child, subfolders
+from draem_jax.data.layouts.pairs import list_halves
+from draem_jax.errors import UserError
+
+COUNTS = {
+    "bottle": Counts(209, 20, 63),
+    "cable": Counts(224, 58, 92),
+    "capsule": Counts(219, 23, 109),
+    "carpet": Counts(280, 28, 89),
+    "grid": Counts(264, 21, 57),
+    "hazelnut": Counts(391, 40, 70),
+    "leather": Counts(245, 32, 92),
+    "metal_nut": Counts(220, 22, 93),
+    "pill": Counts(267, 26, 141),
+    "screw": Counts(320, 41, 119),
+    "tile": Counts(230, 33, 84),
+    "toothbrush": Counts(60, 12, 30),
+    "transistor": Counts(213, 60, 40),
+    "wood": Counts(247, 19, 60),
+    "zipper": Counts(240, 32, 119),
+}
+"""Published numbers of pictures."""
+
+
+def list_category(root: Path, category: str) -> Listing:
+    """Lists the pictures of a category.
+
+    Raises:
+        UserError: `root` does not hold the category.
+    """
+    return list_mvtec_style(find_category(root, category, holding="train", others=COUNTS))
+
+
+def list_mvtec_style(folder: Path, *, good: Iterable[str] = ("good",)) -> Listing:
+    """Lists the folder of one category in MVTec AD's layout; each defect must have a mask.
+
+    Args:
+        folder: it holds train/, test/ and ground_truth/.
+        good: what the folder of normal pictures is called.
+
+    Raises:
+        UserError: there are no normal pictures to train on.
+    """
+    train = named_child(folder / "train", *good)
+    if train is None:
+        raise UserError(
+            f"{folder / 'train'} holds no folder {' or '.join(good)}; give the data set as it was "
+            "published"
+        )
+    return list_halves(
+        train, subfolders(folder / "test"), folder / "ground_truth", masks_expected=True
+    )

@@ -1,0 +1,35 @@
+"""MVTec LOCO AD: as MVTec AD, with a folder of masks for each picture, and validation/good.
+
+Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import Counts, Listing, find_category, find_pictures
+from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
+
+COUNTS = {
+    "breakfast_box": Counts(351, 102, 173),
+    "juice_bottle": Counts(335, 94, 236),
+    "pushpins": Counts(372, 138, 172),
+    "screw_bag": Counts(360, 122, 219),
+    "splicing_connectors": Counts(354, 119, 193),
+}
+"""Published numbers of pictures, without those for validation."""
+
+
+def list_category(root: Path, category: str) -> Listing:
+    """Lists the pictures of a category; those for validation are left out, and counted.
+
+    Raises:
+        UserError: `root` does not hold the category.
+    """
+    folder = find_category(root, category, holding="train", others=COUNTS)
+    listing = list_mvtec_style(folder)
+    validation = len(find_pictures(folder / "validation").all())
+    if not validation:
+        return listing
+    return replace(
+        listing, left_out={**listing.left_out, "normal pictures for validation": validation}
+    )

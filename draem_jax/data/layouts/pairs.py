@@ -1,0 +1,114 @@
+"""Folders of test pictures by type, and folders of masks that mirror them."""
+
+import re
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import (
+    GOOD,
+    Entry,
+    Listing,
+    Problem,
+    find_pictures,
+    is_good,
+    make_listing,
+    subfolders,
+)
+
+_MASK_SUFFIX = re.compile(r"[_-](mask|label|gt)$", re.IGNORECASE)
+
+
+def list_halves(
+    train: Path, test_types: list[Path], masks: Path | None, *, masks_expected: bool
+) -> Listing:
+    """Lists a category that has its normal pictures in one folder, and test pictures by type.
+
+    A mask belongs to the picture of the same name, whatever its suffix, or with `_mask` after it;
+    or it is one of several in a folder of the picture's name.
+
+    Args:
+        train: the folder of normal pictures to train on.
+        test_types: one folder for each type of test pictures.
+        masks: the folder that holds a folder of masks for each type.
+        masks_expected: whether every defective picture must have a mask. Where not, a type
+            without any mask is one whose masks are unknown.
+    """
+    entries, problems, others = _list_type(train, "train", None, masks_expected=False)
+    for folder in test_types:
+        mask_folder = masks / folder.name if masks is not None else None
+        found, wrong, more = _list_type(folder, "test", mask_folder, masks_expected=masks_expected)
+        entries += found
+        problems += wrong
+        others += more
+    known = {folder.name for folder in test_types}
+    for folder in subfolders(masks) if masks is not None else []:
+        if folder.name not in known:
+            problems += [lonely_mask(file, folder.name) for _, file in find_pictures(folder).all()]
+    return make_listing(entries, problems, {"files that are no pictures": others})
+
+
+def missing_mask(picture: Path, where: Path | str) -> Problem:
+    """A defective picture has no mask."""
+    return Problem(
+        "picture without mask",
+        picture,
+        f"{picture} has no mask in {where}; add it, or take the picture away",
+    )
+
+
+def lonely_mask(mask: Path, where: Path | str) -> Problem:
+    """A mask has no picture."""
+    return Problem(
+        "mask without picture",
+        mask,
+        f"{mask} is a mask without a picture in {where}; add the picture, or take the mask away",
+    )
+
+
+def _list_type(
+    folder: Path, split: str, mask_folder: Path | None, *, masks_expected: bool
+) -> tuple[list[Entry], list[Problem], int]:
+    defect_type = GOOD if split == "train" or is_good(folder) else folder.name
+    pictures = find_pictures(folder)
+    problems = []
+    if not pictures.files:
+        problems.append(
+            Problem(
+                "empty folder",
+                folder,
+                f"{folder} holds no pictures; add them, or take the folder away",
+            )
+        )
+    masks: dict[str, list[Path]] = {}
+    if mask_folder is not None and mask_folder.is_dir():
+        for key, mask in find_pictures(mask_folder).all():
+            candidates = (key, _MASK_SUFFIX.sub("", key), key.rpartition("/")[0])
+            owner = next((c for c in candidates if c in pictures.files), None)
+            if owner is None:
+                problems.append(lonely_mask(mask, folder))
+            elif len(pictures.files[owner]) > 1:
+                problems.append(
+                    Problem(
+                        "ambiguous mask",
+                        mask,
+                        f"{mask} may belong to any of "
+                        f"{', '.join(str(p) for p in pictures.files[owner])}; rename all but one",
+                    )
+                )
+            else:
+                masks.setdefault(owner, []).append(mask)
+    expected = defect_type != GOOD and (masks_expected or bool(masks))
+    entries = []
+    for key, file in pictures.all():
+        if expected and key not in masks:
+            problems.append(missing_mask(file, mask_folder or "any folder of masks"))
+            continue
+        entries.append(
+            Entry(
+                path=file,
+                split="train" if split == "train" else "test",
+                defect_type=defect_type,
+                name=f"{defect_type}/{key}",
+                masks=tuple(masks.get(key, ())),
+            )
+        )
+    return entries, problems, pictures.others

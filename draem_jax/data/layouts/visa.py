@@ -1,0 +1,118 @@
+"""VisA: split_csv/1cls.csv says which picture of CATEGORY/Data/Images belongs to which half.
+
+Its masks, in CATEGORY/Data/Masks, hold the number of the defect's class. The form that the
+authors' script makes of it, CATEGORY/train, test and ground_truth, is read as well.
+Zou et al., "SPot-the-Difference Self-Supervised Pre-training", ECCV 2022.
+"""
+
+import csv
+from pathlib import Path
+
+from draem_jax.data.layouts.entries import (
+    GOOD,
+    Counts,
+    Entry,
+    Listing,
+    Problem,
+    Split,
+    find_category,
+    find_pictures,
+    make_listing,
+    subfolders,
+)
+from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
+from draem_jax.data.layouts.pairs import lonely_mask, missing_mask
+from draem_jax.errors import UserError
+
+COUNTS = {
+    "candle": Counts(900, 100, 100),
+    "capsules": Counts(542, 60, 100),
+    "cashew": Counts(450, 50, 100),
+    "chewinggum": Counts(453, 50, 100),
+    "fryum": Counts(450, 50, 100),
+    "macaroni1": Counts(900, 100, 100),
+    "macaroni2": Counts(900, 100, 100),
+    "pcb1": Counts(904, 100, 100),
+    "pcb2": Counts(901, 100, 100),
+    "pcb3": Counts(905, 101, 100),
+    "pcb4": Counts(904, 101, 100),
+    "pipe_fryum": Counts(450, 50, 100),
+}
+"""Numbers of pictures in the published split."""
+
+SPLIT_FILE = Path("split_csv") / "1cls.csv"
+DEFECT = "bad"
+"""The type of every defective picture, as the authors' script names it."""
+
+
+def list_category(root: Path, category: str) -> Listing:
+    """Lists the pictures of a category.
+
+    Raises:
+        UserError: `root` does not hold the category or the file of the split, or that file is not
+            what it should be.
+    """
+    level = [root]
+    for _ in range(3):
+        for base in level:
+            if (base / SPLIT_FILE).is_file() and (base / category / "Data").is_dir():
+                return _list_split(base, category)
+        level = [child for folder in level for child in subfolders(folder)]
+    try:
+        return list_mvtec_style(find_category(root, category, holding="train", others=COUNTS))
+    except UserError:
+        raise UserError(
+            f"{root} does not hold {category}/Data beside {SPLIT_FILE}; give VisA's folder or "
+            "archive as it was published"
+        ) from None
+
+
+def _list_split(base: Path, category: str) -> Listing:
+    path = base / SPLIT_FILE
+    entries, problems = [], []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        columns = {"object", "split", "label", "image", "mask"}
+        if missing := columns - set(rows.fieldnames or ()):
+            raise UserError(
+                f"{path} lacks the columns {', '.join(sorted(missing))}; take VisA's own file"
+            )
+        for row in rows:
+            if row["object"] != category:
+                continue
+            picture = base / row["image"]
+            if row["split"] not in ("train", "test") or row["label"] not in ("normal", "anomaly"):
+                raise UserError(
+                    f"{path}, line {rows.line_num}: {row['split']}, {row['label']} is not a split "
+                    "and a label of VisA; take VisA's own file"
+                )
+            defect_type = GOOD if row["label"] == "normal" else DEFECT
+            masks = (base / row["mask"],) if row["mask"] else ()
+            if not picture.is_file():
+                problems.append(
+                    Problem(
+                        "missing picture",
+                        picture,
+                        f"{picture} is missing though {path}, line {rows.line_num} names it; "
+                        "unpack the archive again",
+                    )
+                )
+            elif defect_type != GOOD and not (masks and masks[0].is_file()):
+                problems.append(missing_mask(picture, base / category / "Data" / "Masks"))
+            else:
+                name = f"{defect_type}/{picture.stem}"
+                split: Split = "train" if row["split"] == "train" else "test"
+                entries.append(Entry(picture, split, defect_type, name, masks))
+    named = {entry.path for entry in entries} | {problem.path for problem in problems}
+    data = base / category / "Data"
+    unnamed = [file for _, file in find_pictures(data / "Images").all() if file not in named]
+    used = {mask for entry in entries for mask in entry.masks}
+    pictures = {path.stem for path in named | set(unnamed)}
+    problems += [
+        lonely_mask(mask, data / "Images")
+        for _, mask in find_pictures(data / "Masks").all()
+        if mask not in used and mask.stem not in pictures
+    ]
+    return make_listing(
+        entries, problems, {f"pictures that {path.name} does not name": len(unnamed)}
+    )

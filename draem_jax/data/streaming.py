@@ -20,10 +20,12 @@ class PicturePairs(NamedTuple):
     Attributes:
         normal: the normal pictures, RGB.
         textures: the texture of each; black where the device makes it itself.
+        parts: index of the part of the anomaly source that each texture is from.
     """
 
     normal: UInt8[np.ndarray, "*batch H W 3"]
     textures: UInt8[np.ndarray, "*batch H W 3"]
+    parts: Int[np.ndarray, "*batch"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class PairReader:
         picture = self.normal[normal]
         match self.kinds[part]:
             case "pictures":
-                return PicturePairs(picture, self.textures[texture])
+                source = self.textures[texture]
             case "self":
-                return PicturePairs(picture, self.normal[texture])
+                source = self.normal[texture]
             case _:
-                return PicturePairs(picture, np.zeros_like(picture))
+                source = np.zeros_like(picture)
+        return PicturePairs(picture, source, np.array(part, np.int32))
 
 
 def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:

@@ -91,7 +91,7 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
                 raise UserError(
                     f"config.data.texture_source: the weight in {part!r} must be above 0"
                 )
-        if name not in NAMES and not Path(name).expanduser().is_dir():
+        if not name or (name not in NAMES and not Path(name).expanduser().is_dir()):
             close = difflib.get_close_matches(name, NAMES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"or one of {', '.join(NAMES)}"
             raise UserError(f"config.data.texture_source: {name!r} is no folder; {hint}")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
 from draem_jax.training import parallel
-from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures
+from draem_jax.training.pictures import Parts, Pictures, StreamedPictures, TrainingPictures
 from draem_jax.training.samples import Samples, choose, make_samples
 
 _GIB = 2**30
@@ -26,11 +26,11 @@ class Feed(Protocol):
     """Gives the train step what it makes samples of.
 
     Attributes:
-        pictures_axes: which of it has a device axis, as `jax.pmap` takes it.
+        pictures_axes: the axis of it that runs over the devices, None for none.
         description: one phrase that says how the pictures reach the device.
     """
 
-    pictures_axes: Any
+    pictures_axes: int | None
     description: str
 
     def take(self, steps: int) -> Pictures | StreamedPictures:
@@ -73,7 +73,7 @@ def make_feed(
 
 
 class _Resident:
-    pictures_axes = None
+    pictures_axes: int | None = None
 
     def __init__(self, pictures: TrainingPictures):
         self._pictures = parallel.replicate(pictures.read())
@@ -85,6 +85,8 @@ class _Resident:
 
 
 class _Streaming:
+    pictures_axes: int | None = 0
+
     def __init__(
         self,
         pictures: TrainingPictures,
@@ -97,12 +99,11 @@ class _Streaming:
     ):
         if workers < 0:
             workers = max(1, (os.cpu_count() or 1) // 2)
-        self.pictures_axes = StreamedPictures(0, 0, None)
         self.description = f"{_size(pictures.nbytes)} of pictures stream, read by " + (
             f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
         )
         self._max_steps = max_steps
-        self._mix = parallel.replicate(pictures.mix)
+        self._kinds = pictures.mix.kinds
         devices, each = sample_indices.shape
         self._shape = (devices, each)
         rows = _choices(pictures, key, steps, sample_indices.reshape(-1))
@@ -114,11 +115,13 @@ class _Streaming:
         batches = [next(self._stream) for _ in range(steps)]
         # A call takes the same shape whatever its length; what is behind is not looked at.
         batches += batches[-1:] * (self._max_steps - steps)
-        shards = (
-            np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in parts], axis=1)
-            for parts in zip(*batches, strict=True)
+        normal, textures, parts = (
+            parallel.shard_batch(
+                np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in step], axis=1)
+            )
+            for step in zip(*batches, strict=True)
         )
-        return StreamedPictures(*map(parallel.shard_batch, shards), self._mix)
+        return StreamedPictures(normal, textures, Parts(parts, self._kinds))
 
 
 def read_samples(
@@ -141,16 +144,13 @@ def read_samples(
         What training would see in that step.
     """
     reader = _reader(pictures, _choices(pictures, key, range(step, step + 1), sample_indices))
-    pairs = zip(*(reader[row] for row in range(len(reader))), strict=True)
-    normal, textures = (parallel.shard_if_divided(np.stack(pictures)) for pictures in pairs)
+    normal, textures, parts = (
+        parallel.shard_if_divided(np.stack(part))
+        for part in zip(*(reader[row] for row in range(len(reader))), strict=True)
+    )
+    indices = parallel.shard_if_divided(sample_indices)
     return jax.jit(make_samples)(
-        key,
-        np.int32(step),
-        parallel.shard_if_divided(sample_indices),
-        normal,
-        textures,
-        pictures.mix,
-        params,
+        key, np.int32(step), indices, normal, textures, Parts(parts, pictures.mix.kinds), params
     )
 
 

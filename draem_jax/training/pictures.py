@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
@@ -28,15 +28,27 @@ class TextureMix(flax.struct.PyTreeNode):
     """The parts that textures are drawn from, and how often each is.
 
     Attributes:
-        weights: of the parts, relative to each other.
-        starts: where the pictures of each part begin among all textures.
-        counts: how many pictures each part has.
-        kinds: of the parts; a program's own, while the numbers above are traced.
+        weights: of the parts, relative to each other; float (S,), as all numbers here traced.
+        starts: where the pictures of each part begin among all textures; int (S,).
+        counts: how many pictures each part has; int (S,).
+        kinds: of the parts; other kinds are another program.
     """
 
-    weights: Float[Array, " S"]
-    starts: Int[Array, " S"]
-    counts: Int[Array, " S"]
+    weights: Any
+    starts: Any
+    counts: Any
+    kinds: tuple[SourceKind, ...] = flax.struct.field(pytree_node=False)
+
+
+class Parts(flax.struct.PyTreeNode):
+    """Which part of the anomaly source each sample's texture is from.
+
+    Attributes:
+        indices: of the parts; int (B,), or with more axes in front.
+        kinds: of all parts.
+    """
+
+    indices: Any
     kinds: tuple[SourceKind, ...] = flax.struct.field(pytree_node=False)
 
 
@@ -60,12 +72,12 @@ class StreamedPictures(NamedTuple):
     Attributes:
         normal: the normal picture of each sample of each step, RGB.
         textures: the texture of each, RGB.
-        mix: the parts of the anomaly source.
+        parts: of the anomaly source that the textures are from.
     """
 
     normal: UInt8[Array, "S B H W 3"]
     textures: UInt8[Array, "S B H W 3"]
-    mix: TextureMix
+    parts: Parts
 
 
 @dataclass(frozen=True)

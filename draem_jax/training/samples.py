@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
 from draem_jax.anomalies import AnomalyParams, rotate_normals_with_keys, simulate_with_keys
 from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.sources import noise_texture, solid_texture
-from draem_jax.training.pictures import Pictures, TextureMix
+from draem_jax.data.texture_sources import SourceKind
+from draem_jax.training.pictures import Parts, Pictures, TextureMix
 
 
 class Choices(NamedTuple):
@@ -68,15 +69,16 @@ def draw_samples(
     if "self" in pictures.mix.kinds:
         itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
         textures = jnp.where(itself, pictures.normal[choices.texture], textures)
+    parts = Parts(choices.part, pictures.mix.kinds)
     return make_samples(
-        key, step, sample_indices, pictures.normal[choices.normal], textures, pictures.mix, params
+        key, step, sample_indices, pictures.normal[choices.normal], textures, parts, params
     )
 
 
 def choose(
     key: Key[Array, ""],
-    step: Int[Array, ""],
-    sample_indices: Int[Array, " B"],
+    step: Int[ArrayLike, ""],
+    sample_indices: Int[ArrayLike, " B"],
     normal_count: int,
     mix: TextureMix,
 ) -> Choices:
@@ -98,19 +100,18 @@ def make_samples(
     sample_indices: Int[Array, " B"],
     normal: UInt8[Array, "B H W 3"],
     textures: UInt8[Array, "B H W 3"],
-    mix: TextureMix,
+    parts: Parts,
     params: AnomalyParams,
 ) -> Samples:
     """Makes the samples of `draw_samples` from the pictures that `choose` chose for them."""
     keys = _sample_keys(key, step, sample_indices)
     images = normal.astype(jnp.float32) / 255
     sources = textures.astype(jnp.float32) / 255
-    if {"solid", "noise"}.intersection(mix.kinds):
-        parts = jax.vmap(lambda key: _choose_part(key, mix))(keys[:, 1])
+    if {"solid", "noise"}.intersection(parts.kinds):
         sources = map_samples(
-            lambda key, part, texture: _made_texture(key, part, texture, mix),
+            lambda key, part, texture: _made_texture(key, part, texture, parts.kinds),
             keys[:, 1],
-            parts,
+            parts.indices,
             sources,
         )
     images = rotate_normals_with_keys(keys[:, 2], images, params)
@@ -119,7 +120,7 @@ def make_samples(
 
 
 def _sample_keys(
-    key: Key[Array, ""], step: Int[Array, ""], sample_indices: Int[Array, " B"]
+    key: Key[Array, ""], step: Int[ArrayLike, ""], sample_indices: Int[ArrayLike, " B"]
 ) -> Key[Array, "B 4"]:
     step_key = jax.random.fold_in(key, step)
     return jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
@@ -139,13 +140,17 @@ def _is_kind(part: Int[Array, "..."], mix: TextureMix, kind: str) -> Array:
 
 
 def _made_texture(
-    key: Key[Array, ""], part: Int[Array, ""], texture: Float[Array, "H W 3"], mix: TextureMix
+    key: Key[Array, ""],
+    part: Int[Array, ""],
+    texture: Float[Array, "H W 3"],
+    kinds: tuple[SourceKind, ...],
 ) -> Float[Array, "H W 3"]:
-    shape, key = texture.shape[:2], jax.random.fold_in(key, 2)
+    height, width, _ = texture.shape
+    key = jax.random.fold_in(key, 2)
     makers = {
         "pictures": lambda: texture,
         "self": lambda: texture,
-        "solid": lambda: solid_texture(key, shape=shape),
-        "noise": lambda: noise_texture(key, shape=shape),
+        "solid": lambda: solid_texture(key, shape=(height, width)),
+        "noise": lambda: noise_texture(key, shape=(height, width)),
     }
-    return jax.lax.switch(part, [makers[kind] for kind in mix.kinds])
+    return jax.lax.switch(part, [makers[kind] for kind in kinds])

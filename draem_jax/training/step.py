@@ -107,7 +107,7 @@ def make_train_steps(
                     sample_indices,
                     pictures.normal[i],
                     pictures.textures[i],
-                    pictures.mix,
+                    pictures.parts.replace(indices=pictures.parts.indices[i]),
                     params,
                 )
             else:

@@ -1,7 +1,8 @@
 import socket
 
 import numpy as np
-from draem_jax.data.textures import builtin_textures, texture_names
+
+from draem_jax.data.builtin_textures import builtin_textures, texture_names
 
 
 def test_builtin_textures_need_no_network(monkeypatch):

@@ -23,14 +23,17 @@ class Verb:
         define: defines the verb's flags.
         run: does it, given the parsed flags.
         takes_config: whether the verb has --config and --config.FIELD.
+        argument: what the one word after the verb's name stands for, like NAME, and is given to
+            `run` as well; "" for none.
     """
 
     name: str
     summary: str
     help: str
     define: Callable[[flags.FlagValues], None]
-    run: Callable[[Any], None]
+    run: Callable[..., None]
     takes_config: bool = False
+    argument: str = ""
 
 
 def define_workdir(values: flags.FlagValues, text: str) -> None:

@@ -8,13 +8,21 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import benchmark, evaluate, predict, preview, train
+from draem_jax.cli import benchmark, data, evaluate, predict, preview, train
 from draem_jax.cli.common import PROGRAM, Verb
 from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.errors import UserError
 
 _VERBS = {
-    module.VERB.name: module.VERB for module in (preview, train, evaluate, predict, benchmark)
+    verb.name: verb
+    for verb in (
+        *data.VERBS,
+        preview.VERB,
+        train.VERB,
+        evaluate.VERB,
+        predict.VERB,
+        benchmark.VERB,
+    )
 }
 
 
@@ -60,13 +68,23 @@ def _dispatch(arguments: list[str]) -> None:
         return
     if verb.takes_config:
         rest = define_config(values, rest)
-    positional = values([PROGRAM, *rest])[1:]
+    positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
+    if verb.argument and not positional:
+        raise UserError(f"{verb.argument} is missing; see `{PROGRAM} {verb.name} --help`")
+    given = [positional.pop(0)] if verb.argument else []
     if positional:
         raise UserError(
             f"do not know what to do with {positional[0]!r}; flags are written --name=value, see "
             f"`{PROGRAM} {verb.name} --help`"
         )
-    verb.run(values)
+    verb.run(values, *given)
+
+
+def _with_underscores(word: str) -> str:
+    """Allows --skip-bad for --skip_bad; fields of a config are spelt one way only."""
+    name, equals, value = word.partition("=")
+    flag = word.startswith("--") and "." not in name
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if flag else word
 
 
 def _find_verb(arguments: list[str]) -> tuple[Verb | None, list[str]]:
@@ -103,7 +121,8 @@ def _overview(*, group: str = "") -> str:
 
 
 def _help(verb: Verb, values: flags.FlagValues) -> str:
-    lines = [f"usage: {PROGRAM} {verb.name} --flag=value ...", ""]
+    usage = " ".join(filter(None, (PROGRAM, verb.name, verb.argument)))
+    lines = [f"usage: {usage} --flag=value ...", ""]
     lines += [verb.summary, "", textwrap.dedent(verb.help)]
     lines.append("flags:")
     if verb.takes_config:

@@ -1,6 +1,5 @@
 """Unpacking a downloaded archive, such that no member can do harm and no damage goes unseen."""
 
-import contextlib
 import errno
 import functools
 import gzip
@@ -8,7 +7,6 @@ import lzma
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -50,62 +48,39 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def unpacked(
+def unpack(
     archive: Path,
-    beside: Path,
+    into: Path,
     *,
     without: Collection[str] = (),
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Path]:
-    """Unpacks the pictures and lists of an archive for as long as the block runs.
+    progress: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Unpacks the pictures and lists of an archive.
 
     Args:
         archive: a tar (plain, or packed by gzip, xz or bzip2) or zip file; told by its content.
-        beside: the folder in which a temporary one is made; it goes however the block ends.
+        into: an empty folder.
         without: names of folders that are not needed.
         progress: called with the number of files unpacked so far.
-
-    Yields:
-        The temporary folder.
 
     Raises:
         UserError: the archive is damaged, holds a link, a device or a path that leads out of it,
             is locked by a password, or does not fit on the disk.
     """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".unpacking.", dir=beside)
-    except OSError as error:
-        raise UserError(
-            f"cannot unpack {archive} in {beside}: {error.strerror}; choose another folder for "
-            "prepared data"
-        ) from error
-    with folder as name:
-        _unpack(archive, Path(name), frozenset(without), progress)
-        yield Path(name)
-
-
-def _unpack(
-    archive: Path,
-    into: Path,
-    without: frozenset[str],
-    progress: Callable[[int], None] | None,
-) -> None:
-    last, count = "its start", 0
+    last, count, unneeded = "its start", 0, set(without)
     try:
         for member in _members(archive):
             _check(archive, member)
             last = member.name
             path = PurePosixPath(member.name)
-            if not member.is_file or not _wanted(path) or without & set(path.parts[:3]):
+            if not member.is_file or not _wanted(path) or unneeded & set(path.parts[:3]):
                 continue
             target = into.joinpath(*path.parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
             count += 1
-            if progress is not None:
-                progress(count)
+            progress(count)
     except _DAMAGED as error:
         raise UserError(
             f"{archive} is truncated or damaged (at {last}); download it again"

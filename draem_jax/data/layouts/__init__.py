@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draem_jax.data.layouts import btad, dagm, dtd, folder, mvtec_ad, mvtec_loco, visa
-from draem_jax.data.layouts.entries import GOOD, Counts, Entry, Listing, Problem
+from draem_jax.data.layouts.entries import (
+    GOOD,
+    AbsentError,
+    Counts,
+    Entry,
+    Listing,
+    Problem,
+)
 
-__all__ = ["GOOD", "LAYOUTS", "Counts", "Entry", "Layout", "Listing", "Problem"]
+__all__ = ["GOOD", "LAYOUTS", "AbsentError", "Counts", "Entry", "Layout", "Listing", "Problem"]
 
 
 @dataclass(frozen=True)

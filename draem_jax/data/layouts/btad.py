@@ -19,5 +19,5 @@ def list_category(root: Path, category: str) -> Listing:
     Raises:
         UserError: `root` does not hold the category.
     """
-    folder = find_category(root, category, holding="train", others=COUNTS)
+    folder = find_category(root, category, holding="train")
     return list_mvtec_style(folder, good=("ok", "good"))

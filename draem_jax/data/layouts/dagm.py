@@ -47,7 +47,7 @@ def list_category(root: Path, category: str) -> Listing:
     Raises:
         UserError: `root` does not hold the class.
     """
-    folder = find_category(root, category, holding="Train", others=COUNTS)
+    folder = find_category(root, category, holding="Train")
     entries, problems, left_out = [], [], 0
     halves: tuple[tuple[Split, str], ...] = (("train", "Train"), ("test", "Test"))
     for split, name in halves:

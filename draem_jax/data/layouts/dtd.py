@@ -8,14 +8,15 @@ from pathlib import Path
 
 from draem_jax.data.layouts.entries import (
     GOOD,
+    AbsentError,
     Counts,
     Entry,
     Listing,
     find_pictures,
+    levels,
     make_listing,
     subfolders,
 )
-from draem_jax.errors import UserError
 
 CATEGORY = "textures"
 """The one category, which holds all attributes."""
@@ -31,15 +32,12 @@ def list_category(root: Path, category: str) -> Listing:
         UserError: `root` does not hold DTD.
     """
     del category  # there is one
-    level = [root]
-    for _ in range(3):
-        for base in level:
-            if subfolders(base / "images"):
-                pictures = find_pictures(base / "images")
-                entries = [Entry(file, "train", GOOD, key) for key, file in pictures.all()]
-                return make_listing(entries, (), {"files that are no pictures": pictures.others})
-        level = [child for folder in level for child in subfolders(folder)]
-    raise UserError(
+    for base in levels(root):
+        if subfolders(base / "images"):
+            pictures = find_pictures(base / "images")
+            entries = [Entry(file, "train", GOOD, key) for key, file in pictures.all()]
+            return make_listing(entries, (), {"files that are no pictures": pictures.others})
+    raise AbsentError(
         f"{root} holds no folder images with folders of textures in it; give DTD's folder or "
         "archive as it was published"
     )

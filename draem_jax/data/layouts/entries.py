@@ -1,7 +1,7 @@
 """What every layout's function returns: the pictures found, and what is wrong with them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,6 +14,11 @@ GOOD = "good"
 
 GOOD_NAMES = (GOOD, "ok", "normal")
 """Names of folders, in lower case, that hold pictures without a defect."""
+
+
+class AbsentError(UserError):
+    """The folder that was given does not hold the category."""
+
 
 Split = Literal["train", "test"]
 
@@ -91,7 +96,10 @@ def make_listing(
     notes: Iterable[str] = (),
 ) -> Listing:
     """Orders entries, and makes their names unique by the files' suffixes where they are not."""
-    entries = list(entries)
+    # A name may come from a file's bytes that are no UTF-8; it must be text all the same.
+    entries = [
+        replace(e, name=e.name.encode("utf-8", "backslashreplace").decode()) for e in entries
+    ]
     times = Counter((entry.split, entry.name) for entry in entries)
     named = [
         replace(entry, name=entry.name + entry.path.suffix)
@@ -158,28 +166,35 @@ def named_child(folder: Path, *names: str) -> Path | None:
     return None
 
 
-def find_category(root: Path, category: str, *, holding: str, others: Iterable[str] = ()) -> Path:
+def find_category(root: Path, category: str, *, holding: str) -> Path:
     """Finds the folder of a category: within `root`, up to two folders deeper, or `root` itself.
 
     Args:
         root: the folder that was given or unpacked.
         category: the name of the category's folder.
-        holding: a folder or file that each category's folder holds.
-        others: names of the other categories; `root` is not taken for another one's folder.
+        holding: a folder that each category's folder holds.
 
     Raises:
-        UserError: there is none.
+        AbsentError: there is none.
+        UserError: there is one, but it does not hold what it should.
     """
-    level = [root]
-    for _ in range(3):
-        for folder in level:
-            if (folder / category / holding).exists():
-                return folder / category
-        level = [child for folder in level for child in subfolders(folder)]
-    if (root / holding).exists() and root.name not in others:
+    for folder in levels(root):
+        if (folder / category / holding).is_dir():
+            return folder / category
+    if root.name == category and (root / holding).is_dir():
         return root
     if (root / category).is_dir():
         raise UserError(
-            f"{root / category} holds no {holding}; give the folder as it was published"
+            f"{root / category} holds no folder {holding}; give the data set as it was published"
         )
-    raise UserError(f"{root} holds no folder {category} with a {holding} in it; check the path")
+    raise AbsentError(
+        f"{root} holds no folder {category} with a folder {holding} in it; check the path"
+    )
+
+
+def levels(root: Path) -> Iterator[Path]:
+    """A folder, the folders within it, and those within them: archives wrap what they hold."""
+    level = [root]
+    for _ in range(3):
+        yield from level
+        level = [child for folder in level for child in subfolders(folder)]

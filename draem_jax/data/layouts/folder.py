@@ -193,7 +193,7 @@ def _unwrap(folder: Path) -> Path:
         inside = [p for p in folder.iterdir() if not is_hidden(Path(p.name))]
         if len(inside) != 1 or not inside[0].is_dir():
             break
-        if inside[0].name.lower() in (*GOOD_NAMES, "train"):
+        if inside[0].name.lower() in (*GOOD_NAMES, *MASK_FOLDERS, "train", "test"):
             break
         folder = inside[0]
     return folder
@@ -223,12 +223,13 @@ def _test_types(test: Path) -> list[Path]:
 def _list_with_train(train: Path, test: Path | None, masks: Path | None) -> Listing:
     good = named_child(train, *GOOD_NAMES)
     flat = _flat_pictures(train)
-    if good is not None and flat:
+    inside = [child for child in subfolders(train) if _holds(child)]
+    if flat and inside:
         raise UserError(
-            f"{train} holds pictures both directly and in {good.name}; put the normal ones in one "
-            "place"
+            f"{train} holds pictures both directly and in {inside[0].name}; put the normal ones in "
+            f"{train / GOOD}"
         )
-    if good is None and not flat and subfolders(train):
+    if good is None and inside:
         raise UserError(
             f"{train} holds folders but none of them is called good; put the normal pictures in "
             f"{train / GOOD}"

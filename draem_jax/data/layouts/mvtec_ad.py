@@ -36,7 +36,7 @@ def list_category(root: Path, category: str) -> Listing:
     Raises:
         UserError: `root` does not hold the category.
     """
-    return list_mvtec_style(find_category(root, category, holding="train", others=COUNTS))
+    return list_mvtec_style(find_category(root, category, holding="train"))
 
 
 def list_mvtec_style(folder: Path, *, good: Iterable[str] = ("good",)) -> Listing:

@@ -25,7 +25,7 @@ def list_category(root: Path, category: str) -> Listing:
     Raises:
         UserError: `root` does not hold the category.
     """
-    folder = find_category(root, category, holding="train", others=COUNTS)
+    folder = find_category(root, category, holding="train")
     listing = list_mvtec_style(folder)
     validation = len(find_pictures(folder / "validation").all())
     if not validation:

@@ -33,16 +33,22 @@ def list_halves(
             without any mask is one whose masks are unknown.
     """
     entries, problems, others = _list_type(train, "train", None, masks_expected=False)
+    defects = [folder for folder in test_types if not is_good(folder)]
     for folder in test_types:
         mask_folder = masks / folder.name if masks is not None else None
+        if masks is not None and defects == [folder] and not subfolders(masks):
+            mask_folder = masks  # with one type of defect there need be no folder for it
         found, wrong, more = _list_type(folder, "test", mask_folder, masks_expected=masks_expected)
         entries += found
         problems += wrong
         others += more
-    known = {folder.name for folder in test_types}
-    for folder in subfolders(masks) if masks is not None else []:
-        if folder.name not in known:
-            problems += [lonely_mask(file, folder.name) for _, file in find_pictures(folder).all()]
+    if masks is not None and not (len(defects) == 1 and not subfolders(masks)):
+        known = {folder.name for folder in test_types}
+        for key, file in find_pictures(masks).all():
+            if key.partition("/")[0] not in known or "/" not in key:
+                problems.append(
+                    lonely_mask(file, "the folder of test pictures that mirrors its own")
+                )
     return make_listing(entries, problems, {"files that are no pictures": others})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from draem_jax.data.layouts.entries import (
     GOOD,
+    AbsentError,
     Counts,
     Entry,
     Listing,
@@ -17,8 +18,8 @@ from draem_jax.data.layouts.entries import (
     Split,
     find_category,
     find_pictures,
+    levels,
     make_listing,
-    subfolders,
 )
 from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
 from draem_jax.data.layouts.pairs import lonely_mask, missing_mask
@@ -52,16 +53,13 @@ def list_category(root: Path, category: str) -> Listing:
         UserError: `root` does not hold the category or the file of the split, or that file is not
             what it should be.
     """
-    level = [root]
-    for _ in range(3):
-        for base in level:
-            if (base / SPLIT_FILE).is_file() and (base / category / "Data").is_dir():
-                return _list_split(base, category)
-        level = [child for folder in level for child in subfolders(folder)]
+    for base in levels(root):
+        if (base / SPLIT_FILE).is_file() and (base / category / "Data").is_dir():
+            return _list_split(base, category)
     try:
-        return list_mvtec_style(find_category(root, category, holding="train", others=COUNTS))
-    except UserError:
-        raise UserError(
+        return list_mvtec_style(find_category(root, category, holding="train"))
+    except AbsentError:
+        raise AbsentError(
             f"{root} does not hold {category}/Data beside {SPLIT_FILE}; give VisA's folder or "
             "archive as it was published"
         ) from None

@@ -1,0 +1,225 @@
+"""`draem-jax data prepare`, `data list` and `data check`."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli.common import PROGRAM, Verb
+from draem_jax.errors import UserError
+
+_NAMES = """\
+    NAME is mvtec_ad, mvtec_loco, visa, btad, dagm, dtd (textures to make anomalies of) or
+    folder (your own pictures)."""
+
+
+def _define_source(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "root", None, "The data set's folder as it was published, or the downloaded archive "
+        "(.tar, .tar.gz, .tar.xz, .zip); of folder, your folder, a list file (.csv) or an archive.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "category", None, "One category, or several separated by commas; all that the root holds "
+        "if not given.", flag_values=values,
+    )  # fmt: skip
+
+
+def _define_data_dir(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "data_dir", None, "Where prepared data sets are kept; $DRAEM_JAX_DATA or "
+        "~/.cache/draem_jax if not given.", flag_values=values,
+    )  # fmt: skip
+
+
+def _define_prepare(values: flags.FlagValues) -> None:
+    _define_source(values)
+    flags.DEFINE_bool(
+        "skip_bad", False, "Go on without pictures and masks that are wrong, and count them.",
+        flag_values=values,
+    )  # fmt: skip
+    _define_data_dir(values)
+
+
+def _define_check(values: flags.FlagValues) -> None:
+    _define_source(values)
+    _define_data_dir(values)
+
+
+def _prepare(values: Any, name: str) -> None:
+    from draem_jax.data.preparing import categories, prepare_all, summarise
+
+    found = prepare_all(
+        name,
+        values.category,
+        root=_root(values, name),
+        skip_bad=values.skip_bad,
+        data_dir=values.data_dir,
+    )
+    good = {c: summarise(it) for c, it in found.items() if not isinstance(it, UserError)}
+    if good:
+        print(_table(list(good.values())))
+        first = next(iter(good.values()))
+        print(f"\nprepared in {first.path.parents[1]}" + (f" from {first.root}" * bool(first.root)))
+        for summary in good.values():
+            for line in summary.warnings():
+                print(f"{PROGRAM}: warning: {summary.category}: {line}", file=sys.stderr)
+    if not values.category and (absent := [c for c in categories(name) if c not in found]):
+        print(f"{PROGRAM}: warning: not in {values.root}: {', '.join(absent)}", file=sys.stderr)
+    _raise_errors({c: it for c, it in found.items() if isinstance(it, UserError)})
+
+
+def _list(values: Any) -> None:
+    from draem_jax.data.layouts import LAYOUTS
+    from draem_jax.data.preparing import DATASETS, categories, default_data_dir, prepared
+
+    print("known data sets:")
+    for name in DATASETS:
+        if name == "folder":
+            print("  folder      your own pictures")
+        elif name == "surfaces" or LAYOUTS[name].counts:
+            print(f"  {name:<11} {', '.join(categories(name))}")
+    found = prepared(values.data_dir)
+    where = values.data_dir or default_data_dir()
+    if not found:
+        print(f"\nnothing is prepared in {where}; see `{PROGRAM} data prepare --help`")
+        return
+    print(f"\nprepared in {where}:")
+    rows = [
+        (s.name, s.category, str(s.train), *_tested(s), f"{s.nbytes / 1e6:.1f} MB", s.root or "-")
+        for s in found
+    ]
+    print(_align([("", "", "train", "good", "defective", "size", "from"), *rows]))
+
+
+def _check(values: Any, name: str) -> None:
+    from draem_jax.data.checks import LEAST_NORMAL, count_kinds
+    from draem_jax.data.preparing import check
+
+    root = _root(values, name)
+    if root is None:
+        raise UserError(f"--root=DIR_OR_ARCHIVE is missing; see `{PROGRAM} data check --help`")
+    found = check(name, values.category, root=root, data_dir=values.data_dir)
+    wrong = 0
+    for category, listing in found.items():
+        title = category or name
+        if isinstance(listing, UserError):
+            print(f"{title}: {listing}")
+            wrong += 1
+            continue
+        train = sum(entry.split == "train" for entry in listing.entries)
+        print(f"{title}: {train} to train, {len(listing.entries) - train} to test")
+        for problem in listing.problems:
+            print(f"  {problem.text}")
+        for kind, count in count_kinds(listing.problems).items():
+            print(f"  {count} x {kind}")
+        for kind, count in listing.left_out.items():
+            print(f"  left out: {count} {kind}")
+        for note in listing.notes:
+            print(f"  {note}")
+        if train < LEAST_NORMAL:
+            print(f"  {root} has {train} normal pictures, {LEAST_NORMAL} are needed to train")
+        wrong += len(listing.problems) + (train < LEAST_NORMAL)
+    if wrong:
+        raise UserError(f"{wrong} problem{'s' * (wrong > 1)} in {root}")
+    print("no problems")
+
+
+def _root(values: Any, name: str) -> str | None:
+    if name == "folder" and not values.root:
+        raise UserError("--root=DIR is missing; give the folder of your pictures")
+    return values.root or None
+
+
+def _raise_errors(errors: Mapping[str, UserError]) -> None:
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        told = "; ".join(f"{category}: {error}" for category, error in errors.items())
+        raise UserError(f"{len(errors)} categories were not prepared: {told}")
+
+
+def _tested(summary: Any) -> tuple[str, str]:
+    return str(summary.counts.good), str(summary.counts.defective)
+
+
+def _table(summaries: Sequence[Any]) -> str:
+    rows = [("category", "train", "good", "defective", "no mask", "skipped", "published", "types")]
+    for summary in summaries:
+        differs = summary.published is not None and summary.published != summary.counts
+        types = [f"{t} {n}" for t, n in sorted(summary.types.items()) if t != "good"]
+        rows.append(
+            (
+                summary.category,
+                str(summary.train),
+                *_tested(summary),
+                str(summary.without_mask),
+                str(sum(summary.skipped.values())),
+                "/".join(map(str, summary.published)) if differs else "",
+                ", ".join(types),
+            )
+        )
+    return _align([row if any(r[6] for r in rows[1:]) else row[:6] + row[7:] for row in rows])
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text; those that hold numbers are set to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    right = [all(cell[:1].isdigit() for cell in column[1:]) for column in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(w) if r else cell.ljust(w)
+            for cell, w, r in zip(row, widths, right, strict=True)
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+VERBS = (
+    Verb(
+        "data prepare",
+        "Bring a downloaded data set, or pictures of your own, into form for training.",
+        f"""\
+{_NAMES} Pictures and masks are checked; if anything is wrong,
+    nothing is prepared, and it is said what. Training with the same root prepares by itself.
+
+      draem-jax data prepare mvtec_ad --root=mvtec_anomaly_detection.tar.xz
+      draem-jax data prepare visa --root=downloads/VisA --category=candle,pcb1
+      draem-jax data prepare folder --root=photos/ --skip_bad
+
+    Your own folder needs only normal pictures: in it directly, in good/, or in train/good/.
+    To measure a detector, add test/good/ and a folder test/TYPE/ for each type of defect, and
+    masks of the same names in ground_truth/TYPE/ if there are any. Or write a list, a .csv
+    with the columns path, split (train, test), label (good, defective), type and mask.
+    """,
+        _define_prepare,
+        _prepare,
+        argument="NAME",
+    ),
+    Verb(
+        "data list",
+        "Show the known data sets, and what is prepared, where and how large.",
+        """\
+    What is prepared can be deleted at any time; it is prepared anew when it is needed.
+
+      draem-jax data list
+    """,
+        _define_data_dir,
+        _list,
+    ),
+    Verb(
+        "data check",
+        "Read every picture and mask of a data set, and tell all that is wrong; keep nothing.",
+        f"""\
+{_NAMES} Ends with status 1 if there are problems.
+
+      draem-jax data check folder --root=photos/
+    """,
+        _define_check,
+        _check,
+        argument="NAME",
+    ),
+)

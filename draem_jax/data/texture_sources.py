@@ -114,7 +114,7 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
     if source.name == "dtd":
         from draem_jax.data.loading import training_source
 
-        return training_source("dtd", "", size=size)
+        return training_source("dtd", "textures", size=size)
     folder = Path(source.name).expanduser()
     return PictureFiles(tuple(list_pictures(folder, recursive=True)), size)
 

@@ -113,8 +113,12 @@ class TrainingPictures:
         )
 
 
-def open_pictures(config: ConfigDict) -> TrainingPictures:
+def open_pictures(config: ConfigDict, *, held_out: bool = False) -> TrainingPictures:
     """Opens the pictures that the config names.
+
+    Args:
+        config: of a run.
+        held_out: take the normal pictures that are kept from training instead of the others.
 
     Raises:
         UserError: data set, category or texture source do not do.
@@ -132,6 +136,7 @@ def open_pictures(config: ConfigDict) -> TrainingPictures:
         root=data.root or None,
         skip_bad=data.skip_bad,
         holdout=data.holdout,
+        held_out=held_out,
     )
     # A program needs at least one texture to look up, even if it is never looked at.
     textures = [source for source in opened if source is not None] or [

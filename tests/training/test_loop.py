@@ -45,36 +45,43 @@ def _steps_saved(workdir):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
-    config_path = tmp_path / "config.json"
-    config = tiny_config(**{"train.steps": 60, "train.checkpoint_every": 10})
-    config_path.write_text(to_json(config))
-    straight = _start(config_path, tmp_path / "straight")
+    def config_file(name, **changes):
+        path = tmp_path / f"{name}.json"
+        changes |= {"train.steps": 40, "train.checkpoint_every": 5}
+        path.write_text(to_json(tiny_config(**changes)))
+        return path
+
+    resident = config_file("resident")
+    straight = _start(resident, tmp_path / "straight")
     straight.communicate(timeout=300)
     assert straight.returncode == 0
+    _, expected = load_run(tmp_path / "straight")
+    assert expected.step == 40
 
-    # Killed without warning soon after the first checkpoint stands: somewhere in the next steps or
-    # in a save.
-    workdir = tmp_path / "killed"
-    run = _start(config_path, workdir)
-    while not _steps_saved(workdir):
-        assert run.poll() is None
-        time.sleep(0.01)
-    time.sleep(0.2)
-    run.kill()
-    assert run.wait() == -signal.SIGKILL
-    killed_at = max(_steps_saved(workdir))
-    assert killed_at < 60
+    streaming = config_file("streaming", **{"data.resident_gib": 0.0, "data.workers": 1})
+    for name, config in (("resident", resident), ("streaming", streaming)):
+        # Killed without warning soon after the first checkpoint stands: somewhere in the next
+        # steps or in a save.
+        workdir = tmp_path / name
+        run = _start(config, workdir)
+        while not _steps_saved(workdir):
+            assert run.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1)
+        run.kill()
+        assert run.wait() == -signal.SIGKILL
+        killed_at = max(_steps_saved(workdir))
+        assert killed_at < 40
 
-    run = _start(config_path, workdir)
-    assert f"going on from step {killed_at} " in run.communicate(timeout=300)[1]
-    assert run.returncode == 0
-    states = [load_run(tmp_path / name)[1] for name in ("straight", "killed")]
-    assert states[0].step == states[1].step == 60
-    jax.tree.map(np.testing.assert_array_equal, *states)
-
-    logged = [[m for m in _metrics(tmp_path / n) if "total" in m] for n in ("straight", "killed")]
-    assert [m["step"] for m in logged[1]] == list(range(1, 61))
-    assert [m["total"] for m in logged[0]] == [m["total"] for m in logged[1]]
+        run = _start(config, workdir)
+        errors = run.communicate(timeout=300)[1]
+        assert run.returncode == 0, errors
+        assert f"going on from step {killed_at} " in errors
+        assert ("worker process;" in errors) == (name == "streaming")
+        jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], expected)
+        logs = [[m for m in _metrics(d) if "total" in m] for d in (tmp_path / "straight", workdir)]
+        assert [m["step"] for m in logs[1]] == list(range(1, 41))
+        assert [m["total"] for m in logs[0]] == [m["total"] for m in logs[1]]
 
 
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, trained, monkeypatch):

@@ -196,14 +196,14 @@ def _card(report: Report, key: str, value: Figure) -> dict[str, str]:
     return {
         "label": _label(key),
         "value": text,
-        "interval": _interval(key, report.intervals.get(key)),
+        "interval": _interval(key, value, report.intervals.get(key)),
         "explanation": _explanation(key),
         "missing": missing,
     }
 
 
-def _interval(key: str, interval: Interval | None) -> str:
-    if interval is None or not all(map(math.isfinite, interval)):
+def _interval(key: str, value: Figure, interval: Interval | None) -> str:
+    if value is None or interval is None or not all(map(math.isfinite, (value, *interval))):
         return ""
     low, high = (_number(key, float(end)) for end in interval)
     return f"{low.removesuffix(' %')} {plots.UNKNOWN} {high}"
@@ -228,10 +228,13 @@ def _decisions(report: Report, scores: _Scores) -> dict[str, object] | None:
         return None
     good, defective = scores.joined(defective=False), scores.joined(defective=True)
     alarms, found = int((good > report.threshold).sum()), int((defective > report.threshold).sum())
-    rows = [
-        ("Defective", (found, "found", ""), (len(defective) - found, "missed", "wrong")),
-        ("Good", (alarms, "false alarms", "wrong"), (len(good) - alarms, "passed", "")),
-    ]
+    rows = []
+    if defective.size:
+        missed = len(defective) - found
+        rows.append(("Defective", (found, "found", ""), (missed, "missed", "wrong")))
+    if good.size:
+        passed = len(good) - alarms
+        rows.append(("Good", (alarms, "false alarms", "wrong"), (passed, "passed", "")))
     return {"threshold": f"{report.threshold:.4g}", "rows": rows}
 
 
@@ -244,7 +247,10 @@ def _table(report: Report, scores: _Scores) -> dict[str, list]:
     for name in dict.fromkeys([*report.metrics_by_type, *counted]):
         row = report.metrics_by_type.get(name, {})
         intervals = report.intervals_by_type.get(name, {})
-        cells = [(_number(key, row.get(key)), _interval(key, intervals.get(key))) for key in keys]
+        cells = [
+            (_number(key, row.get(key)), _interval(key, row.get(key), intervals.get(key)))
+            for key in keys
+        ]
         if counted:
             values = scores.by_type.get(name, np.zeros(0))
             found = int((values > threshold).sum())

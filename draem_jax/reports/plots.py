@@ -251,7 +251,7 @@ def histogram(
         axes.yaxis.set_major_locator(MaxNLocator(3 if panel else 5, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(3 if panel else 6))
         if not panel and (good.size or defective.size):
-            axes.legend(loc="best")
+            figure.legend(loc="outside lower center", ncols=2)  # away from bars and threshold
         _draw_threshold(axes, threshold)
         return _svg(figure, _about("Image scores", panel), caption)
 

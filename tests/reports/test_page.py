@@ -183,7 +183,11 @@ def test_intervals_and_reasons_stand_by_their_figures():
     made = report(
         metrics={"image_auroc": 0.981, "aupro": None, "pixel_ap": None},
         metrics_by_type={"crack": {"pixel_ap": 0.7}, "stain": {"pixel_ap": None}},
-        intervals={"image_auroc": (0.9523, 0.99), "pixel_ap": (float("nan"), 1.0)},
+        intervals={
+            "image_auroc": (0.9523, 0.99),
+            "pixel_ap": (float("nan"), 1.0),
+            "aupro": (0.0, 1.0),
+        },
         intervals_by_type={"crack": {"pixel_ap": (0.61, 0.79)}},
         interval_level=0.9,
         reasons={"aupro": "No defect has a region."},

@@ -180,6 +180,11 @@ def report():
     )
 
 
+@pytest.fixture(scope="module")
+def page(report):
+    return render(report)
+
+
 def check_filters(seen: dict, report: Report) -> None:
     pictures = {p.name: p for p in report.pictures}
     called = {name for name, p in pictures.items() if p.score > report.threshold}
@@ -197,8 +202,8 @@ def check_filters(seen: dict, report: Report) -> None:
     assert seen["status"] == f"{count or 'No'} of these pictures shown."
 
 
-def test_it_opens_from_a_file_and_keeps_to_itself(tmp_path, report):
-    visited = visit(tmp_path, [render(report)])
+def test_it_opens_from_a_file_and_keeps_to_itself(tmp_path, report, page):
+    visited = visit(tmp_path, [page])
     assert visited.console == visited.requests == []
     (seen,) = visited.seen
     assert seen["content"] <= seen["width"] == 1200
@@ -213,11 +218,10 @@ def test_it_opens_from_a_file_and_keeps_to_itself(tmp_path, report):
     assert seen["closed"]
 
 
-def test_it_fits_a_phone_whatever_it_shows(tmp_path, report):
+def test_it_fits_a_phone_whatever_it_shows(tmp_path, report, page):
     good, bad = picture(0, "good"), picture(1, "crack")
     bare = Report(title="Bare", threshold=0.5)
     variants = [
-        report,
         dataclasses.replace(bare, pictures=[bad]),
         dataclasses.replace(bare, pictures=[good, picture(2, "good")], metrics={"image_ap": None}),
         dataclasses.replace(bare, pictures=[good, picture(1, "crack", mask=None)]),
@@ -225,9 +229,10 @@ def test_it_fits_a_phone_whatever_it_shows(tmp_path, report):
         dataclasses.replace(bare, pictures=[picture(1, "crack", (200, 24)), good]),
         bare,
     ]
-    visited = visit(tmp_path, [render(made) for made in variants], width=PHONE, dark=True)
+    pages = [page, *map(render, variants)]
+    visited = visit(tmp_path, pages, width=PHONE, dark=True)
     assert visited.console == visited.requests == []
-    assert len(visited.seen) == len(variants)
+    assert len(visited.seen) == len(pages)
     assert [len(s["pictures"]) for s in visited.seen].count(1) == 1
     for seen in visited.seen:
         assert seen["content"] <= seen["width"] == PHONE

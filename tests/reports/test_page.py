@@ -256,7 +256,7 @@ def test_the_caption_is_on_every_figure():
     assert len(tables) == 2
     for part in svgs + entries + tables:
         assert caption in " ".join(" ".join(Page(part).texts).split())
-    assert "Simulated" not in render(dataclasses.replace(made, caption=""))
+    assert "Simulated" not in render(report())
     # Plots of one page share no names.
     ids = [attributes["id"] for _, attributes in Page(text).tags if "id" in attributes]
     assert len(ids) == len(set(ids)) > 0

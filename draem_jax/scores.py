@@ -1,9 +1,25 @@
 """From logits to an anomaly map, and from the map to one score for the picture."""
 
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from draem_jax.errors import UserError
+
+Score = Callable[[Float[Array, "B H W"]], Float[Array, " B"]]
+
+DEFAULT_SCORE = "mean21"
+"""The paper's image score."""
+
+CANDIDATE_SCORES = (DEFAULT_SCORE, "mean11", "mean5", "mean1", "top100", "top1%")
+"""Names that are worth trying; see `score_by_name`."""
 
 
 def anomaly_map(logits: Float[Array, "B H W 2"]) -> Float[Array, "B H W"]:
@@ -30,3 +46,58 @@ def image_score(anomaly_map: Float[Array, "B H W"], *, window: int = 21) -> Floa
         dimensions[axis], padding[axis] = window, (pad, pad)
         anomaly_map = lax.reduce_window(anomaly_map, 0.0, lax.add, dimensions, (1, 1, 1), padding)
     return jnp.max(anomaly_map, axis=(1, 2)) / window**2
+
+
+def top_score(anomaly_map: Float[Array, "B H W"], *, count: int) -> Float[Array, " B"]:
+    """The mean of the map's largest values, wherever they stand.
+
+    Unlike `image_score` it adds up what lies apart: several small defects, or a scratch that is
+    thinner than any window.
+
+    Args:
+        anomaly_map: in [0, 1].
+        count: how many values, at least 1; all of a map that has fewer.
+
+    Returns:
+        Scores in [0, 1], higher for more anomalous pictures.
+    """
+    flat = anomaly_map.reshape(len(anomaly_map), -1)
+    return jnp.mean(lax.top_k(flat, min(count, flat.shape[1]))[0], axis=1)
+
+
+def score_by_name(name: str) -> Score:
+    """Finds an image score by its name.
+
+    - `mean21`: the largest mean in a window of 21 × 21, the paper's and the default; any odd side
+      will do, and `mean1` is the map's maximum. See `image_score`.
+    - `top100`: the mean of the 100 largest pixels. See `top_score`.
+    - `top1%`: the mean of the largest one per cent of the pixels, rounded up to whole ones, so
+      that it means the same at every size of picture; decimals such as `top0.5%` will do.
+
+    Args:
+        name: of the score.
+
+    Returns:
+        A function that can be jitted, from maps in [0, 1] to scores in [0, 1].
+
+    Raises:
+        UserError: there is no such score.
+    """
+    window = re.fullmatch(r"mean([1-9]\d{0,3})", name, re.ASCII)
+    if window and int(window[1]) % 2:
+        return partial(image_score, window=int(window[1]))
+    count = re.fullmatch(r"top([1-9]\d{0,8})", name, re.ASCII)
+    if count:
+        return partial(top_score, count=int(count[1]))
+    percent = re.fullmatch(r"top(\d{1,3}(?:\.\d{1,6})?)%", name, re.ASCII)
+    if percent and 0 < Fraction(percent[1]) <= 100:
+        return partial(_top_share, share=Fraction(percent[1]) / 100)
+    raise UserError(
+        f"there is no image score {name!r}; give mean and an odd window (mean21), "
+        "top and a number of pixels (top100), or top and a share (top1%)"
+    )
+
+
+def _top_share(anomaly_map: Float[Array, "B H W"], *, share: Fraction) -> Float[Array, " B"]:
+    height, width = anomaly_map.shape[1:]
+    return top_score(anomaly_map, count=math.ceil(share * height * width))

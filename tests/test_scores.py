@@ -1,11 +1,16 @@
 """Maps and scores by their definitions."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import ndimage
 from scipy.special import softmax
 
-from draem_jax.scores import anomaly_map, image_score
+from draem_jax.errors import UserError
+from draem_jax.scores import CANDIDATE_SCORES, anomaly_map, image_score, score_by_name
 
 
 def test_the_map_is_channel_1_of_the_softmax():
@@ -23,3 +28,35 @@ def test_the_score_is_the_maximum_of_the_zero_padded_mean_filter():
             np.max(filtered, axis=(1, 2)),
             rtol=1e-4,
         )
+
+
+@pytest.mark.parametrize("name", CANDIDATE_SCORES)
+def test_named_scores_by_definition_and_jitted(name):
+    maps = np.random.default_rng(1).random((3, 40, 26)).astype(np.float32) ** 4
+    kind, number = re.fullmatch(r"(mean|top)(\d+)%?", name).groups()
+    if kind == "mean":
+        size = int(number)
+        expected = [ndimage.uniform_filter(m, size, mode="constant").max() for m in maps]
+    else:
+        count = 11 if name == "top1%" else int(number)  # 1 % of 1040 pixels is 10.4
+        expected = [np.mean(sorted(m.ravel())[-count:]) for m in maps]
+    score = score_by_name(name)
+    np.testing.assert_allclose(score(jnp.asarray(maps)), expected, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(score)(jnp.asarray(maps)), expected, rtol=1e-4)
+
+
+def test_top_scores_count_whole_pixels():
+    maps = jnp.arange(100.0).reshape(1, 10, 10) / 100
+    # 7 % of 100 is 7, although 0.07 · 100 is more than that in floating point.
+    for name, count in (("top7%", 7), ("top7.5%", 8), ("top0.001%", 1), ("top100%", 100)):
+        expected = np.mean(np.arange(100)[-count:]) / 100
+        np.testing.assert_allclose(score_by_name(name)(maps), [expected], rtol=1e-6)
+    np.testing.assert_allclose(score_by_name("top500")(maps), [0.495], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "mean", "mean20", "mean0", "top0", "top0%", "top101%", "max", "mean21 ", "top²"]
+)
+def test_unknown_scores_are_named(name):
+    with pytest.raises(UserError, match=r"no image score .*mean21.*top100.*top1%"):
+        score_by_name(name)

@@ -4,33 +4,23 @@ The page stands alone: pictures, plots, style and script are inside it, and it a
 from outside, so it can be mailed, archived or opened years later.
 """
 
-import base64
-import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
 import jinja2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
 from markupsafe import Markup
-from PIL import Image
 
 from draem_jax.reports import plots
-from draem_jax.reports.pictures import Mask, Picture, heat_map, outline, overlay, to_uint8
+from draem_jax.reports.gallery import WORST_FIRST, ReportPicture, make_entries
 
 Figure = float | int | None
-
-WORST_FIRST = (
-    "A defective picture is the worse the more good pictures score at least as high, a good one "
-    "the worse the more defective pictures score at most as high; among equals, the one whose map "
-    "differs more from the true mask comes first."
-)
-
-_LONGEST_SIDE = 512  # of a picture on the page, in pixels
-_JPEG_QUALITY = 85
+Interval = tuple[float, float]
+Curves = Mapping[str, plots.Curve]
 
 _EXPLANATIONS = {
     "image_auroc": "The chance that a defective picture scores higher than a good one.",
@@ -40,37 +30,18 @@ _EXPLANATIONS = {
     "pixel_ap": "Precision averaged over recall, all pixels ranked by their map value.",
     "pixel_f1_max": "The best F1 of pixels that one threshold on the map reaches.",
     "aupro": "Overlap with each defect, large or small, averaged over low false-positive rates.",
+    "aupimo": "Overlap with each defect at false-positive rates that hardly any good pixel meets.",
 }
-_WORDS = {"auroc": "AUROC", "ap": "AP", "f1": "F1", "aupro": "AUPRO", "tpr": "TPR", "tnr": "TNR"}
+_WORDS = {
+    "auroc": "AUROC",
+    "ap": "AP",
+    "f1": "F1",
+    "aupro": "AUPRO",
+    "aupimo": "AUPIMO",
+    "tpr": "TPR",
+    "tnr": "TNR",
+}
 _SHARES = {*_WORDS, "accuracy", "precision", "recall"}
-
-
-@dataclass(frozen=True)
-class ReportPicture:
-    """One test picture and what the model made of it.
-
-    Attributes:
-        name: how the picture is called, such as its path in the test folder.
-        defect_type: the group it belongs to, such as "crack", or "good".
-        score: the image score; higher is more anomalous.
-        image: the picture, RGB or grey: float in [0, 1] or uint8.
-        reconstruction: the same, as the model would have it without a defect.
-        anomaly_map: float in [0, 1].
-        mask: the true defect, values above 0; None where it is not known.
-        is_defective: whether the picture is of a defect.
-        rank_error: see `rank_errors`. Give it for every picture or for none; where it is None,
-            `render` works it out from the pictures that it is given.
-    """
-
-    name: str
-    defect_type: str
-    score: float
-    image: Picture
-    reconstruction: Picture
-    anomaly_map: Float[np.ndarray, "H W"]
-    mask: Mask | None
-    is_defective: bool
-    rank_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +57,26 @@ class Report:
             written in per cent, a whole number as a count, all else with four digits.
         metrics_by_type: defect type → key → value, as `metrics`. The values of pixel_ap are also
             plotted.
+        intervals: key → (low, high), as `metrics`.
+        intervals_by_type: defect type → key → (low, high).
+        interval_level: the confidence that the intervals have.
+        reasons: key → sentence that says why the metric is None.
+        reasons_by_type: defect type → key → sentence.
         roc_curves: name → (false positive rates, true positive rates, AUROC).
         pr_curves: name → (recalls, precisions, average precision).
-        scores_by_type: type → image scores; those of `pictures` when empty.
-        threshold: on the image score, drawn among the scores when given.
+        pro_curves: name → (false positive rates of pixels, mean overlaps, AUPRO).
+        pro_limit: the false positive rate up to which PRO curves are drawn and their area counts.
+        pimo_curves: name → (false positive rates in good pictures, mean overlaps, AUPIMO).
+        roc_curves_by_type: defect type → name → curve, as `roc_curves`.
+        pr_curves_by_type: defect type → name → curve, as `pr_curves`.
+        pro_curves_by_type: defect type → name → curve, as `pro_curves`.
+        scores_by_type: type → image scores; those of `pictures` when empty and they are all.
+        threshold: on the image score, when given: a picture that scores above it is called
+            anomalous. It is drawn among the scores, decisions are counted, and the gallery marks
+            misses and false alarms and shows them first.
+        threshold_text: how the threshold was chosen and what it promises.
+        caption: what the reader of any single figure must know, such as "simulated anomalies,
+            not a test set". It is written on every plot, table and picture.
         pictures: all test pictures, or those chosen for the page, in any order.
         total_pictures: how many the test set has; the number of `pictures` when None.
     """
@@ -99,61 +86,25 @@ class Report:
     notes: Sequence[str] = ()
     metrics: Mapping[str, Figure] = field(default_factory=dict)
     metrics_by_type: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
-    roc_curves: Mapping[str, plots.Curve] = field(default_factory=dict)
-    pr_curves: Mapping[str, plots.Curve] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    intervals_by_type: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    interval_level: float = 0.95
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons_by_type: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    roc_curves: Curves = field(default_factory=dict)
+    pr_curves: Curves = field(default_factory=dict)
+    pro_curves: Curves = field(default_factory=dict)
+    pro_limit: float = 0.3
+    pimo_curves: Curves = field(default_factory=dict)
+    roc_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
+    pr_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
+    pro_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
     scores_by_type: Mapping[str, plots.Values] = field(default_factory=dict)
     threshold: float | None = None
+    threshold_text: str = ""
+    caption: str = ""
     pictures: Sequence[ReportPicture] = ()
     total_pictures: int | None = None
-
-
-def rank_errors(
-    scores: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"]
-) -> Float[np.ndarray, " N"]:
-    """Says of each picture how far it stands on the wrong side of the others.
-
-    Args:
-        scores: image scores; higher is more anomalous.
-        is_defective: which pictures are of a defect.
-
-    Returns:
-        For a defective picture, the share of the good ones that score at least as high; for a
-        good one, the share of the defective ones that score at most as high. All 0 where the
-        pictures are all good or all defective.
-    """
-    good, defective = np.sort(scores[~is_defective]), np.sort(scores[is_defective])
-    errors = np.zeros(len(scores))
-    if good.size and defective.size:
-        below = np.searchsorted(good, scores[is_defective], side="left")
-        errors[is_defective] = 1 - below / good.size
-        errors[~is_defective] = (
-            np.searchsorted(defective, scores[~is_defective], side="right") / defective.size
-        )
-    return errors
-
-
-def worst_first(
-    scores: Float[np.ndarray, " N"],
-    is_defective: Bool[np.ndarray, " N"],
-    anomaly_maps: Iterable[np.ndarray],
-    masks: Iterable[np.ndarray | None],
-) -> Int[np.ndarray, " N"]:
-    """Orders pictures by how badly the model judged them.
-
-    The worst have the greatest rank error (see `rank_errors`). Among equals, the greatest mean of
-    |map − mask| comes first, a good picture's mask being empty and a defective picture without a
-    mask coming last; then the score that is further on the wrong side, then the given order.
-
-    Args:
-        scores: image scores; higher is more anomalous.
-        is_defective: which pictures are of a defect.
-        anomaly_maps: N maps (H, W), float in [0, 1]; sizes may differ.
-        masks: N masks (H, W), values above 0 being the defect, or None where unknown.
-
-    Returns:
-        Indices of the pictures, the worst first.
-    """
-    return _order(rank_errors(scores, is_defective), scores, is_defective, anomaly_maps, masks)
 
 
 def render(report: Report, *, max_pictures: int = 48) -> str:
@@ -167,60 +118,54 @@ def render(report: Report, *, max_pictures: int = 48) -> str:
     Returns:
         The page. Texts are escaped, so names may hold any characters.
     """
-    pictures = report.pictures
-    errors = _errors(pictures)
-    order = _order(
-        errors,
-        np.array([picture.score for picture in pictures], float),
-        np.array([picture.is_defective for picture in pictures], bool),
-        [picture.anomaly_map for picture in pictures],
-        [picture.mask for picture in pictures],
-    )[:max_pictures]
-    gallery = [_gallery_entry(pictures[index], float(errors[index])) for index in order]
+    gallery = make_entries(report.pictures, threshold=report.threshold, max_pictures=max_pictures)
+    scores = _Scores.of(report)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
-    return environment.from_string(template).render(
+    page = environment.from_string(template).render(
         report=report,
         cards=[_card(report, key, value) for key, value in report.metrics.items()],
-        table=_table(report),
-        figures=_figures(report),
+        level=f"{100 * report.interval_level:.3g} %",
+        decisions=_decisions(report, scores),
+        curves=_curves(report, scores),
+        table=_table(report, scores),
+        overviews=_overviews(report, scores),
+        types=_types(report, scores),
         gallery=gallery,
-        types=_type_counts([pictures[index] for index in order]),
-        total=len(pictures) if report.total_pictures is None else report.total_pictures,
+        type_counts=_type_counts([entry.picture for entry in gallery]),
+        outcome_counts=Counter(entry.outcome for entry in gallery),
+        total=report.total_pictures or len(report.pictures),
         worst_first=WORST_FIRST,
     )
+    # A file's name need not be UTF-8; what is not becomes visible instead of spoiling the page.
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
-def _order(
-    errors: Float[np.ndarray, " N"],
-    scores: Float[np.ndarray, " N"],
-    is_defective: Bool[np.ndarray, " N"],
-    anomaly_maps: Iterable[np.ndarray],
-    masks: Iterable[np.ndarray | None],
-) -> Int[np.ndarray, " N"]:
-    map_errors = [
-        _map_error(anomaly_map, mask, bool(defective))
-        for anomaly_map, mask, defective in zip(anomaly_maps, masks, is_defective, strict=True)
-    ]
-    wrongness = np.where(is_defective, -scores, scores)
-    # The last key is the first in rank, and lexsort is stable.
-    return np.lexsort((-wrongness, -np.asarray(map_errors, float), -errors))
+@dataclass(frozen=True)
+class _Scores:
+    """All image scores by type, and which types are good."""
+
+    by_type: Mapping[str, plots.Values]
+    good: frozenset[str]
+
+    @classmethod
+    def of(cls, report: Report) -> "_Scores":
+        good = {picture.defect_type for picture in report.pictures if not picture.is_defective}
+        by_type = report.scores_by_type
+        if not by_type and _is_complete(report):
+            by_type = _scores_by_type(report.pictures)
+        return cls(by_type, frozenset(good or {"good"}))
+
+    def joined(self, *, defective: bool) -> plots.Values:
+        chosen = [v for name, v in self.by_type.items() if (name not in self.good) == defective]
+        return np.concatenate([*chosen, np.zeros(0)])
+
+    def defect_types(self) -> list[str]:
+        return [name for name in self.by_type if name not in self.good]
 
 
-def _map_error(anomaly_map: np.ndarray, mask: np.ndarray | None, defective: bool) -> float:
-    if mask is None:
-        return -1.0 if defective else float(np.mean(np.abs(anomaly_map)))
-    return float(np.mean(np.abs(anomaly_map - (mask > 0))))
-
-
-def _errors(pictures: Sequence[ReportPicture]) -> Float[np.ndarray, " N"]:
-    given = [picture.rank_error for picture in pictures if picture.rank_error is not None]
-    if given and len(given) != len(pictures):
-        raise ValueError("give rank_error for all pictures of a report or for none")
-    if given:
-        return np.array(given, float)
-    scores = np.array([picture.score for picture in pictures], float)
-    return rank_errors(scores, np.array([picture.is_defective for picture in pictures], bool))
+def _is_complete(report: Report) -> bool:
+    return report.total_pictures in (None, len(report.pictures))
 
 
 def _label(key: str) -> str:
@@ -251,14 +196,24 @@ def _card(report: Report, key: str, value: Figure) -> dict[str, str]:
     return {
         "label": _label(key),
         "value": text,
+        "interval": _interval(key, value, report.intervals.get(key)),
         "explanation": _explanation(key),
         "missing": missing,
     }
 
 
+def _interval(key: str, value: Figure, interval: Interval | None) -> str:
+    if value is None or interval is None or not all(map(math.isfinite, (value, *interval))):
+        return ""
+    low, high = (_number(key, float(end)) for end in interval)
+    return f"{low.removesuffix(' %')} {plots.UNKNOWN} {high}"
+
+
 def _why_missing(report: Report, key: str) -> str:
+    if key in report.reasons:
+        return report.reasons[key]
     kinds = {picture.is_defective for picture in report.pictures}
-    complete = report.total_pictures in (None, len(report.pictures))
+    complete = _is_complete(report)
     if complete and kinds == {True}:
         return "Not defined: the test set has no good picture."
     if complete and kinds == {False}:
@@ -268,35 +223,112 @@ def _why_missing(report: Report, key: str) -> str:
     return "Not defined: it needs true masks of defects."
 
 
-def _table(report: Report) -> dict[str, list]:
+def _decisions(report: Report, scores: _Scores) -> dict[str, object] | None:
+    if report.threshold is None or not scores.by_type:
+        return None
+    good, defective = scores.joined(defective=False), scores.joined(defective=True)
+    alarms, found = int((good > report.threshold).sum()), int((defective > report.threshold).sum())
+    rows = []
+    if defective.size:
+        missed = len(defective) - found
+        rows.append(("Defective", (found, "found", ""), (missed, "missed", "wrong")))
+    if good.size:
+        passed = len(good) - alarms
+        rows.append(("Good", (alarms, "false alarms", "wrong"), (passed, "passed", "")))
+    return {"threshold": f"{report.threshold:.4g}", "rows": rows}
+
+
+def _table(report: Report, scores: _Scores) -> dict[str, list]:
     keys = list(dict.fromkeys(key for row in report.metrics_by_type.values() for key in row))
-    rows = [
-        (name, [_number(key, row.get(key)) for key in keys])
-        for name, row in report.metrics_by_type.items()
-    ]
-    return {"labels": [_label(key) for key in keys], "rows": rows}
+    threshold = report.threshold
+    counted = scores.defect_types() if threshold is not None else []
+    labels = ["Found"] if counted else []
+    rows, reasons = [], []
+    for name in dict.fromkeys([*report.metrics_by_type, *counted]):
+        row = report.metrics_by_type.get(name, {})
+        intervals = report.intervals_by_type.get(name, {})
+        cells = [
+            (_number(key, row.get(key)), _interval(key, row.get(key), intervals.get(key)))
+            for key in keys
+        ]
+        if counted:
+            values = scores.by_type.get(name, np.zeros(0))
+            found = int((values > threshold).sum())
+            cells.insert(0, (f"{found} of {len(values)}" if len(values) else plots.UNKNOWN, ""))
+        rows.append((name, cells))
+        for key, reason in report.reasons_by_type.get(name, {}).items():
+            reasons.append((name, _label(key), reason))
+    return {"labels": labels + [_label(key) for key in keys], "rows": rows, "reasons": reasons}
 
 
-def _figures(report: Report) -> dict[str, list[tuple[str, Markup]]]:
-    by_type, curves = [], []
-    good = {picture.defect_type for picture in report.pictures if not picture.is_defective}
-    scores = report.scores_by_type or _scores_by_type(report.pictures)
-    if scores:
-        plot = plots.scores(scores, good=good or ("good",), threshold=report.threshold)
-        by_type.append(("Image scores", plot))
+def _curves(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
+    caption, drawn = report.caption, []
+    if scores.by_type:
+        plot = plots.histogram(
+            scores.joined(defective=False),
+            scores.joined(defective=True),
+            threshold=report.threshold,
+            caption=caption,
+        )
+        drawn.append(("Image scores", plot))
+    if report.roc_curves:
+        drawn.append(("ROC", plots.roc(report.roc_curves, caption=caption)))
+    if report.pr_curves:
+        plot = plots.precision_recall(report.pr_curves, caption=caption)
+        drawn.append(("Precision and recall", plot))
+    if report.pro_curves:
+        plot = plots.pro(report.pro_curves, limit=report.pro_limit, caption=caption)
+        drawn.append(("Overlap with each region (PRO)", plot))
+    if report.pimo_curves:
+        plot = plots.pimo(report.pimo_curves, caption=caption)
+        drawn.append(("Overlap in each picture (PIMO)", plot))
+    return [(title, _inline(plot)) for title, plot in drawn]
+
+
+def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
+    drawn = []
+    if scores.by_type:
+        plot = plots.scores(
+            scores.by_type,
+            good=scores.good,
+            threshold=report.threshold,
+            caption=report.caption,
+        )
+        drawn.append(("Image scores", plot))
     pixel_ap = {
         name: row["pixel_ap"] for name, row in report.metrics_by_type.items() if "pixel_ap" in row
     }
     if pixel_ap:
-        by_type.append(("Pixel AP", plots.bars(pixel_ap, label="Pixel AP")))
-    if report.roc_curves:
-        curves.append(("ROC", plots.roc(report.roc_curves)))
-    if report.pr_curves:
-        curves.append(("Precision and recall", plots.precision_recall(report.pr_curves)))
-    return {
-        "by_type": [(title, _inline(plot)) for title, plot in by_type],
-        "curves": [(title, _inline(plot)) for title, plot in curves],
-    }
+        plot = plots.bars(pixel_ap, label="Pixel AP", caption=report.caption)
+        drawn.append(("Pixel AP", plot))
+    return [(title, _inline(plot)) for title, plot in drawn]
+
+
+def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, Markup]]]]:
+    """Draws the plots of each defect type; they stand in one row, which a phone breaks in two."""
+    roc, pr, pro = report.roc_curves_by_type, report.pr_curves_by_type, report.pro_curves_by_type
+    good = scores.joined(defective=False)
+    everything = np.concatenate([good, scores.joined(defective=True)])
+    limits = (everything.min(), everything.max()) if everything.size else None
+    result = []
+    for name in dict.fromkeys([*roc, *pr, *pro]):
+        look = {"caption": report.caption, "panel": name}
+        drawn = []
+        if name in scores.by_type:
+            plot = plots.histogram(
+                good, scores.by_type[name], threshold=report.threshold, limits=limits, **look
+            )
+            drawn.append(("Scores", plot))
+        if name in roc:
+            drawn.append(("ROC", plots.roc(roc[name], behind=report.roc_curves, **look)))
+        if name in pr:
+            plot = plots.precision_recall(pr[name], behind=report.pr_curves, **look)
+            drawn.append(("Precision and recall", plot))
+        if name in pro:
+            plot = plots.pro(pro[name], limit=report.pro_limit, behind=report.pro_curves, **look)
+            drawn.append(("PRO", plot))
+        result.append((name, [(title, _inline(plot)) for title, plot in drawn]))
+    return result
 
 
 def _inline(svg: str) -> Markup:
@@ -316,63 +348,3 @@ def _scores_by_type(pictures: Sequence[ReportPicture]) -> dict[str, plots.Values
 
 def _type_counts(pictures: Sequence[ReportPicture]) -> list[tuple[str, int]]:
     return [(name, len(scores)) for name, scores in _scores_by_type(pictures).items()]
-
-
-def _remark(picture: ReportPicture, rank_error: float) -> str:
-    if rank_error == 0:
-        return ""
-    share = plots.percent(rank_error)
-    if picture.is_defective:
-        return f"{share} of the good pictures score at least as high"
-    return f"{share} of the defective pictures score at most as high"
-
-
-def _gallery_entry(picture: ReportPicture, rank_error: float) -> dict[str, object]:
-    image, reconstruction = _fit(to_uint8(picture.image)), _fit(to_uint8(picture.reconstruction))
-    anomaly_map = _fit(picture.anomaly_map.astype(np.float32))
-    glow = overlay(image, anomaly_map)
-    mask = None
-    if picture.mask is not None and picture.mask.any():
-        mask = _fit((picture.mask > 0).astype(np.uint8), Image.Resampling.NEAREST) > 0
-        glow = outline(glow, mask)
-    tiles = [
-        ("Picture", _jpeg(image)),
-        ("Reconstruction", _jpeg(reconstruction)),
-        ("Anomaly map", _jpeg(heat_map(anomaly_map))),
-        ("Overlay", _jpeg(glow)),
-        ("True mask", None if mask is None else _png(to_uint8(mask))),
-    ]
-    empty = "not known" if picture.mask is None and picture.is_defective else "no defect"
-    remark = _remark(picture, rank_error)
-    return {"picture": picture, "tiles": tiles, "empty": empty, "remark": remark}
-
-
-def _fit(
-    image: np.ndarray, resampling: Image.Resampling = Image.Resampling.BOX
-) -> UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."]:
-    height, width = image.shape[:2]
-    factor = _LONGEST_SIDE / max(height, width)
-    if factor >= 1:
-        return image
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    grey = image.ndim == 3 and image.shape[-1] == 1
-    small = Image.fromarray(image[..., 0] if grey else image).resize(size, resampling)
-    return np.asarray(small)[..., None] if grey else np.asarray(small)
-
-
-def _jpeg(image: UInt8[np.ndarray, "H W C"]) -> str:
-    data = io.BytesIO()
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    # Full colour resolution keeps thin outlines and map edges clean.
-    picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    return _data_uri("image/jpeg", data.getvalue())
-
-
-def _png(mask: UInt8[np.ndarray, "H W"]) -> str:
-    data = io.BytesIO()
-    Image.fromarray(mask).convert("1").save(data, "PNG", optimize=True)
-    return _data_uri("image/png", data.getvalue())
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

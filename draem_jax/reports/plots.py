@@ -9,6 +9,8 @@ import html
 import io
 import math
 import re
+import textwrap
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
@@ -17,19 +19,27 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Values = Float[np.ndarray, " _"]
 Curve = tuple[Values, Values, float | None]
 
-Corner = Literal["lower right", "lower left"]
+Corner = Literal["lower right", "lower left", "upper left"]
 
 UNKNOWN = "\N{EN DASH}"  # stands where a figure is not defined
 
 _POINTS = 150  # of a curve; more cannot be told apart at the size of a plot
+_PANEL_POINTS = 60
 _DOTS = 150  # of one row of scores
 _LETTERS = 22  # of a type's name beside its row
 _SERIES = ("#3b82c4", "#d9822b", "#5b9e6f", "#a06cc0")
 _GOOD, _DEFECTIVE = _SERIES[:2]
+_NAMES = ("images", "pixels")  # have the same colours in every plot
+_NOTE = "#b7791f"  # captions; legible on light and dark alike
+_SIZE = (3.6, 3.1)
+_PANEL_SIZE = (1.95, 1.75)
+_BINS = 40  # of the scores
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _INK = "#010203"  # stands for the colour of the surrounding text until the SVG is written
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,6 +63,15 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
 }
 
+_PANEL_STYLE = {
+    "font.size": 7,
+    "axes.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.handlelength": 1,
+    "legend.handletextpad": 0.5,
+    "lines.linewidth": 1.3,
+}
+
 
 def percent(value: float | None) -> str:
     """Writes a share with one decimal; a dash for None and NaN.
@@ -65,37 +84,176 @@ def percent(value: float | None) -> str:
     return "> 99.9 %" if text == "100.0 %" and value < 1 else text
 
 
-def roc(curves: Mapping[str, Curve]) -> str:
+def roc(
+    curves: Mapping[str, Curve],
+    *,
+    caption: str = "",
+    panel: str = "",
+    behind: Mapping[str, Curve] | None = None,
+) -> str:
     """Plots receiver operating characteristics.
 
     Args:
         curves: name → (false positive rates, true positive rates, AUROC): arrays of one length in
             [0, 1], and the area in [0, 1] or None where it is not known.
+        caption: written on the plot, so that it stays with it when it is copied.
+        panel: what a small plot is about, such as a defect type, one of many side by side; it is
+            for readers who listen, not drawn.
+        behind: curves that are drawn faintly, such as those of all types. A name has one colour,
+            here and in `curves`.
 
     Returns:
         The plot, an <svg> element.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _square("False positive rate", "True positive rate")
+    with matplotlib.rc_context(_style(panel)):
+        figure, axes = _square("False positive rate", "True positive rate", panel)
         axes.plot([0, 1], [0, 1], color=_INK, alpha=0.3, linewidth=0.8, linestyle=(0, (4, 3)))
-        _draw(axes, curves, "AUROC", "lower right")
-        return _svg(figure, "ROC curve")
+        _draw(axes, curves, behind, "AUROC", "lower right", panel)
+        return _svg(figure, _about("ROC curve", panel), caption)
 
 
-def precision_recall(curves: Mapping[str, Curve]) -> str:
+def precision_recall(
+    curves: Mapping[str, Curve],
+    *,
+    caption: str = "",
+    panel: str = "",
+    behind: Mapping[str, Curve] | None = None,
+) -> str:
     """Plots precision against recall.
 
     Args:
         curves: name → (recalls, precisions, average precision): arrays of one length in [0, 1],
             and the average precision in [0, 1] or None where it is not known.
+        caption: see `roc`, as for what follows.
+        panel: a small plot's subject.
+        behind: curves that are drawn faintly.
 
     Returns:
         The plot, an <svg> element.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _square("Recall", "Precision")
-        _draw(axes, curves, "AP", "lower left")
-        return _svg(figure, "Precision-recall curve")
+    with matplotlib.rc_context(_style(panel)):
+        figure, axes = _square("Recall", "Precision", panel)
+        _draw(axes, curves, behind, "AP", "lower left", panel)
+        return _svg(figure, _about("Precision-recall curve", panel), caption)
+
+
+def pro(
+    curves: Mapping[str, Curve],
+    *,
+    limit: float = 0.3,
+    caption: str = "",
+    panel: str = "",
+    behind: Mapping[str, Curve] | None = None,
+) -> str:
+    """Plots the mean overlap with each defect's region against the false positive rate.
+
+    Args:
+        curves: name → (false positive rates of pixels, mean overlaps, AUPRO): ascending arrays of
+            one length in [0, 1], and the area up to the limit over the limit, or None.
+        limit: the false positive rate up to which the area counts and the curve is drawn.
+        caption: see `roc`, as for what follows.
+        panel: a small plot's subject.
+        behind: curves that are drawn faintly.
+
+    Returns:
+        The plot, an <svg> element.
+    """
+
+    def to_limit(curve: Curve) -> Curve:
+        x, y, area = curve
+        within = x < limit
+        end = np.interp(limit, x, y)
+        return np.append(x[within], limit) / limit, np.append(y[within], end), area
+
+    with matplotlib.rc_context(_style(panel)):
+        figure, axes = _square("False positive rate of pixels", "Mean overlap", panel)
+        ticks = np.array([0, 0.5, 1]) if panel else np.linspace(0, 1, 4)
+        axes.set_xticks(ticks, labels=[f"{tick * limit:.3g}" for tick in ticks])
+        cut = {name: to_limit(curve) for name, curve in curves.items()}
+        cut_behind = {name: to_limit(curve) for name, curve in (behind or {}).items()}
+        _draw(axes, cut, cut_behind, "AUPRO", "lower right", panel)
+        return _svg(figure, _about("PRO curve", panel), caption)
+
+
+def pimo(
+    curves: Mapping[str, Curve],
+    *,
+    limits: tuple[float, float] = (1e-5, 1e-4),
+    caption: str = "",
+) -> str:
+    """Plots the mean overlap with each picture's defect against the false alarms of good pictures.
+
+    Args:
+        curves: name → (false positive rates over good pictures, mean true positive rates, AUPIMO):
+            ascending arrays of one length in [0, 1], and the area over the logarithm of the rate
+            between the limits, or None.
+        limits: of the area; the band is shaded.
+        caption: see `roc`.
+
+    Returns:
+        The plot, an <svg> element.
+    """
+    decades = max(1, math.ceil(1 - math.log10(limits[0])))
+
+    def scale(rates: Values) -> Values:
+        return 1 + np.log10(np.maximum(rates, 10.0**-decades)) / decades
+
+    with matplotlib.rc_context(_style("")):
+        figure, axes = _square("False positive rate in good pictures", "Mean overlap", "")
+        exponents = range(-decades, 1, 2 if decades > 4 else 1)
+        labels = ["1" if e == 0 else "10" + f"{e}".translate(_RAISED) for e in exponents]
+        axes.set_xticks([1 + e / decades for e in exponents], labels=labels)
+        axes.axvspan(*scale(np.array(limits)), color=_INK, alpha=0.07, linewidth=0)
+        scaled = {name: (scale(x), y, area) for name, (x, y, area) in curves.items()}
+        _draw(axes, scaled, None, "AUPIMO", "upper left", "")
+        return _svg(figure, "PIMO curve", caption)
+
+
+def histogram(
+    good: Values,
+    defective: Values,
+    *,
+    threshold: float | None = None,
+    limits: tuple[float, float] | None = None,
+    caption: str = "",
+    panel: str = "",
+) -> str:
+    """Plots how many good and how many defective pictures have which score.
+
+    Args:
+        good: scores of the good pictures.
+        defective: scores of the defective ones.
+        threshold: drawn as a line from top to bottom when given.
+        limits: of the scores that are shown; they are widened to what is given. With those of all
+            types, the plots of single types can be compared.
+        caption: see `roc`, as for what follows.
+        panel: a small plot's subject.
+
+    Returns:
+        The plot, an <svg> element.
+    """
+    with matplotlib.rc_context(_style(panel)):
+        figure = Figure(figsize=_PANEL_SIZE if panel else _SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xlabel="Image score", ylabel="Pictures")
+        shown = np.concatenate([good, defective, np.array(limits or (), float)])
+        if threshold is not None:
+            shown = np.append(shown, threshold)
+        low, high = (shown.min(), shown.max()) if shown.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, 1 + (_BINS // 2 if panel else _BINS))
+        for values, color, name in ((good, _GOOD, "good"), (defective, _DEFECTIVE, "defective")):
+            counts = np.histogram(values, edges)[0]
+            if counts.any():
+                axes.stairs(counts, edges, fill=True, color=color, alpha=0.45, linewidth=0)
+                axes.stairs(counts, edges, color=color, linewidth=1.1, label=name)
+        axes.yaxis.set_major_locator(MaxNLocator(3 if panel else 5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(3 if panel else 6))
+        if not panel and (good.size or defective.size):
+            figure.legend(loc="outside lower center", ncols=2)  # away from bars and threshold
+        _draw_threshold(axes, threshold)
+        return _svg(figure, _about("Image scores", panel), caption)
 
 
 def scores(
@@ -103,6 +261,7 @@ def scores(
     *,
     good: Collection[str] = ("good",),
     threshold: float | None = None,
+    caption: str = "",
 ) -> str:
     """Plots the image scores, one row of dots for each type and a short line at its median.
 
@@ -113,11 +272,12 @@ def scores(
         scores_by_type: type → image scores, in the order of the rows from the top.
         good: the types that are no defects; they have their own colour.
         threshold: drawn as a line from top to bottom when given.
+        caption: see `roc`.
 
     Returns:
         The plot, an <svg> element.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_style("")):
         figure, axes = _rows(list(scores_by_type), "Image score (short line: median)")
         for row, (name, values) in enumerate(scores_by_type.items()):
             if not values.size:
@@ -126,32 +286,23 @@ def scores(
             color = _GOOD if name in good else _DEFECTIVE
             axes.plot(shown, row + _jitter(len(shown)), "o", color=color, alpha=0.7, ms=3.4, mew=0)
             axes.plot([np.median(values)] * 2, [row - 0.38, row + 0.38], color=_INK, linewidth=1)
-        if threshold is not None:
-            axes.axvline(threshold, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(
-                "threshold",
-                (threshold, 1),
-                (0, 3),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-            )
-        return _svg(figure, "Image scores by defect type")
+        _draw_threshold(axes, threshold)
+        return _svg(figure, "Image scores by defect type", caption)
 
 
-def bars(values: Mapping[str, float | None], *, label: str) -> str:
+def bars(values: Mapping[str, float | None], *, label: str, caption: str = "") -> str:
     """Plots one bar for each type, with its value at the end.
 
     Args:
         values: type → value in [0, 1], or None (or NaN) where it is not defined; in the order of
             the bars from the top.
         label: what the values are.
+        caption: see `roc`.
 
     Returns:
         The plot, an <svg> element.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_style("")):
         figure, axes = _rows(list(values), label)
         axes.set_xlim(0, 1)
         for row, value in enumerate(values.values()):
@@ -168,20 +319,40 @@ def bars(values: Mapping[str, float | None], *, label: str) -> str:
                 fontsize=8,
                 color="white" if within else _INK,
             )
-        return _svg(figure, f"{label} by defect type")
+        return _svg(figure, f"{label} by defect type", caption)
 
 
-def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(3.6, 3.1), layout="constrained")
+def _style(panel: str) -> dict[Any, Any]:
+    return {**_STYLE, **_PANEL_STYLE} if panel else _STYLE
+
+
+def _about(kind: str, panel: str) -> str:
+    return f"{kind}: {panel}" if panel else kind
+
+
+def _plain(name: str) -> str:
+    # Half characters, as in file names that are not UTF-8, and line breaks cannot be drawn.
+    return " ".join(name.encode("utf-8", "backslashreplace").decode().split())
+
+
+def _short(name: str, letters: int) -> str:
+    name = _plain(name)
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+
+
+def _square(x_label: str, y_label: str, panel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_PANEL_SIZE if panel else _SIZE, layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.015, 1.015), ylim=(-0.015, 1.015))
+    if panel:
+        axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     return figure, axes
 
 
 def _rows(names: list[str], label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(3.6, 0.9 + 0.32 * max(len(names), 1)), layout="constrained")
     axes = figure.add_subplot()
-    labels = [name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in names]
+    labels = [_short(name, _LETTERS) for name in names]
     axes.set_yticks(range(len(names)), labels=labels, parse_math=False)
     axes.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
@@ -189,11 +360,26 @@ def _rows(names: list[str], label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw(axes: Axes, curves: Mapping[str, Curve], area: str, corner: Corner) -> None:
-    for number, (name, (x, y, value)) in enumerate(curves.items()):
-        label = name if value is None else f"{name} · {area} {percent(value)}"
-        color = _SERIES[number % len(_SERIES)]
-        (line,) = axes.plot(*_thin(x, y), color=color, clip_on=False)
+def _draw(
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    behind: Mapping[str, Curve] | None,
+    area: str,
+    corner: Corner,
+    panel: str,
+) -> None:
+    points = _PANEL_POINTS if panel else _POINTS
+    behind = behind or {}
+    names = list(dict.fromkeys([*_NAMES, *behind, *curves]))
+    colors = {name: _SERIES[number % len(_SERIES)] for number, name in enumerate(names)}
+    for name, (x, y, _) in behind.items():
+        x, y = _thin(x, y, points)
+        axes.plot(x, y, color=colors[name], alpha=0.4, linewidth=0.8, clip_on=False)
+    for name, (x, y, value) in curves.items():
+        (line,) = axes.plot(*_thin(x, y, points), color=colors[name], clip_on=False)
+        label = _short(name, 2 * _LETTERS)
+        if value is not None:  # a small plot has no room for the area's name
+            label += f" {percent(value)}" if panel else f" · {area} {percent(value)}"
         line.set_label(label)
     if curves:
         legend = axes.legend(loc=corner)
@@ -202,12 +388,27 @@ def _draw(axes: Axes, curves: Mapping[str, Curve], area: str, corner: Corner) ->
             text.set_parse_math(False)
 
 
-def _thin(x: Values, y: Values) -> tuple[Values, Values]:
+def _draw_threshold(axes: Axes, threshold: float | None) -> None:
+    if threshold is None:
+        return
+    axes.axvline(threshold, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(
+        "threshold",
+        (threshold, 1),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        fontsize="small",
+    )
+
+
+def _thin(x: Values, y: Values, points: int = _POINTS) -> tuple[Values, Values]:
     """Keeps points that are evenly spaced along the curve, its ends among them."""
-    if len(x) <= _POINTS:
+    if len(x) <= points:
         return x, y
     length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    kept = np.searchsorted(length, np.linspace(0, length[-1], _POINTS))
+    kept = np.searchsorted(length, np.linspace(0, length[-1], points))
     kept = np.unique(np.concatenate([[0], kept.clip(max=len(x) - 1), [len(x) - 1]]))
     return x[kept], y[kept]
 
@@ -223,10 +424,19 @@ def _jitter(count: int) -> Values:
     return 0.5 * (np.arange(count) * 0.6180339887 % 1) - 0.25
 
 
-def _svg(figure: Figure, label: str) -> str:
+def _svg(figure: Figure, label: str, caption: str) -> str:
+    if caption:
+        width = figure.get_figwidth()
+        lines = textwrap.fill(_plain(caption), int(18 * width))
+        title = figure.suptitle(
+            lines, fontsize=7.5 if width > 3 else 6, fontstyle="italic", color=_NOTE
+        )
+        title.set_parse_math(False)
     text = io.StringIO()
     # Marks are named by a hash of their shape and the salt; plots on one page must not share names.
-    with matplotlib.rc_context({"svg.hashsalt": label}):
+    with matplotlib.rc_context({"svg.hashsalt": label}), warnings.catch_warnings():
+        # The text is drawn by the reader's fonts, so it does not matter what this one lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
@@ -234,7 +444,13 @@ def _svg(figure: Figure, label: str) -> str:
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would rule the whole page
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'font-family: [^;"]*', "font-family: system-ui, sans-serif", svg)
+    svg = re.sub(r"(font: (?:[a-z]+ )*[\d.]+px )[^;\"]*", r"\1system-ui, sans-serif", svg)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg)
+    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', _round, svg)
     svg = svg.replace(_INK, "currentColor")
-    attributes = f'role="img" aria-label="{html.escape(label)}" stroke-linejoin="round"'
+    attributes = f'role="img" aria-label="{html.escape(_plain(label))}" stroke-linejoin="round"'
     return svg.replace("<svg ", f"<svg {attributes} ", 1)
+
+
+def _round(attribute: re.Match[str]) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])

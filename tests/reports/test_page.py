@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem_jax.reports.page import (
-    WORST_FIRST,
-    Report,
-    ReportPicture,
-    rank_errors,
-    render,
-    worst_first,
-)
+from draem_jax.reports.gallery import WORST_FIRST, rank_errors, worst_first
+from draem_jax.reports.page import Report, ReportPicture, render
 from draem_jax.reports.plots import UNKNOWN
 
 HOSTILE = "<script>alert('1')</script>\"><img src=x onerror=alert(2)>"
@@ -141,7 +135,7 @@ def test_page_escapes_hostile_texts():
 
 
 def test_page_shows_each_picture_worst_first():
-    made = report()
+    made = report(threshold=None)
     text = render(made)
     page = Page(text)
     # Five tiles for a defective picture, four for a good one, and the enlarged one.
@@ -168,7 +162,7 @@ def test_page_limits_the_gallery_and_says_so():
 
 def test_given_rank_errors_set_the_order():
     pictures = [picture(i, rank_error=error) for i, error in enumerate((0.1, 0.8, 0.3))]
-    page = Page(render(report(pictures=pictures)))
+    page = Page(render(report(pictures=pictures, threshold=None)))
     names = [name for name in page.texts if name.endswith(".png")]
     assert names == ["crack/001.png", "crack/002.png", "crack/000.png"]
     with pytest.raises(ValueError, match="rank_error"):
@@ -185,11 +179,102 @@ def test_metrics_are_labelled_and_formatted():
     assert "1,234" in page.texts
 
 
+def test_intervals_and_reasons_stand_by_their_figures():
+    made = report(
+        metrics={"image_auroc": 0.981, "aupro": None, "pixel_ap": None},
+        metrics_by_type={"crack": {"pixel_ap": 0.7}, "stain": {"pixel_ap": None}},
+        intervals={
+            "image_auroc": (0.9523, 0.99),
+            "pixel_ap": (float("nan"), 1.0),
+            "aupro": (0.0, 1.0),
+        },
+        intervals_by_type={"crack": {"pixel_ap": (0.61, 0.79)}},
+        interval_level=0.9,
+        reasons={"aupro": "No defect has a region."},
+        reasons_by_type={"stain": {"pixel_ap": "no mask is known."}},
+        threshold=None,
+    )
+    page = Page(render(made))
+    interval = f"95.2 {UNKNOWN} 99.0 %"
+    at = page.texts.index(interval)
+    assert page.texts[at - 2 : at + 2] == ["Image AUROC", "98.1 %", interval, "90 % interval"]
+    assert page.texts.count("90 % interval") == 1
+    assert page.texts[page.texts.index(f"61.0 {UNKNOWN} 79.0 %") - 1] == "70.0 %"
+    assert "No defect has a region." in page.texts
+    assert page.texts[page.texts.index(", Pixel AP: no mask is known.") - 1] == "stain"
+
+
+def test_decisions_are_counted_and_the_wrong_ones_come_first():
+    made = report(threshold=0.5)
+    page = Page(render(made))
+    misses = [p.name for p in made.pictures if p.is_defective and p.score <= 0.5]
+    alarms = [p.name for p in made.pictures if not p.is_defective and p.score > 0.5]
+    assert misses
+    assert alarms
+    found = sum(p.is_defective for p in made.pictures) - len(misses)
+    passed = sum(not p.is_defective for p in made.pictures) - len(alarms)
+    counts = {"found": found, "missed": len(misses), "false alarms": len(alarms), "passed": passed}
+    for word, count in counts.items():
+        assert page.texts[page.texts.index(word) - 1] == str(count)
+    names = [text for text in page.texts if text.endswith(".png")]
+    shown = dict(
+        zip(names, (a["data-outcome"] for a in page.all("article", "sample")), strict=True)
+    )
+    assert {name for name, made_of in shown.items() if made_of == "miss"} == set(misses)
+    assert {name for name, made_of in shown.items() if made_of == "false alarm"} == set(alarms)
+    assert set(names[: len(misses + alarms)]) == {*misses, *alarms}
+    # Among the wrong ones and among the right ones, the order is that without decisions.
+    free = Page(render(dataclasses.replace(made, threshold=None))).texts
+    free = [text for text in free if text.endswith(".png")]
+    wrong = [name for name in free if name in {*misses, *alarms}]
+    assert names == wrong + [name for name in free if name not in wrong]
+    # A score at the threshold is not above it; of some pictures only, nothing is counted.
+    on_it = report(pictures=[picture(0, "good", score=0.5)])
+    assert Page(render(on_it)).all("article", "sample")[0]["data-outcome"] == "right"
+    assert "found" not in Page(render(report(total_pictures=83))).texts
+
+
+def test_the_caption_is_on_every_figure():
+    caption = "Simulated <anomalies>, not a test set"
+    x = np.linspace(0, 1, 40)
+    curves = {"images": (x, x**0.2, 0.9), "pixels": (x, x**0.3, None)}
+    by_type = {"crack": curves, "stain": curves}
+    made = report(
+        caption=caption,
+        pro_curves=curves,
+        pimo_curves=curves,
+        roc_curves_by_type=by_type,
+        pr_curves_by_type=by_type,
+        pro_curves_by_type=by_type,
+    )
+    text = render(made)
+    svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(svgs) == 5 + 2 + 2 * 4
+    entries = re.findall(r'<article class="sample.*?</article>', text, re.DOTALL)
+    assert len(entries) == len(made.pictures)
+    tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
+    assert len(tables) == 2
+    for part in svgs + entries + tables:
+        assert caption in " ".join(" ".join(Page(part).texts).split())
+    assert "Simulated" not in render(report())
+    # Plots of one page share no names.
+    ids = [attributes["id"] for _, attributes in Page(text).tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 0
+
+
+def test_names_that_are_not_utf_8_become_visible():
+    strange = b"a\xff\x00b".decode("utf-8", "surrogateescape")
+    pictures = [picture(0, strange), picture(1, "good"), picture(2, "line\nbreak")]
+    text = render(report(pictures=pictures, metrics_by_type={strange: {"pixel_ap": 0.1}}))
+    assert "a\\udcff" in text.encode().decode()
+
+
 @pytest.mark.parametrize(("kind", "lacking"), [("good", "defective"), ("crack", "good")])
 def test_one_kind_of_picture_alone(kind, lacking):
     made = report(
         metrics={"image_auroc": None, "pixel_ap": float("nan")},
         metrics_by_type={},
+        threshold=None,
         pictures=[picture(i, kind) for i in range(3)],
     )
     page = Page(render(made))
@@ -197,6 +282,13 @@ def test_one_kind_of_picture_alone(kind, lacking):
     assert page.texts.count(f"Not defined: the test set has no {lacking} picture.") == 2
     assert len(page.all("article")) == 3
     assert not page.all("div", "filter")
+    # A decision can be made all the same.
+    page = Page(render(dataclasses.replace(made, threshold=0.5)))
+    assert len(page.all("div", "filter")) == 1
+    found, called = ("found", "missed") if kind == "crack" else ("false alarms", "passed")
+    counts = [int(page.texts[page.texts.index(word) - 1]) for word in (found, called)]
+    above = sum(p.score > 0.5 for p in made.pictures)
+    assert counts == [above, 3 - above]
 
 
 def test_pictures_without_masks():

@@ -25,6 +25,14 @@ BARS = {HOSTILE: 0.5, "b": 0.999, "c": None, "d": float("nan")}
 DRAW = {
     "roc": lambda: plots.roc({"image": curve(100), HOSTILE: curve(10)}),
     "precision_recall": lambda: plots.precision_recall({"image": curve(100), HOSTILE: curve(10)}),
+    "pro": lambda: plots.pro({"image": curve(100), HOSTILE: curve(10)}, caption=HOSTILE),
+    "pimo": lambda: plots.pimo({HOSTILE: curve(100)}),
+    "panel": lambda: plots.roc(
+        {HOSTILE: curve(100)}, behind={"images": curve(9)}, panel=HOSTILE, caption="a"
+    ),
+    "histogram": lambda: plots.histogram(
+        SCORES["good"], SCORES[HOSTILE], threshold=0.4, caption=HOSTILE
+    ),
     "scores": lambda: plots.scores(SCORES, threshold=0.4),
     "bars": lambda: plots.bars(BARS, label="AP"),
 }
@@ -90,6 +98,32 @@ def test_percent(value, text):
     assert plots.percent(value) == text
 
 
+def test_pro_ends_at_its_limit():
+    x, y = np.array([0, 0.2, 0.4, 1.0]), np.array([0, 0.5, 0.9, 1.0])
+    drawn = {limit: plots.pro({"pixels": (x, y, 0.4)}, limit=limit) for limit in (0.3, 0.05, 1.0)}
+    for limit, svg in drawn.items():
+        assert {"0", f"{limit:g}"} <= set(texts(svg))
+    # Up to its limit it is the curve that ends there, at 0.7 between 0.5 and 0.9.
+    ended = plots.pro({"pixels": (np.array([0, 0.2, 0.3]), np.array([0, 0.5, 0.7]), 0.4)})
+    assert drawn[0.3] == ended
+
+
+def test_pimo_is_drawn_by_decades():
+    rates = np.array([0, 1e-9, 1e-6, 1e-5, 1e-3, 1])
+    labels = texts(plots.pimo({"pixels": (rates, np.linspace(0, 1, 6), 0.5)}))
+    assert {"10⁻⁶", "10⁻⁴", "10⁻²", "1", "pixels · AUPIMO 50.0 %"} <= set(labels)
+
+
+def test_histograms_of_little():
+    one, none = np.array([0.3]), np.zeros(0)
+    for good, defective in ((one, none), (none, one), (one, one), (none, none)):
+        words = texts(plots.histogram(good, defective, threshold=0.3))
+        assert ("good" in words, "defective" in words) == (good.size > 0, defective.size > 0)
+    assert len(plots.histogram(np.random.default_rng(0).random(100_000), one)) < 15_000
+
+
 def test_empty_plots_are_drawn():
     for svg in (plots.roc({}), plots.scores({}), plots.bars({}, label="AP")):
+        texts(svg)
+    for svg in (plots.pro({}), plots.pimo({}), plots.histogram(np.zeros(0), np.zeros(0))):
         texts(svg)

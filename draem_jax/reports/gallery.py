@@ -1,0 +1,256 @@
+"""The pictures of a report: which are wrong, in what order, and how they are shown."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from draem_jax.reports.pictures import Mask, Picture, heat_map, outline, overlay, to_uint8
+from draem_jax.reports.plots import percent
+
+Outcome = Literal["miss", "false alarm", "right"]
+
+WORST_FIRST = (
+    "A defective picture is the worse the more good pictures score at least as high, a good one "
+    "the worse the more defective pictures score at most as high; among equals, the one whose map "
+    "differs more from the true mask comes first."
+)
+
+_LONGEST_SIDE = 512  # of a picture on the page, in pixels
+_JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class ReportPicture:
+    """One test picture and what the model made of it.
+
+    Attributes:
+        name: how the picture is called, such as its path in the test folder.
+        defect_type: the group it belongs to, such as "crack", or "good".
+        score: the image score; higher is more anomalous.
+        image: the picture, RGB or grey: float in [0, 1] or uint8.
+        reconstruction: the same, as the model would have it without a defect.
+        anomaly_map: float in [0, 1].
+        mask: the true defect, values above 0; None where it is not known.
+        is_defective: whether the picture is of a defect.
+        rank_error: see `rank_errors`. Give it for every picture or for none; where it is None,
+            `render` works it out from the pictures that it is given.
+        p_value: how likely a normal picture is to score as high, where it is known.
+    """
+
+    name: str
+    defect_type: str
+    score: float
+    image: Picture
+    reconstruction: Picture
+    anomaly_map: Float[np.ndarray, "H W"]
+    mask: Mask | None
+    is_defective: bool
+    rank_error: float | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture as the gallery shows it.
+
+    Attributes:
+        picture: what is shown.
+        tiles: (title, data URI or None where there is nothing to show).
+        empty: what stands in place of a mask.
+        ratio: width over height.
+        remark: how the picture stands among the others, or nothing.
+        outcome: of the decision, None where there was none.
+    """
+
+    picture: ReportPicture
+    tiles: Sequence[tuple[str, str | None]]
+    empty: str
+    ratio: float
+    remark: str
+    outcome: Outcome | None
+
+
+def outcome(picture: ReportPicture, threshold: float | None) -> Outcome | None:
+    """Says what came of calling anomalous what scores above the threshold."""
+    if threshold is None:
+        return None
+    if (picture.score > threshold) == picture.is_defective:
+        return "right"
+    return "miss" if picture.is_defective else "false alarm"
+
+
+def make_entries(
+    pictures: Sequence[ReportPicture], *, threshold: float | None, max_pictures: int
+) -> list[Entry]:
+    """Draws the worst pictures, the worst first.
+
+    Args:
+        pictures: to choose from.
+        threshold: on the score; with one, misses and false alarms come before all others.
+        max_pictures: at most so many.
+
+    Raises:
+        ValueError: some pictures have a rank error and some have none.
+    """
+    errors = _errors(pictures)
+    outcomes = [outcome(picture, threshold) for picture in pictures]
+    order = _order(
+        errors,
+        np.array([picture.score for picture in pictures], float),
+        np.array([picture.is_defective for picture in pictures], bool),
+        [picture.anomaly_map for picture in pictures],
+        [picture.mask for picture in pictures],
+        np.array([made in ("miss", "false alarm") for made in outcomes], bool),
+    )[:max_pictures]
+    return [_entry(pictures[i], float(errors[i]), outcomes[i]) for i in order]
+
+
+def rank_errors(
+    scores: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """Says of each picture how far it stands on the wrong side of the others.
+
+    Args:
+        scores: image scores; higher is more anomalous.
+        is_defective: which pictures are of a defect.
+
+    Returns:
+        For a defective picture, the share of the good ones that score at least as high; for a
+        good one, the share of the defective ones that score at most as high. All 0 where the
+        pictures are all good or all defective.
+    """
+    good, defective = np.sort(scores[~is_defective]), np.sort(scores[is_defective])
+    errors = np.zeros(len(scores))
+    if good.size and defective.size:
+        below = np.searchsorted(good, scores[is_defective], side="left")
+        errors[is_defective] = 1 - below / good.size
+        errors[~is_defective] = (
+            np.searchsorted(defective, scores[~is_defective], side="right") / defective.size
+        )
+    return errors
+
+
+def worst_first(
+    scores: Float[np.ndarray, " N"],
+    is_defective: Bool[np.ndarray, " N"],
+    anomaly_maps: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray | None],
+) -> Int[np.ndarray, " N"]:
+    """Orders pictures by how badly the model judged them.
+
+    The worst have the greatest rank error (see `rank_errors`). Among equals, the greatest mean of
+    |map − mask| comes first, a good picture's mask being empty and a defective picture without a
+    mask coming last; then the score that is further on the wrong side, then the given order.
+
+    Args:
+        scores: image scores; higher is more anomalous.
+        is_defective: which pictures are of a defect.
+        anomaly_maps: N maps (H, W), float in [0, 1]; sizes may differ.
+        masks: N masks (H, W), values above 0 being the defect, or None where unknown.
+
+    Returns:
+        Indices of the pictures, the worst first.
+    """
+    return _order(rank_errors(scores, is_defective), scores, is_defective, anomaly_maps, masks)
+
+
+def _order(
+    errors: Float[np.ndarray, " N"],
+    scores: Float[np.ndarray, " N"],
+    is_defective: Bool[np.ndarray, " N"],
+    anomaly_maps: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray | None],
+    wrong: Bool[np.ndarray, " N"] | None = None,
+) -> Int[np.ndarray, " N"]:
+    map_errors = [
+        _map_error(anomaly_map, mask, bool(defective))
+        for anomaly_map, mask, defective in zip(anomaly_maps, masks, is_defective, strict=True)
+    ]
+    wrongness = np.where(is_defective, -scores, scores)
+    # The last key is the first in rank, and lexsort is stable.
+    keys = [-wrongness, -np.asarray(map_errors, float), -errors]
+    return np.lexsort((*keys, ~wrong) if wrong is not None else keys)
+
+
+def _map_error(anomaly_map: np.ndarray, mask: np.ndarray | None, defective: bool) -> float:
+    if mask is None:
+        return -1.0 if defective else float(np.mean(np.abs(anomaly_map)))
+    return float(np.mean(np.abs(anomaly_map - (mask > 0))))
+
+
+def _errors(pictures: Sequence[ReportPicture]) -> Float[np.ndarray, " N"]:
+    given = [picture.rank_error for picture in pictures if picture.rank_error is not None]
+    if given and len(given) != len(pictures):
+        raise ValueError("give rank_error for all pictures of a report or for none")
+    if given:
+        return np.array(given, float)
+    scores = np.array([picture.score for picture in pictures], float)
+    return rank_errors(scores, np.array([picture.is_defective for picture in pictures], bool))
+
+
+def _remark(picture: ReportPicture, rank_error: float) -> str:
+    if rank_error == 0:
+        return ""
+    share = percent(rank_error)
+    if picture.is_defective:
+        return f"{share} of the good pictures score at least as high"
+    return f"{share} of the defective pictures score at most as high"
+
+
+def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> Entry:
+    image, reconstruction = _fit(to_uint8(picture.image)), _fit(to_uint8(picture.reconstruction))
+    anomaly_map = _fit(picture.anomaly_map.astype(np.float32))
+    glow = overlay(image, anomaly_map)
+    mask = None
+    if picture.mask is not None and picture.mask.any():
+        mask = _fit((picture.mask > 0).astype(np.uint8), Image.Resampling.NEAREST) > 0
+        glow = outline(glow, mask)
+    tiles = [
+        ("Picture", _jpeg(image)),
+        ("Reconstruction", _jpeg(reconstruction)),
+        ("Anomaly map", _jpeg(heat_map(anomaly_map))),
+        ("Overlay", _jpeg(glow)),
+        ("True mask", None if mask is None else _png(to_uint8(mask))),
+    ]
+    empty = "no defect"
+    if picture.is_defective:
+        empty = "not known" if picture.mask is None else "empty"
+    ratio = round(image.shape[1] / image.shape[0], 4)
+    return Entry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)
+
+
+def _fit(
+    image: np.ndarray, resampling: Image.Resampling = Image.Resampling.BOX
+) -> UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."]:
+    height, width = image.shape[:2]
+    factor = _LONGEST_SIDE / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    grey = image.ndim == 3 and image.shape[-1] == 1
+    small = Image.fromarray(image[..., 0] if grey else image).resize(size, resampling)
+    return np.asarray(small)[..., None] if grey else np.asarray(small)
+
+
+def _jpeg(image: UInt8[np.ndarray, "H W C"]) -> str:
+    data = io.BytesIO()
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    # Full colour resolution keeps thin outlines and map edges clean.
+    picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    return _data_uri("image/jpeg", data.getvalue())
+
+
+def _png(mask: UInt8[np.ndarray, "H W"]) -> str:
+    data = io.BytesIO()
+    Image.fromarray(mask).convert("1").save(data, "PNG", optimize=True)
+    return _data_uri("image/png", data.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -66,6 +66,7 @@ def tiny_config():
         config.model.reconstructive_width = 4
         config.model.discriminative_width = 4
         config.optimizer.learning_rate = 1e-3
+        config.optimizer.milestones = ()  # so that runs of any length are one program
         config.train.batch_size = 4
         config.train.steps = 4
         config.train.log_every = 1

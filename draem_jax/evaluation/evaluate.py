@@ -16,6 +16,7 @@ from draem_jax.evaluation.metrics import (
     compute_metrics,
     compute_metrics_by_type,
 )
+from draem_jax.evaluation.simulated import SIMULATED, simulated_test_set
 from draem_jax.reports.page import Report, ReportPicture, render
 
 MAX_PICTURES = 60
@@ -28,13 +29,21 @@ _DEMONSTRATION = (
 )
 
 
+_SIMULATED = (
+    "There are no test pictures: these are normal pictures kept from training, most with simulated "
+    "anomalies. The figures tell how well the networks learned what they were trained for; how "
+    "well real defects are found, they cannot tell."
+)
+
+
 def evaluate(
     workdir: str | Path, *, checkpoint: str = "latest", batch_size: int | None = None
 ) -> dict[str, float | None]:
     """Evaluates a run and writes `metrics.json`, `scores.csv` and `report.html`.
 
     The files stand in `WORKDIR/evaluation/`. Pictures and masks are brought to the training size;
-    a mask's pixel counts as defect where the nearest pixel of the original does.
+    a mask's pixel counts as defect where the nearest pixel of the original does. Without test
+    pictures, anomalies are simulated on normal pictures kept from training.
 
     Args:
         workdir: of the run.
@@ -49,15 +58,19 @@ def evaluate(
     """
     workdir = Path(workdir)
     detector = Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size)
-    data = detector.config.data
-    test = load_test_set(data.name, data.category, size=detector.image_size)
+    test = _test_set(detector)
     prediction = detector.predict(test.images)
 
-    types, masks = np.array(test.defect_types), test.masks[..., 0]
-    is_defective = types != GOOD
-    metrics = compute_metrics(prediction.score, prediction.anomaly_map, is_defective, masks)
+    is_defective = np.array(test.defect_types) != GOOD
+    metrics = compute_metrics(
+        prediction.score, prediction.anomaly_map, is_defective, test.masks[..., 0], test.has_mask
+    )
     by_type = compute_metrics_by_type(
-        prediction.score, prediction.anomaly_map, test.defect_types, masks
+        prediction.score,
+        prediction.anomaly_map,
+        test.defect_types,
+        test.masks[..., 0],
+        test.has_mask,
     )
 
     out = workdir / "evaluation"
@@ -70,11 +83,24 @@ def evaluate(
     return metrics
 
 
+def _test_set(detector: Draem) -> TestSet:
+    data = detector.config.data
+    test = load_test_set(
+        data.name,
+        data.category,
+        size=detector.image_size,
+        root=data.root or None,
+        skip_bad=data.skip_bad,
+    )
+    return test if test.names else simulated_test_set(detector.config)
+
+
 def _facts(detector: Draem, test: TestSet) -> dict[str, str | int]:
     height, width = detector.image_size
     model = detector.config.model
     return {
-        "data": f"{detector.config.data.name}:{detector.config.data.category}",
+        "data": _title(detector),
+        "anomalies": "simulated" if SIMULATED in test.defect_types else "real",
         "test_pictures": len(test.names),
         "defective_pictures": sum(kind != GOOD for kind in test.defect_types),
         "image_size": f"{height} x {width}",
@@ -82,6 +108,13 @@ def _facts(detector: Draem, test: TestSet) -> dict[str, str | int]:
         "widths": f"{model.reconstructive_width} / {model.discriminative_width}",
         "mask_protocol": "nearest, above 0",
     }
+
+
+def _title(detector: Draem) -> str:
+    data = detector.config.data
+    if data.category:
+        return f"{data.name}: {data.category}"
+    return f"{data.name}: {Path(data.root).name or data.root}"
 
 
 def _write_scores(path: Path, test: TestSet, prediction: Prediction) -> None:
@@ -102,14 +135,19 @@ def _report(
     facts: dict[str, str | int],
 ) -> Report:
     is_defective = np.array(test.defect_types) != GOOD
+    simulated = SIMULATED in test.defect_types
     rankings: dict[str, Curves | None] = {
         "images": compute_curves(prediction.score, is_defective),
-        "pixels": compute_curves(prediction.anomaly_map.ravel(), (test.masks > 0).ravel()),
+        "pixels": compute_curves(
+            prediction.anomaly_map[test.has_mask].ravel(), (test.masks[test.has_mask] > 0).ravel()
+        ),
     }
     return Report(
-        title=f"{detector.config.data.name}: {detector.config.data.category}",
+        title=_title(detector),
+        caption="simulated anomalies" if simulated else "",
         facts={name.replace("_", " "): str(value) for name, value in facts.items()},
-        notes=[_DEMONSTRATION] if detector.config.data.name == "surfaces" else [],
+        notes=[_DEMONSTRATION] * (detector.config.data.name == "surfaces")
+        + [_SIMULATED] * simulated,
         metrics=metrics,
         metrics_by_type=by_type,
         roc_curves={name: c.roc for name, c in rankings.items() if c},
@@ -122,7 +160,7 @@ def _report(
                 image=test.images[i],
                 reconstruction=prediction.reconstruction[i],
                 anomaly_map=prediction.anomaly_map[i],
-                mask=test.masks[i, ..., 0],
+                mask=test.masks[i, ..., 0] if test.has_mask[i] else None,
                 is_defective=bool(is_defective[i]),
             )
             for i in range(len(test.names))

@@ -32,6 +32,7 @@ def compute_metrics(
     anomaly_maps: Float[np.ndarray, "N H W"],
     is_defective: Bool[np.ndarray, " N"],
     masks: Num[np.ndarray, "N H W"],
+    has_mask: Bool[np.ndarray, " N"],
 ) -> dict[str, float | None]:
     """Computes the metrics that the method is reported with.
 
@@ -40,14 +41,15 @@ def compute_metrics(
         anomaly_maps: of the pictures.
         is_defective: the pictures' labels.
         masks: above 0 where a pixel is defective.
+        has_mask: which pictures' masks are known; the others count for the image metrics alone.
 
     Returns:
         `image_auroc`, `image_ap`, `pixel_auroc` and `pixel_ap`, the latter two over all pixels of
         all pictures; average precision is the step-wise sum. None where a class is missing, so that
         the metric is not defined.
     """
-    pixel_labels = (masks > 0).ravel()
-    pixels = anomaly_maps.ravel()
+    pixel_labels = (masks[has_mask] > 0).ravel()
+    pixels = anomaly_maps[has_mask].ravel()
     return {
         "image_auroc": _if_both_classes(roc_auc_score, is_defective, scores),
         "image_ap": _if_both_classes(average_precision_score, is_defective, scores),
@@ -61,6 +63,7 @@ def compute_metrics_by_type(
     anomaly_maps: Float[np.ndarray, "N H W"],
     defect_types: Sequence[str],
     masks: Num[np.ndarray, "N H W"],
+    has_mask: Bool[np.ndarray, " N"],
 ) -> dict[str, dict[str, float | None]]:
     """Computes the metrics of each defect type's pictures together with all good ones.
 
@@ -69,6 +72,7 @@ def compute_metrics_by_type(
         anomaly_maps: of the pictures.
         defect_types: of the pictures, "good" for good ones.
         masks: above 0 where a pixel is defective.
+        has_mask: which pictures' masks are known; the others count for the image metrics alone.
 
     Returns:
         Defect type → metrics as of `compute_metrics`, in alphabetical order.
@@ -78,7 +82,11 @@ def compute_metrics_by_type(
     for name in sorted(set(defect_types) - {GOOD}):
         chosen = (types == name) | (types == GOOD)
         result[name] = compute_metrics(
-            scores[chosen], anomaly_maps[chosen], types[chosen] == name, masks[chosen]
+            scores[chosen],
+            anomaly_maps[chosen],
+            types[chosen] == name,
+            masks[chosen],
+            has_mask[chosen],
         )
     return result
 

@@ -25,9 +25,12 @@ from draem_jax.config import from_json
 from draem_jax.training.log import RunLog
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import use_cpu_devices
-use_cpu_devices(2)
+use_cpu_devices(4)
 train(from_json(pathlib.Path(sys.argv[1])), sys.argv[2])
 """
+
+
+STREAMING = {"data.resident_gib": 0.0, "data.workers": 1, "train.steps_per_call": 3}
 
 
 def _start(config_path, workdir):
@@ -44,6 +47,7 @@ def _steps_saved(workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.tiny_programs
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
     def config_file(name, **changes):
         path = tmp_path / f"{name}.json"
@@ -58,7 +62,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
     _, expected = load_run(tmp_path / "straight")
     assert expected.step == 40
 
-    streaming = config_file("streaming", **{"data.resident_gib": 0.0, "data.workers": 1})
+    streaming = config_file("streaming", **STREAMING)
     for name, config in (("resident", resident), ("streaming", streaming)):
         # Killed without warning soon after the first checkpoint stands: somewhere in the next
         # steps or in a save.
@@ -82,6 +86,18 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
         logs = [[m for m in _metrics(d) if "total" in m] for d in (tmp_path / "straight", workdir)]
         assert [m["step"] for m in logs[1]] == list(range(1, 41))
         assert [m["total"] for m in logs[0]] == [m["total"] for m in logs[1]]
+
+
+def test_streaming_many_steps_a_call_is_the_same_training(tmp_path, tiny_config, trained):
+    # Three steps a call, so that the second call stops short.
+    changes = STREAMING | {"train.checkpoint_every": 4}
+    state = train(tiny_config(**changes), tmp_path / "run", quiet=True)
+    jax.tree.map(np.testing.assert_array_equal, state, load_run(trained)[1])
+    losses = [
+        [m["total"] for m in _metrics(d) if "total" in m] for d in (trained, tmp_path / "run")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[1]) == 4
 
 
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, trained, monkeypatch):

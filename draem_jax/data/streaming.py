@@ -3,6 +3,9 @@
 Nothing here imports JAX, so that a worker process is light and never touches an accelerator.
 """
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -86,7 +89,8 @@ def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterat
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, unused here
         stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4),
+            worker_init_fn=_end_with_parent,
         )
     try:
         yield from stream
@@ -98,6 +102,20 @@ def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterat
         if (at := str(error).rfind(marker)) < 0:
             raise
         raise UserError(str(error)[at + len(marker) :].splitlines()[0]) from error
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Sees to it that a worker does not outlive a parent that was killed."""
+    del worker, workers
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _stack(pairs: list[PicturePairs]) -> PicturePairs:

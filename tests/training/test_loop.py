@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -41,6 +42,21 @@ def _start(config_path, workdir):
     )
 
 
+def _children(pid):
+    return [
+        child
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+
+
+def _wait_until(happened, seconds=20):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def _steps_saved(workdir):
     folder = workdir / "checkpoints"
     return [int(p.name) for p in folder.glob("*") if p.name.isdecimal()] if folder.exists() else []
@@ -72,8 +88,11 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config):
             assert run.poll() is None
             time.sleep(0.01)
         time.sleep(0.1)
+        workers = _children(run.pid)
         run.kill()
         assert run.wait() == -signal.SIGKILL
+        assert workers or name == "resident" or not Path("/proc").is_dir()
+        _wait_until(lambda workers=workers: not any(Path(f"/proc/{w}").exists() for w in workers))
         killed_at = max(_steps_saved(workdir))
         assert killed_at < 40
 

@@ -167,7 +167,7 @@ def named_child(folder: Path, *names: str) -> Path | None:
 
 
 def find_category(root: Path, category: str, *, holding: str) -> Path:
-    """Finds the folder of a category: within `root`, up to two folders deeper, or `root` itself.
+    """Finds the folder of a category: within `root`, up to three folders deeper, or `root` itself.
 
     Args:
         root: the folder that was given or unpacked.
@@ -195,6 +195,6 @@ def find_category(root: Path, category: str, *, holding: str) -> Path:
 def levels(root: Path) -> Iterator[Path]:
     """A folder, the folders within it, and those within them: archives wrap what they hold."""
     level = [root]
-    for _ in range(3):
+    for _ in range(4):
         yield from level
         level = [child for folder in level for child in subfolders(folder)]

@@ -60,7 +60,9 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         UserError: as in `read_picture`, as far as can be seen without decoding.
     """
     with _told(Path(path)), Image.open(path) as picture:
-        width, height = picture.size
+        # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
+        width = _tiff_tag(picture, 256, picture.width)
+        height = _tiff_tag(picture, 257, picture.height)
         turned = picture.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if turned else (height, width)
 

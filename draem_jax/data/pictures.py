@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,9 @@ def decode_picture(content: bytes) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def encode_png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
-    """A picture or mask as PNG, packed quickly rather than tightly."""
+    """A picture or mask as PNG, packed quickly: photographs hardly repeat anything but runs."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png", compress_level=1)
+    Image.fromarray(array).save(buffer, format="png", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 

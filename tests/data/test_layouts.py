@@ -422,3 +422,13 @@ def test_names_that_are_no_text(tmp_path):
     (entry,) = folder(tmp_path).entries
     assert entry.name == r"good/\udcfc"
     assert entry.path.is_file()
+
+
+def test_links_are_followed(tmp_path):
+    make(tmp_path / "elsewhere", "1.png", "2.png")
+    make(tmp_path / "root" / "good", "0.png")
+    (tmp_path / "root" / "good" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "good" / "back").symlink_to(tmp_path / "root" / "good")
+    (tmp_path / "root" / "good" / "lost.png").symlink_to(tmp_path / "nothing.png")
+    names = [e.name for e in folder(tmp_path / "root").entries]
+    assert names == ["good/0", "good/lost", "good/more/1", "good/more/2"]

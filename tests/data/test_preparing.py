@@ -562,3 +562,21 @@ def test_by_tfds_alone(tmp_path):
     builder = MvtecAd(config="bottle", data_dir=tmp_path / "data")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
     assert builder.info.splits["test"].num_examples == 5
+
+
+def test_two_at_once_and_read_elsewhere(tmp_path):
+    root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
+    command = [sys.executable, "-c", RUN, "", str(root), str(data_dir)]
+    environment = os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    source = loading.training_source("folder", "", root=root, data_dir=data_dir, size=SIZE)
+    (tmp_path / "source").write_bytes(pickle.dumps(source))
+    code = (
+        "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "assert len(source) == 4 and 'tensorflow' not in sys.modules\n"
+        "sys.stdout.buffer.write(source[2].tobytes())"
+    )
+    read = [sys.executable, "-c", code, str(tmp_path / "source")]
+    pixels = subprocess.run(read, env=environment, check=True, capture_output=True).stdout
+    assert pixels == read_picture(root / "good" / "2.png").tobytes()

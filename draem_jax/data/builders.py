@@ -4,6 +4,7 @@ All are one builder over different layouts. It writes records one by one in the 
 names: TFDS's own writer would hold a gigabyte of them in memory and need TensorFlow beyond.
 """
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,12 +157,14 @@ class _SplitWriter:
         self._count, self._bytes = 0, 0
 
     def write(self, record: bytes) -> None:
-        self._writer.write(record)
+        with _as_os_error():
+            self._writer.write(record)
         self._count += 1
         self._bytes += len(record)
 
     def close(self) -> None:
-        self._writer.close()
+        with _as_os_error():
+            self._writer.close()
 
     def info(self, split: str) -> tfds.core.SplitInfo:
         return tfds.core.SplitInfo(
@@ -170,6 +173,15 @@ class _SplitWriter:
             num_bytes=self._bytes,
             filename_template=self._template,
         )
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """A full disk comes as "write() failed: No space left on device; writing …"."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).partition(";")[0]) from error
 
 
 def _example(record: Record) -> dict[str, Any]:

@@ -267,12 +267,20 @@ def load_test_set(
 
 
 def load(
-    name: str, category: str, *, size: tuple[int, int], **options: Any
+    name: str,
+    category: str,
+    *,
+    size: tuple[int, int],
+    root: str | Path | None = None,
+    skip_bad: bool = False,
+    data_dir: str | Path | None = None,
 ) -> tuple[TrainingSet, TestSet]:
     """Loads both halves of a category; see `load_training_set` and `load_test_set`."""
     return (
-        load_training_set(name, category, size=size, **options),
-        load_test_set(name, category, size=size, **options),
+        load_training_set(
+            name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir
+        ),
+        load_test_set(name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir),
     )
 
 

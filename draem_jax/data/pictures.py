@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         UserError: as in `read_picture`, as far as can be seen without decoding.
     """
     with _told(Path(path)), Image.open(path) as picture:
-        width, height = picture.size
+        # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
+        width = _tiff_tag(picture, 256, picture.width)
+        height = _tiff_tag(picture, 257, picture.height)
         turned = picture.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if turned else (height, width)
 
@@ -89,9 +92,9 @@ def decode_picture(content: bytes) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def encode_png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
-    """A picture or mask as PNG, packed quickly rather than tightly."""
+    """A picture or mask as PNG, packed quickly: photographs hardly repeat anything but runs."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png", compress_level=1)
+    Image.fromarray(array).save(buffer, format="png", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 

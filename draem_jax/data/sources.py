@@ -8,9 +8,11 @@ from pathlib import Path
 
 from draem_jax.data.archives import ENDINGS, is_archive
 from draem_jax.data.layouts import LAYOUTS
-from draem_jax.data.layouts.entries import is_hidden
+from draem_jax.data.layouts.entries import walk
 from draem_jax.data.pictures import SUFFIXES
 from draem_jax.errors import UserError
+
+_COUNTED = (*SUFFIXES, ".csv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Source:
         else:
             base = self.root / category
             base = base if base.is_dir() else self.root
-            files = [path for path in base.glob("**/*") if _counts(path.relative_to(base))]
+            files = [path for path in walk(base) if path.suffix.lower() in _COUNTED]
         lines = [f"{name}\0{self.root}\0{category}\n"]
         for path in sorted(files):
             try:
@@ -51,10 +53,6 @@ class Source:
                 continue  # a link that leads nowhere; reading it will tell
             lines.append(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n")
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _counts(path: Path) -> bool:
-    return path.suffix.lower() in (*SUFFIXES, ".csv", ".txt") and not is_hidden(path)
 
 
 def find_source(root: str | Path) -> Source:

@@ -1,5 +1,6 @@
 """What every layout's function returns: the pictures found, and what is wrong with them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -127,16 +128,28 @@ def find_pictures(folder: Path) -> Pictures:
     """Finds the pictures in a folder and the folders within; hidden files do not count."""
     files: dict[str, list[Path]] = {}
     others = 0
-    found = [file for file in folder.glob("**/*") if not is_hidden(file.relative_to(folder))]
-    for file in sorted(found, key=lambda file: natural_key(file.relative_to(folder).as_posix())):
-        if not file.is_file():
-            continue
+    for file in sorted(
+        walk(folder), key=lambda file: natural_key(file.relative_to(folder).as_posix())
+    ):
         if file.suffix.lower() in SUFFIXES:
             key = file.relative_to(folder).with_suffix("").as_posix()
             files.setdefault(key, []).append(file)
         else:
             others += 1
     return Pictures(files, others)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and the folders within, also by links; hidden ones are left out."""
+    seen: set[str] = set()
+    for name, inside, files in os.walk(folder, followlinks=True):
+        here = os.path.realpath(name)
+        if here in seen:  # a link that leads back
+            inside.clear()
+            continue
+        seen.add(here)
+        inside[:] = [child for child in inside if not is_hidden(Path(child))]
+        yield from (Path(name, file) for file in files if not is_hidden(Path(file)))
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -167,7 +180,7 @@ def named_child(folder: Path, *names: str) -> Path | None:
 
 
 def find_category(root: Path, category: str, *, holding: str) -> Path:
-    """Finds the folder of a category: within `root`, up to two folders deeper, or `root` itself.
+    """Finds the folder of a category: within `root`, up to three folders deeper, or `root` itself.
 
     Args:
         root: the folder that was given or unpacked.
@@ -195,6 +208,6 @@ def find_category(root: Path, category: str, *, holding: str) -> Path:
 def levels(root: Path) -> Iterator[Path]:
     """A folder, the folders within it, and those within them: archives wrap what they hold."""
     level = [root]
-    for _ in range(3):
+    for _ in range(4):
         yield from level
         level = [child for folder in level for child in subfolders(folder)]

@@ -207,7 +207,7 @@ def _flat_pictures(folder: Path) -> list[Path]:
     return [
         p
         for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not is_hidden(Path(p.name)) and p.is_file()
+        if p.suffix.lower() in SUFFIXES and not is_hidden(Path(p.name)) and not p.is_dir()
     ]
 
 

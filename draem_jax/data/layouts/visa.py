@@ -56,13 +56,12 @@ def list_category(root: Path, category: str) -> Listing:
     for base in levels(root):
         if (base / SPLIT_FILE).is_file() and (base / category / "Data").is_dir():
             return _list_split(base, category)
-    try:
+    if any((base / category / "train").is_dir() for base in levels(root)):
         return list_mvtec_style(find_category(root, category, holding="train"))
-    except AbsentError:
-        raise AbsentError(
-            f"{root} does not hold {category}/Data beside {SPLIT_FILE}; give VisA's folder or "
-            "archive as it was published"
-        ) from None
+    raise AbsentError(
+        f"{root} does not hold {category}/Data beside {SPLIT_FILE}; give VisA's folder or archive "
+        "as it was published"
+    )
 
 
 def _list_split(base: Path, category: str) -> Listing:

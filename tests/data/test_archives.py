@@ -1,0 +1,166 @@
+import io
+import os
+import tarfile
+import zipfile
+
+import pytest
+
+from draem_jax.data import archives
+from draem_jax.data.archives import is_archive, unpack
+from draem_jax.errors import UserError
+from tests.data import fixtures
+
+ENDINGS = ("tar", "tar.gz", "tar.xz", "tar.bz2", "zip")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """The same data set in every kind of archive."""
+    base = tmp_path_factory.mktemp("packed")
+    folder = fixtures.make_mvtec_ad(base / "all")
+    fixtures.make_mvtec_ad(folder, "cable", train=2, good=0, types={"bent_wire": 1})
+    (folder / "._bottle.png").write_text("what macOS adds")
+    return {ending: fixtures.pack(folder, base / f"set.{ending}") for ending in ENDINGS}
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_unpacks_pictures_and_lists(tmp_path, packed, ending):
+    counts = []
+    unpack(packed[ending], tmp_path, progress=counts.append)
+    found = files(tmp_path)
+    assert counts == list(range(1, len(found) + 1))
+    assert len([f for f in found if f.endswith(".png")]) == 4 + 2 + 3 + 3 + 2 + 1 + 1
+    assert "bottle/license.txt" in found
+    assert not any("/." in f"/{f}" for f in found)
+    original = packed[ending].parent / "all" / "bottle/test/good/001.png"
+    assert (tmp_path / "bottle/test/good/001.png").read_bytes() == original.read_bytes()
+
+
+def test_leaves_out_what_is_not_needed(tmp_path, packed):
+    unpack(packed["tar.xz"], tmp_path, without={"bottle"})
+    assert {f.split("/")[0] for f in files(tmp_path)} == {"cable"}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
+def test_truncated(tmp_path, packed, ending, share):
+    content = packed[ending].read_bytes()
+    path = tmp_path / f"cut.{ending}"
+    path.write_bytes(content[: int(share * len(content))])
+    assert is_archive(path)
+    (tmp_path / "into").mkdir()
+    with pytest.raises(UserError, match=rf"cut\.{ending} is truncated or damaged .*download it"):
+        unpack(path, tmp_path / "into")
+
+
+def test_truncated_between_two_members(tmp_path, packed):
+    with tarfile.open(packed["tar"]) as tar:
+        last = tar.getmembers()[-1]
+    path = tmp_path / "cut.tar"
+    for cut in (last.offset, last.offset + 100):
+        path.write_bytes(packed["tar"].read_bytes()[:cut])
+        with pytest.raises(UserError, match="truncated or damaged"):
+            unpack(path, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tar.xz", "zip"])
+def test_damaged_within(tmp_path, packed, ending):
+    content = bytearray(packed[ending].read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path = tmp_path / f"bad.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        unpack(path, tmp_path)
+
+
+def make_archive(path, name, *, kind="file"):
+    content = b"not yours"
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            info = zipfile.ZipInfo(name)
+            if kind == "symlink":
+                info.external_attr = 0o120777 << 16
+            packed.writestr(info, content)
+        return path
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(content) if kind == "file" else 0
+        info.type = {
+            "file": tarfile.REGTYPE,
+            "symlink": tarfile.SYMTYPE,
+            "hard link": tarfile.LNKTYPE,
+            "device": tarfile.CHRTYPE,
+        }[kind]
+        info.linkname = "/etc/passwd" if kind != "file" else ""
+        tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "zip"])
+@pytest.mark.parametrize(
+    "name", ["../out.png", "a/../../out.png", "/tmp/out.png", "C:\\out.png", "..\\out.png"]
+)
+def test_members_that_escape(tmp_path, ending, name):
+    path = make_archive(tmp_path / f"bad.{ending}", name)
+    into = tmp_path / "deep" / "into"
+    into.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"which would be written outside") as caught:
+        unpack(path, into)
+    assert repr(name) in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert files(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "word"),
+    [
+        ("tar.gz", "symlink", "a link"),
+        ("tar.gz", "hard link", "a link"),
+        ("tar.gz", "device", "a device"),
+        ("zip", "symlink", "a link"),
+    ],
+)
+def test_links_and_devices(tmp_path, ending, kind, word):
+    path = make_archive(tmp_path / f"bad.{ending}", "train/good/1.png", kind=kind)
+    with pytest.raises(UserError, match=rf"holds 'train/good/1\.png', {word}; unpack it yourself"):
+        unpack(path, tmp_path)
+    assert files(tmp_path) == [path.name]
+
+
+def test_locked(tmp_path):
+    path = make_archive(tmp_path / "locked.zip", "1.png")
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1  # "encrypted"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"1\.png is locked; unpack it yourself"):
+        unpack(path, tmp_path)
+
+
+def test_full_disk(tmp_path, packed, monkeypatch):
+    def fail(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", fail)
+    with pytest.raises(UserError, match=r"the disk is full: .* has no room to unpack .*set\.tar"):
+        unpack(packed["tar"], tmp_path)
+
+
+def test_told_by_content(tmp_path, packed):
+    # DTD's archive is called .tar.gz, but was a plain tar for long.
+    path = tmp_path / "dtd.tar.gz"
+    path.write_bytes(packed["tar"].read_bytes())
+    (tmp_path / "into").mkdir()
+    unpack(path, tmp_path / "into")
+    assert files(tmp_path / "into")
+    nameless = tmp_path / "download"
+    nameless.write_bytes(packed["zip"].read_bytes())
+    assert is_archive(nameless)
+    nameless.write_text("no archive")
+    assert not is_archive(nameless)
+    assert not is_archive(tmp_path)

@@ -1,0 +1,582 @@
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draem_jax.data import loading, preparing
+from draem_jax.data.pictures import read_picture, resize
+from draem_jax.errors import UserError
+from tests.data import fixtures
+from tests.data.test_layouts import CASES
+from tests.data.test_pictures import write_deep_png
+
+SIZE = fixtures.SIZE
+
+
+def records(builder):
+    """Everything prepared, as TFDS reads it."""
+    return {split: list(builder.as_data_source(split)) for split in dict(builder.info.splits)}
+
+
+def left_in(folder):
+    """What preparing has left, without what is whole."""
+    return sorted(p.name for p in folder.rglob("*") if "ing." in p.name or "incomplete" in p.name)
+
+
+@pytest.mark.parametrize("ending", ["", "tar.xz"])
+@pytest.mark.parametrize("name", CASES)
+def test_prepares_what_the_fixture_holds(tmp_path, name, ending):
+    make, category, counts, left_out = CASES[name]
+    root = make(tmp_path / "root")
+    trained = [p for p in root.rglob("*.*") if "/train" in str(p).lower() and p.suffix != ".txt"]
+    pictures = {p.stem: read_picture(p) for p in trained if "_label" not in p.stem}
+    if ending:
+        root = fixtures.pack(root, tmp_path / f"set.{ending}")
+        shutil.rmtree(tmp_path / "root")
+    builder = loading.prepare(name, category, root=root, data_dir=tmp_path / "data")
+    found = records(builder)
+    labels = Counter((split, e["label"]) for split, es in found.items() for e in es)
+    types = Counter((split, e["defect_type"].decode()) for split, es in found.items() for e in es)
+    assert types == counts
+    assert labels == {
+        key: number
+        for key, number in {
+            ("train", 0): counts["train", "good"],
+            ("test", 0): counts.get(("test", "good"), 0),
+            ("test", 1): sum(n for (s, t), n in counts.items() if t != "good"),
+        }.items()
+        if number
+    }
+    for split, examples in found.items():
+        for example in examples:
+            assert example["has_mask"]
+            defect = example["label"] == 1
+            assert example["mask"].shape == (*example["image"].shape[:2], 1)
+            assert set(np.unique(example["mask"])) <= {0, 255}
+            assert example["mask"].any() == defect
+            if defect:
+                assert (example["mask"][: SIZE[0] // 2, : SIZE[1] // 2] == 255).all()
+        assert builder.info.splits[split].num_examples == len(examples)
+    for example in found["train"]:
+        stem = example["name"].decode().rpartition("/")[2]
+        if name not in ("visa", "dtd"):
+            np.testing.assert_array_equal(example["image"], pictures[stem])
+    summary = preparing.summarise(builder)
+    assert summary.counts == (labels["train", 0], labels["test", 0], labels["test", 1])
+    assert summary.left_out == left_out
+    assert summary.root == str(root)
+    assert left_in(tmp_path / "data") == []
+    if name == "mvtec_loco":
+        joined = next(e for e in found["test"] if e["name"] == b"logical_anomalies/000")
+        assert joined["mask"].sum() == 255 * (SIZE[0] * SIZE[1] // 4 + 2 * 3)
+    if name != "dtd":
+        test = loading.load_test_set(name, category, size=SIZE, data_dir=tmp_path / "data")
+        assert sorted(test.defect_types) == sorted(t for s, t in types.elements() if s == "test")
+        assert test.has_mask.all()
+
+
+# Pictures as they come, through `folder`.
+
+RNG = np.random.default_rng(1)
+COLOUR = RNG.integers(0, 256, (*SIZE, 3), np.uint8)
+GREY = RNG.integers(0, 256, SIZE, np.uint8)
+DEEP = RNG.integers(0, 65536, SIZE, np.uint16)
+DEEP_COLOUR = RNG.integers(0, 65536, (*SIZE, 3), np.uint16)
+
+
+def as_rgb(grey):
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def converted(picture):
+    return np.asarray(picture.convert("RGB"))
+
+
+def scaled(deep):
+    return np.rint(deep / 257).astype(np.uint8)
+
+
+def save(mode=None, **options):
+    def write(path):
+        picture = Image.fromarray(COLOUR)
+        (picture.convert(mode) if mode else picture).save(path, **options)
+        return converted(Image.open(path))
+
+    return write
+
+
+def save_grey_16(path):
+    Image.fromarray(DEEP).save(path)
+    return as_rgb(scaled(DEEP))
+
+
+def save_colour_16(path):
+    write_deep_png(path, DEEP_COLOUR)
+    return scaled(DEEP_COLOUR)
+
+
+def save_rotated(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOUR).save(path, exif=exif)
+    with Image.open(path) as picture:
+        return np.rot90(np.asarray(picture.convert("RGB")), -1)
+
+
+def save_rgba(path):
+    alpha = np.where(GREY > 127, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([COLOUR, alpha])).save(path)
+    return np.where(alpha[..., None] > 0, COLOUR, 255).astype(np.uint8)
+
+
+ODD = {
+    "rgb.png": save(),
+    "rgb.jpg": save(quality=95),
+    "rotated.jpg": save_rotated,
+    "grey.jpg": save("L"),
+    "cmyk.jpg": save("CMYK"),
+    "rgb.bmp": save(),
+    "one bit.bmp": save("1"),
+    "palette.bmp": save("P"),
+    "rgb.tif": save(),
+    "packed.tiff": save(compression="tiff_lzw"),
+    "deep.tif": save_grey_16,
+    "lossy.webp": save(),
+    "lossless.webp": save(lossless=True),
+    "grey.png": save("L"),
+    "palette.png": save("P"),
+    "1-bit.png": save("1"),
+    "rgba.png": save_rgba,
+    "grey alpha.png": save("LA"),
+    "deep.png": save_grey_16,
+    "deep colour.png": save_colour_16,
+    "größe 字.PNG": save(format="png"),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Every odd picture in one folder, with what Pillow reads of it."""
+    base = tmp_path_factory.mktemp("odd")
+    root = base / "Bilder für 検査"
+    (root / "good").mkdir(parents=True)
+    expected = {name: write(root / "good" / name) for name, write in ODD.items()}
+    return root, expected, base / "data"
+
+
+def test_odd_pictures_are_decoded_right(odd):
+    root, expected, data_dir = odd
+    builder = loading.prepare("folder", "", root=root, data_dir=data_dir)
+    assert builder.builder_config.name.startswith("Bilder_fur-")
+    found = {e["name"].decode(): e["image"] for e in builder.as_data_source("train")}
+    assert len(found) == len(ODD)
+    for name, picture in expected.items():
+        path = Path(name)
+        image = found.get(f"good/{path.stem}", found.get(f"good/{name}"))
+        np.testing.assert_array_equal(image, picture, err_msg=name)
+        np.testing.assert_array_equal(image, read_picture(root / "good" / name), err_msg=name)
+    source = loading.training_source("folder", "", root=root, data_dir=data_dir, size=(8, 12))
+    for name, image in zip(source.names, source.read_all(), strict=True):
+        np.testing.assert_array_equal(image, resize(found[name], (8, 12)))
+
+
+def test_plain_files_are_kept_untouched(odd):
+    import tensorflow_datasets as tfds
+
+    root, _, data_dir = odd
+    builder = loading.prepare("folder", "", root=root, data_dir=data_dir)
+    skip = {"image": tfds.decode.SkipDecoding()}
+    stored = {
+        e["name"].decode(): e["image"] for e in builder.as_data_source("train", decoders=skip)
+    }
+    for name, path in (("good/rgb.png", "rgb.png"), ("good/rgb.jpg", "rgb.jpg")):
+        assert stored[name] == (root / "good" / path).read_bytes()
+    assert stored["good/größe 字"] == (root / "good" / "größe 字.PNG").read_bytes()
+    for name in ("good/rotated", "good/rgb.bmp", "good/deep colour", "good/lossy"):
+        assert stored[name].startswith(b"\x89PNG")
+
+
+def refused_float(path):
+    Image.fromarray(np.full(SIZE, 0.5, np.float32)).save(path)
+
+
+def refused_text(path):
+    path.write_text("no picture")
+
+
+def refused_cut(path):
+    Image.fromarray(COLOUR).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def refused_empty(path):
+    path.write_bytes(b"")
+
+
+REFUSED = {
+    "float.tif": (refused_float, "its pixels have 32 bits and no fixed range"),
+    "text.jpg": (refused_text, "is not a picture that can be read, or is damaged"),
+    "cut.png": (refused_cut, "is not a picture that can be read, or is damaged"),
+    "cut.jpg": (refused_cut, "is not a picture that can be read, or is damaged"),
+    "cut.bmp": (refused_cut, "is not a picture that can be read, or is damaged"),
+    "empty.webp": (refused_empty, "is not a picture that can be read, or is damaged"),
+}
+
+
+def plain_folder(root, count=4):
+    for i in range(count):
+        fixtures.write_picture(root / "good" / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_pictures_are_refused_by_name(tmp_path, name):
+    write, message = REFUSED[name]
+    root = plain_folder(tmp_path / "root")
+    path = root / "good" / name
+    write(path)
+    with pytest.raises(UserError, match=message) as caught:
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "data").rglob("*.array_record*"))
+    builder = loading.prepare("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data")
+    summary = preparing.summarise(builder)
+    assert summary.skipped == {"unreadable picture": 1}
+    assert summary.train == 4
+    assert summary.warnings() == ["skipped: 1 x unreadable picture"]
+    # What was skipped is not forgotten: without leave to skip, it is an error again.
+    with pytest.raises(UserError, match=message):
+        loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+
+
+def test_decompression_bomb(tmp_path, monkeypatch):
+    root = plain_folder(tmp_path / "root")
+    fixtures.write_picture(root / "good" / "bomb.png", size=(200, 200))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(UserError, match=r"bomb\.png has too many pixels to be read safely"):
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+
+
+# Masks.
+
+
+def mask_folder(root):
+    for i in range(3):
+        fixtures.write_picture(root / "train" / f"{i}.png")
+    fixtures.write_picture(root / "test" / "good" / "0.png")
+    return root
+
+
+MASKS = {
+    "ones.png": {"value": 1},
+    "full.png": {"value": 255},
+    "class.bmp": {"value": 3},
+    "one bit.tif": {"mode": "1"},
+    "palette.png": {"mode": "P", "value": 2},
+    "colour.png": {"mode": "RGB", "value": 9},
+    "alpha.png": {"mode": "RGBA", "value": 9},
+    "deep.png": {"mode": "I;16", "value": 1},
+    "lossy.jpg": {"value": 255},
+}
+
+
+def test_masks_of_any_kind(tmp_path):
+    root = mask_folder(tmp_path / "root")
+    for name, options in MASKS.items():
+        stem = Path(name).stem
+        fixtures.write_picture(root / "test" / stem / "0.jpg")
+        fixtures.write_mask(root / "ground_truth" / stem / f"0{Path(name).suffix}", **options)
+    fixtures.write_picture(root / "test" / "unknown" / "0.png")
+    test = loading.load_test_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+    expected = np.zeros(SIZE, np.uint8)
+    expected[: SIZE[0] // 2, : SIZE[1] // 2] = 1
+    for defect_type, mask, known in zip(test.defect_types, test.masks, test.has_mask, strict=True):
+        defect = defect_type not in ("good", "unknown")
+        np.testing.assert_array_equal(mask[..., 0], expected * defect, err_msg=defect_type)
+        assert known == (defect_type != "unknown")
+    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert preparing.summarise(builder).without_mask == 1
+
+
+def test_mask_of_another_size(tmp_path):
+    root = mask_folder(tmp_path / "root")
+    fixtures.write_picture(root / "test" / "dent" / "0.png")
+    mask = root / "ground_truth" / "dent" / "0.png"
+    fixtures.write_mask(mask, size=(24, 30))
+    with pytest.raises(UserError, match=r"has 30 x 24 pixels, but its picture .* has 32 x 24"):
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    builder = loading.prepare("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data")
+    assert preparing.summarise(builder).skipped == {"mask of another size": 1}
+    assert preparing.summarise(builder).types == {"good": 1}
+
+
+def test_mask_of_a_turned_picture(tmp_path):
+    root = mask_folder(tmp_path / "root")
+    (root / "test" / "dent").mkdir()
+    save_rotated(root / "test" / "dent" / "0.jpg")
+    fixtures.write_mask(root / "ground_truth" / "dent" / "0.png", size=SIZE[::-1])
+    test = loading.load_test_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+    assert test.masks[test.defect_types.index("dent")].any()
+
+
+def test_contradictions_and_empty_masks(tmp_path):
+    root = mask_folder(tmp_path / "root")
+    fixtures.write_picture(root / "test" / "dent" / "0.png")
+    fixtures.write_mask(root / "ground_truth" / "dent" / "0.png", value=0)
+    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert "1 defective pictures have a mask without" in preparing.summarise(builder).warnings()[0]
+    fixtures.write_mask(root / "ground_truth" / "good" / "0.png")
+    with pytest.raises(UserError, match=r"test/good/0\.png counts as good, but its mask .* shows"):
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+
+
+def test_many_problems_in_one_line(tmp_path):
+    root = plain_folder(tmp_path / "root")
+    for i in range(7):
+        (root / "good" / f"bad {i}.png").write_text("")
+    with pytest.raises(UserError, match="and 4 more, which `draem-jax data check` lists") as caught:
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert [f"bad {i}.png" in str(caught.value) for i in range(4)] == [True, True, True, False]
+    found = preparing.check("folder", root=root)[""]
+    assert len(found.problems) == 7
+    assert len(found.entries) == 4
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_normal_pictures(tmp_path, count):
+    root = plain_folder(tmp_path / "root", count)
+    (root / "good").mkdir(parents=True, exist_ok=True)
+    message = "one normal picture only, .*0.png; at least 2 are needed" if count else "no pictures"
+    with pytest.raises(UserError, match=message):
+        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+
+
+# Archives, and several categories at once.
+
+
+def test_messages_name_paths_within_the_archive(tmp_path):
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    (root / "bottle" / "test" / "good" / "001.png").write_text("")
+    archive = fixtures.pack(root, tmp_path / "set.tar.gz")
+    for act in (preparing.prepare_all, preparing.check):
+        found = act("mvtec_ad", ["bottle"], root=archive, data_dir=tmp_path / "data")["bottle"]
+        text = str(found) if isinstance(found, UserError) else found.problems[0].text
+        assert text.startswith(f"{archive}/bottle/test/good/001.png is not a picture")
+    assert left_in(tmp_path / "data") == []
+
+
+def test_truncated_archive_leaves_nothing(tmp_path):
+    archive = fixtures.pack(fixtures.make_mvtec_ad(tmp_path / "root"), tmp_path / "set.tar.xz")
+    archive.write_bytes(archive.read_bytes()[:-3000])
+    with pytest.raises(UserError, match=r"set\.tar\.xz is truncated or damaged"):
+        loading.prepare("mvtec_ad", "bottle", root=archive, data_dir=tmp_path / "data")
+    assert list((tmp_path / "data").rglob("*")) == []
+
+
+def test_all_that_the_root_holds(tmp_path):
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    fixtures.make_mvtec_ad(root, "cable", train=1)
+    fixtures.make_mvtec_ad(root, "tile", train=2)
+    found = preparing.prepare_all("mvtec_ad", root=root, data_dir=tmp_path / "data")
+    assert list(found) == ["bottle", "cable", "tile"]
+    assert "one normal picture only" in str(found["cable"])
+    listed = preparing.prepared(tmp_path / "data")
+    assert [(s.name, s.category, s.counts) for s in listed] == [
+        ("mvtec_ad", "bottle", (4, 2, 3)),
+        ("mvtec_ad", "tile", (2, 2, 3)),
+    ]
+    assert all(s.nbytes > 0 for s in listed)
+    with pytest.raises(UserError, match="holds no category of visa"):
+        preparing.prepare_all("visa", root=root, data_dir=tmp_path / "data")
+
+
+def test_where_to_get_it(tmp_path):
+    with pytest.raises(UserError, match=r"`draem-jax data prepare mvtec_ad --root=DIR_OR_ARCHIVE`"):
+        loading.load_training_set("mvtec_ad", "bottle", size=SIZE, data_dir=tmp_path)
+    with pytest.raises(UserError, match=r"folder needs the path of your pictures"):
+        loading.load_training_set("folder", "", size=SIZE, data_dir=tmp_path)
+    with pytest.raises(UserError, match=r"there is no file or folder .*nowhere"):
+        loading.prepare("visa", "candle", root=tmp_path / "nowhere", data_dir=tmp_path)
+    with pytest.raises(UserError, match="surfaces is built in and has no root"):
+        loading.prepare("surfaces", "brick", root=tmp_path, data_dir=tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"notes\.txt is neither a folder nor a list"):
+        loading.prepare("visa", "candle", root=tmp_path / "notes.txt", data_dir=tmp_path)
+
+
+# Found again, edited, killed.
+
+
+def test_found_again_until_it_is_edited(tmp_path):
+    root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
+    first = loading.prepare("folder", "", root=root, data_dir=data_dir).data_path
+    again = loading.prepare("folder", "", root=str(root) + "/", data_dir=data_dir).data_path
+    assert again == first
+    stamp = (first / "dataset_info.json").stat().mtime
+    fixtures.write_picture(root / "good" / "new.png")
+    edited = loading.training_source("folder", "", root=root, size=SIZE, data_dir=data_dir)
+    assert edited.directory != str(first)
+    assert "good/new" in edited.names
+    (root / "good" / "new.png").unlink()
+    assert loading.prepare("folder", "", root=root, data_dir=data_dir).data_path == first
+    assert (first / "dataset_info.json").stat().mtime == stamp
+
+
+def test_a_published_set_follows_its_root(tmp_path):
+    small = fixtures.make_mvtec_ad(tmp_path / "small", train=2)
+    large = fixtures.make_mvtec_ad(tmp_path / "large", train=5)
+    options = {"size": SIZE, "data_dir": tmp_path / "data"}
+    assert len(loading.load_training_set("mvtec_ad", "bottle", root=small, **options).names) == 2
+    assert len(loading.load_training_set("mvtec_ad", "bottle", root=large, **options).names) == 5
+    assert len(loading.load_training_set("mvtec_ad", "bottle", **options).names) == 5
+    fixtures.write_picture(large / "bottle" / "train" / "good" / "005.png")
+    (large / "bottle" / "train" / "good" / "006.png").write_text("")
+    with pytest.raises(UserError, match=r"006\.png is not a picture"):
+        loading.load_training_set("mvtec_ad", "bottle", root=large, **options)
+    assert len(loading.load_training_set("mvtec_ad", "bottle", **options).names) == 5
+
+
+RUN = """
+import os, sys
+from draem_jax.data import checks, loading
+kind, root, data_dir = sys.argv[1:]
+if kind == "killed":
+    read, count = checks._read_record, 0
+    def read_some(entry):
+        global count
+        count += 1
+        if count == 4:
+            os._exit(9)
+        return read(entry)
+    checks._read_record = read_some
+if kind == "full":
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    loading.load_training_set("folder", "", root=root, data_dir=data_dir, size=(16, 16))
+finally:
+    assert "tensorflow" not in sys.modules
+"""
+
+
+def run(kind, root, data_dir):
+    return subprocess.run(
+        [sys.executable, "-c", RUN, kind, str(root), str(data_dir)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])},
+    )
+
+
+def test_killed_half_way(tmp_path):
+    root, data_dir = plain_folder(tmp_path / "root", 6), tmp_path / "data"
+    assert run("killed", root, data_dir).returncode == 9
+    assert left_in(data_dir)
+    assert preparing.prepared(data_dir) == []
+    train = loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=data_dir)
+    assert len(train.names) == 6
+    assert left_in(data_dir) == []  # what the killed process left is cleared
+
+
+def test_full_disk(tmp_path):
+    root, data_dir = tmp_path / "root", tmp_path / "data"
+    for i in range(8):
+        fixtures.write_picture(root / f"{i}.png", size=(100, 100))
+    process = run("full", root, data_dir)
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.startswith("draem_jax.errors.UserError: cannot write data sets to")
+    assert "File too large; choose another folder" in last
+    assert not list(data_dir.rglob("*.array_record*"))
+    assert left_in(data_dir) == []
+
+
+# Sources and what is held out.
+
+
+def test_source_gives_what_the_training_set_holds(odd):
+    root, _, data_dir = odd
+    options = {"root": root, "data_dir": data_dir, "size": (16, 20)}
+    train = loading.load_training_set("folder", "", **options)
+    source = pickle.loads(pickle.dumps(loading.training_source("folder", "", **options)))
+    assert list(source.names) == train.names
+    assert source.nbytes == train.images.nbytes
+    for i in (0, 7, len(source) - 1):
+        np.testing.assert_array_equal(source[i], train.images[i])
+
+
+def test_holds_out_the_same_pictures_each_time(odd):
+    root, _, data_dir = odd
+    options = {"root": root, "data_dir": data_dir, "size": (8, 8)}
+    whole = loading.load_training_set("folder", "", **options)
+    kept = loading.load_training_set("folder", "", **options, holdout=0.2)
+    apart = loading.load_holdout("folder", "", **options, holdout=0.2)
+    assert len(apart.names) == round(0.2 * len(whole.names))
+    assert sorted([*kept.names, *apart.names]) == sorted(whole.names)
+    order = {name: i for i, name in enumerate(whole.names)}
+    assert [order[n] for n in kept.names] == sorted(order[n] for n in kept.names)
+    for part in (kept, apart):
+        for name, image in zip(part.names, part.images, strict=True):
+            np.testing.assert_array_equal(image, whole.images[order[name]])
+    assert loading.load_holdout("folder", "", **options, holdout=0.2).names == apart.names
+    assert len(loading.load_holdout("folder", "", **options, holdout=1e-6).names) == 1
+    assert loading.load_holdout("folder", "", **options, holdout=0.0).names == []
+    for share in (-0.1, 1.0, 0.99):
+        with pytest.raises(UserError, match=r"hold(ing)? out"):
+            loading.training_source("folder", "", **options, holdout=share)
+
+
+def test_no_test_pictures_give_an_empty_set(odd):
+    root, _, data_dir = odd
+    test = loading.load_test_set("folder", "", root=root, data_dir=data_dir, size=(8, 12))
+    assert test.images.shape == (0, 8, 12, 3)
+    assert test.masks.shape == (0, 8, 12, 1)
+    assert test.names == test.defect_types == []
+    assert test.has_mask.shape == (0,)
+
+
+def test_damaged_notes(tmp_path):
+    root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
+    path = Path(str(loading.prepare("folder", "", root=root, data_dir=data_dir).data_path))
+    notes = json.loads((path / "metadata.json").read_text())
+    notes["names"]["train"].reverse()
+    (path / "metadata.json").write_text(json.dumps(notes))
+    with pytest.raises(UserError, match=r"are damaged; delete that folder"):
+        loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=data_dir)
+
+
+def test_by_tfds_alone(tmp_path):
+    import tensorflow_datasets as tfds
+
+    from draem_jax.data.builders import MvtecAd
+
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    builder = MvtecAd(config="bottle", data_dir=tmp_path / "data")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
+    assert builder.info.splits["test"].num_examples == 5
+
+
+def test_two_at_once_and_read_elsewhere(tmp_path):
+    root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
+    command = [sys.executable, "-c", RUN, "", str(root), str(data_dir)]
+    environment = os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    source = loading.training_source("folder", "", root=root, data_dir=data_dir, size=SIZE)
+    (tmp_path / "source").write_bytes(pickle.dumps(source))
+    code = (
+        "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "assert len(source) == 4 and 'tensorflow' not in sys.modules\n"
+        "sys.stdout.buffer.write(source[2].tobytes())"
+    )
+    read = [sys.executable, "-c", code, str(tmp_path / "source")]
+    pixels = subprocess.run(read, env=environment, check=True, capture_output=True).stdout
+    assert pixels == read_picture(root / "good" / "2.png").tobytes()

@@ -1,0 +1,116 @@
+"""The verbs about data, as a newcomer meets them."""
+
+import pytest
+
+from draem_jax.cli import main
+from tests.data import fixtures
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command line in an empty folder; returns status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAEM_JAX_DATA", str(tmp_path / "data"))
+
+    def call(*arguments):
+        status = main(["data", *arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def table(out):
+    lines = out.split("\n\n")[0].splitlines()
+    return [line.split() for line in lines]
+
+
+@pytest.mark.parametrize("verb", ["prepare", "list", "check"])
+def test_help(run, verb):
+    status, out, _ = run(verb, "--help")
+    assert status == 0
+    assert out.startswith(f"usage: draem-jax data {verb}")
+    assert f"draem-jax data {verb}" in out.split("\n\n", 1)[1]
+    assert ("NAME" in out.splitlines()[0]) == (verb != "list")
+
+
+def test_prepare_list_and_check(run, tmp_path):
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    fixtures.make_mvtec_ad(root, "cable", train=3, good=0, types={"bent_wire": 12})
+    archive = fixtures.pack(root, tmp_path / "mvtec.tar.xz")
+    status, out, err = run("prepare", "mvtec_ad", "--root", str(archive))
+    assert status == 0
+    assert table(out) == [
+        line.split()
+        for line in (
+            "category train good defective no mask skipped published types",
+            "bottle 4 2 3 0 0 209/20/63 broken_large 2, contamination 1",
+            "cable 3 0 12 0 0 224/58/92 bent_wire 12",
+        )
+    ]
+    assert f"prepared in {tmp_path / 'data' / 'mvtec_ad'} from {archive}" in out
+    assert "warning: bottle: 4 to train, 2 good and 3 defective to test were found, 209" in err
+    assert "warning: not in" in err
+    assert "carpet" in err
+    status, out, err = run("list")
+    assert (status, err) == (0, "")
+    assert "visa        candle, capsules" in out
+    assert "\nmvtec_ad  cable       3     0         12  " in out
+    status, out, _ = run("check", "mvtec_ad", f"--root={root}", "--category=bottle")
+    assert status == 0
+    assert out == "bottle: 4 to train, 5 to test\nno problems\n"
+
+
+def test_problems(run, tmp_path):
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    (root / "bottle" / "ground_truth" / "broken_large" / "000_mask.png").unlink()
+    picture = root / "bottle" / "train" / "good" / "001.png"
+    picture.write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = run("check", "mvtec_ad", f"--root={root}")
+    assert status == 1
+    assert out.startswith("bottle: 3 to train, 4 to test\n")
+    assert f"  {picture} is not a picture that can be read" in out
+    assert "  1 x picture without mask\n  1 x unreadable picture\n" in out
+    assert err == f"draem-jax: 2 problems in {root}\n"
+    assert sorted(tmp_path.rglob("*")) == before
+    status, out, err = run("prepare", "mvtec_ad", f"--root={root}")
+    assert (status, out) == (1, "")
+    assert len(err.strip().splitlines()) == 2  # one says what else is not in the root
+    status, out, err = run("prepare", "mvtec_ad", f"--root={root}", "--skip-bad")
+    assert status == 0
+    assert table(out)[1][:6] == ["bottle", "3", "2", "2", "0", "2"]
+    assert "warning: bottle: skipped: 1 x picture without mask" in err
+
+
+def test_own_folder(run, tmp_path):
+    for i in range(3):
+        fixtures.write_picture(tmp_path / "my photos" / f"{i}.png")
+    status, out, err = run("prepare", "folder", "--root=my photos")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].split()[1:] == ["3", "0", "0", "0", "0"]
+    assert out.splitlines()[1].startswith("my_photos-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare"], "NAME is missing; see `draem-jax data prepare --help`"),
+        (["prepare", "cifar", "--root=."], "unknown data set 'cifar'; choose one of: surfaces"),
+        (["prepare", "visa"], "visa/candle is not prepared in"),
+        (["prepare", "folder"], "--root=DIR is missing"),
+        (["prepare", "visa", "more"], "'more'"),
+        (["prepare", "visa", "--root=nowhere"], "there is no file or folder nowhere"),
+        (["prepare", "visa", "--root=.", "--category=pcb9"], "visa has no category 'pcb9'"),
+        (["check", "visa"], "--root=DIR_OR_ARCHIVE is missing"),
+        (["check", "surfaces", "--root=."], "surfaces is built in"),
+        (["check", "folder", "--root=."], "holds no pictures"),
+        (["prepair"], "did you mean data prepare?"),
+    ],
+)
+def test_mistakes_get_one_line(run, tmp_path, arguments, message):
+    status, out, err = run(*arguments)
+    assert status == 1
+    assert message in err + out
+    assert len(err.strip().splitlines()) == 1
+    assert list(tmp_path.rglob("*")) == []

@@ -33,11 +33,13 @@ import tensorflow_datasets
 before, start = peak(), time.perf_counter()
 prepare("folder", "", root=root, data_dir=data_dir)
 seconds, after, start = time.perf_counter() - start, peak(), time.perf_counter()
+cpu_seconds = time.process_time()
 source = training_source("folder", "", root=root, data_dir=data_dir, size=(256, 256))
 found_again, start = time.perf_counter() - start, time.perf_counter()
 source.read_all()
 print(json.dumps({
-    "seconds": round(seconds, 1), "pictures_per_second": round(len(source) / seconds, 1),
+    "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1),
+    "pictures_per_second": round(len(source) / seconds, 1),
     "megabytes_before": round(before), "megabytes_at_peak": round(after),
     "seconds_to_find_again": round(found_again, 2),
     "seconds_to_load_at_256": round(time.perf_counter() - start, 1),

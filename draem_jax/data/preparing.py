@@ -128,7 +128,7 @@ def prepare(
 
     What is prepared from one state of a folder or archive is found again as long as that does not
     change; where it has changed, or pictures were skipped that now may not be, it is prepared
-    anew.
+    anew. Where it is gone, the last that was prepared from it is used.
 
     Args:
         name: the data set, like "surfaces".
@@ -190,8 +190,13 @@ def prepare_all(
         return {c: _prepare_builtin(builder_class, c, target) for c in chosen or categories(name)}
     if root is None:
         return {c: _find_prepared(builder_class, c, target) for c in chosen or categories(name)}
-    source = find_source(root)
     found: dict[str, Any] = {}
+    if not Path(root).expanduser().exists():
+        found = {c: _recall(builder_class, c, root, skip_bad, target) for c in chosen or ()}
+        if found and all(found.values()):
+            return found
+        found.clear()
+    source = find_source(root)
     prints: dict[str, str] = {}
     for category in chosen or categories(name):
         prints[category] = source.fingerprint(name, category)
@@ -410,6 +415,24 @@ def _reuse(
     return builder if same and (skip_bad or not facts.get("skipped")) else None
 
 
+def _recall(
+    builder_class: Any, category: str, root: str | Path, skip_bad: bool, target: Path
+) -> Any:
+    """The builder of what was last prepared from a root that is gone, else None."""
+    gone = str(Path(root).expanduser().resolve())
+    configs = [category]
+    if builder_class.name == "folder":
+        made = (target / "folder").glob(f"*/{builder_class.VERSION}/dataset_info.json")
+        last_first = sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)
+        configs = [path.parents[1].name for path in last_first]
+    for config in configs:
+        builder = _builder(builder_class, config, target)
+        facts = dict(builder.info.metadata) if builder.data_path.exists() else {}
+        if (facts.get("root"), facts.get("category")) == (gone, category):
+            return builder if skip_bad or not facts.get("skipped") else None
+    return None
+
+
 def _config(builder_class: Any, category: str, source: Source, fingerprint: str) -> str:
     if builder_class.name != "folder":
         return category
@@ -439,7 +462,11 @@ def _prepare_category(
                     where=str(source.root / category),
                     skip_bad=skip_bad,
                     progress=report,
-                    facts={"root": str(source.root), "fingerprint": fingerprint},
+                    facts={
+                        "root": str(source.root),
+                        "category": category,
+                        "fingerprint": fingerprint,
+                    },
                 )
                 builder.download_and_prepare()
             final = _builder(builder_class, config, target).data_path

@@ -445,6 +445,21 @@ def test_a_published_set_follows_its_root(tmp_path):
     assert len(loading.load_training_set("mvtec_ad", "bottle", **options).names) == 5
 
 
+@pytest.mark.parametrize("name", ["folder", "mvtec_ad"])
+def test_a_root_that_is_gone(tmp_path, name):
+    category = "bottle" if name == "mvtec_ad" else ""
+    root = tmp_path / "root"
+    options = {"root": root, "data_dir": tmp_path / "data", "size": SIZE}
+    for count in (3, 4):
+        (fixtures.make_mvtec_ad(root, train=4) if category else plain_folder(root, count))
+        names = loading.load_training_set(name, category, **options).names
+    shutil.rmtree(root)
+    assert loading.load_training_set(name, category, **options).names == names
+    assert len(names) == 4
+    with pytest.raises(UserError, match="there is no file or folder"):
+        loading.load_training_set(name, category, **options | {"root": tmp_path / "other"})
+
+
 RUN = """
 import os, sys
 from draem_jax.data import checks, loading

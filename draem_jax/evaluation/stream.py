@@ -100,7 +100,7 @@ class MetricStream:
     Good pictures come first since they give the shared false-positive rate, which says what each
     later defect pixel adds to its picture's AUPIMO.
 
-    Memory: 0.9 MB and 12 kB a replicate for each defect type on each device, the double on the
+    Memory: 1 MB and 12 kB a replicate for each defect type on each device, the double on the
     host, and some numbers a picture. With `options.exact`, every pixel.
     """
 

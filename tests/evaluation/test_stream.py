@@ -102,23 +102,23 @@ def test_aupimo_is_the_area_of_each_picture(case):
 
 
 def test_intervals_are_those_of_resampled_pictures():
-    pictures = draw_pictures("ordinary", size=16, good=16, defective=16)
+    pictures = draw_pictures("ordinary", size=12, good=24, defective=24)
     number = 1000
     options = MetricOptions(replicates=number)
     intervals = evaluate(pictures, options).overall.intervals
     rng = np.random.default_rng(3)
-    weights = np.concatenate([rng.multinomial(16, [1 / 16] * 16, number) for _ in range(2)], axis=1)
+    weights = np.concatenate([rng.multinomial(24, [1 / 24] * 24, number) for _ in range(2)], axis=1)
     labels = np.array(pictures.types) != "good"
     images = rank(pictures.scores, labels, weights=weights)
     pixels = rank(
         pictures.margins.ravel(),
         pictures.masks.ravel(),
-        weights=np.repeat(weights.astype(np.uint8), 16 * 16, axis=1),
+        weights=np.repeat(weights.astype(np.uint8), 12 * 12, axis=1),
     )
     regions = rank(
         pictures.margins.ravel(),
         pictures.masks.ravel(),
-        weights=np.repeat(weights, 16 * 16, axis=1) * pictures.truth.reshape(1, -1),
+        weights=np.repeat(weights, 12 * 12, axis=1) * pictures.truth.reshape(1, -1),
     )
     expected = {
         "image_auroc": auroc(images.good, images.defect),
@@ -161,6 +161,16 @@ def test_parts_merge_to_the_whole(monkeypatch):
     assert [row.index for row in together.pictures] == list(range(64))
     with pytest.raises(ValueError, match="same picture"):
         merge_totals([parts[0], parts[0]])
+
+
+def test_memory_does_not_grow_with_the_pictures():
+    pictures = draw_pictures("ordinary", good=8, defective=8)
+    stream, alive = MetricStream(FEW), []
+    for _ in range(3):
+        for _ in range(8):
+            feed(stream, pictures.chosen(np.arange(16) >= 8))
+        alive.append(sum(array.nbytes for array in jax.live_arrays()))
+    assert alive[0] == alive[1] == alive[2]
 
 
 def test_what_cannot_be_computed_is_none_with_the_reason():

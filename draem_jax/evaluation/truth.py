@@ -1,0 +1,41 @@
+"""Ground truth as one plane a picture: which pixels count, which are defects, how big they are."""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from scipy import ndimage
+
+GOOD = "good"
+"""The defect type of pictures without defects."""
+
+LEFT_OUT = -1.0
+"""Marks pixels that no pixel metric counts: padding, and pictures whose mask is not known."""
+
+_EIGHT_CONNECTED = np.ones((3, 3), int)
+
+
+def encode_mask(mask: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """Encodes a mask for the pixel metrics.
+
+    Args:
+        mask: true where a pixel is defective.
+
+    Returns:
+        0 at good pixels; at defect pixels 1 / size of their 8-connected region, so that each region
+        weighs 1 (the regions of the per-region overlap: Bergmann et al., IJCV 2021, section 5.1).
+    """
+    return region_weights(mask).astype(np.float32)
+
+
+def region_weights(mask: Bool[np.ndarray, "H W"]) -> Float64[np.ndarray, "H W"]:
+    """1 / size of their 8-connected region at defect pixels, 0 elsewhere."""
+    if not mask.any():
+        return np.zeros(mask.shape)
+    labels, _ = ndimage.label(mask, structure=_EIGHT_CONNECTED)
+    weights = 1 / np.maximum(np.bincount(labels.ravel()), 1)
+    weights[0] = 0
+    return weights[labels]
+
+
+def unknown_mask(shape: tuple[int, int]) -> Float32[np.ndarray, "H W"]:
+    """The plane of a picture whose mask is not known."""
+    return np.full(shape, LEFT_OUT, np.float32)

@@ -5,7 +5,7 @@
 
 DIR holds pictures, or good/ with pictures, or the layout of MVTec AD (train/good, test/TYPE,
 ground_truth/TYPE); or it is a CSV file with the columns path, split, label, type and mask. Without
-test pictures, a tenth of the good ones is kept from training, and evaluation simulates anomalies on
+test pictures, a fifth of the good ones is kept from training, and evaluation simulates anomalies on
 these. `--config.data.image_size=HEIGHT,WIDTH` suits pictures that are not square.
 """
 
@@ -16,5 +16,5 @@ def get_config():
     config = default_config()
     config.data.name = "folder"
     config.data.category = ""
-    config.data.holdout = 0.1
+    config.data.holdout = 0.2
     return config

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.errors import UserError
 from draem_jax.networks import check_size
+from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
 
@@ -72,8 +73,10 @@ def default_config() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 16
-    # Side of the mean filter that the image score is the maximum of, pixels.
-    config.evaluation.score_window = 21
+    # From a map to the picture's score: mean21 (the largest mean of 21 x 21 pixels, as the paper),
+    # any other window, top100 or top1% (the mean of the largest pixels), or auto, which chooses on
+    # simulated anomalies.
+    config.evaluation.score = "mean21"
     return config
 
 
@@ -159,7 +162,6 @@ def check_config(config: ConfigDict) -> None:
         "train.keep_checkpoints",
         "train.validation_pictures",
         "evaluation.batch_size",
-        "evaluation.score_window",
     ):
         if (value := _get(config, path)) < 1:
             raise UserError(f"config.{path} must be at least 1, not {value}")
@@ -171,10 +173,8 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             "config.train.steps_per_call must be at least 1, or 0 to choose by platform"
         )
-    if config.evaluation.score_window % 2 == 0:
-        raise UserError(
-            f"config.evaluation.score_window must be odd, not {config.evaluation.score_window}"
-        )
+    if config.evaluation.score != "auto":
+        score_by_name(config.evaluation.score)
     if not config.optimizer.learning_rate > 0:
         raise UserError(
             f"config.optimizer.learning_rate must be above 0, not {config.optimizer.learning_rate}"

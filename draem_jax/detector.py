@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
 from draem_jax.data.pictures import resize, resize_plane
-from draem_jax.networks import forward
-from draem_jax.scores import anomaly_map, image_score
+from draem_jax.networks import DraemNetwork, forward
+from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
+from draem_jax.thresholds import Thresholds
 from draem_jax.training.checkpoints import load_run
 from draem_jax.training.parallel import replicate, shard_batch
 from draem_jax.training.state import create_network
@@ -36,6 +38,23 @@ class Prediction(NamedTuple):
     reconstruction: Float[np.ndarray, "B H W 3"]
 
 
+class Inspection(NamedTuple):
+    """What the networks say of one batch at the size they were trained at, on the devices.
+
+    Attributes:
+        margin: logit₁ − logit₀ of each pixel, float32: it orders pixels as the map does, without
+            the map's ties at 1.
+        anomaly_map: its sigmoid, in [0, 1].
+        score: of each picture, in [0, 1].
+        reconstruction: in [0, 1].
+    """
+
+    margin: Float[jax.Array, "B H W"]
+    anomaly_map: Float[jax.Array, "B H W"]
+    score: Float[jax.Array, " B"]
+    reconstruction: Float[jax.Array, "B H W 3"]
+
+
 @dataclass(frozen=True)
 class Draem:
     """A trained detector.
@@ -45,12 +64,14 @@ class Draem:
         step: training steps made.
         batch_size: pictures that one call to the devices takes; what is given is cut and padded
             to it, so that one program is compiled.
+        score_name: of the image score, see `draem_jax.scores.score_by_name`.
     """
 
     config: ConfigDict
     step: int
     batch_size: int
-    _forward: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+    score_name: str
+    _variables: Any = field(repr=False)
 
     @classmethod
     def load(
@@ -74,7 +95,8 @@ class Draem:
             config=config,
             step=int(state.step),
             batch_size=-(-wanted // devices) * devices,
-            _forward=_make_forward(config, state.variables),
+            score_name=_score_name(config, Path(workdir), int(state.step)),
+            _variables=replicate(state.variables),
         )
 
     @property
@@ -116,25 +138,54 @@ class Draem:
             reconstructions = np.stack([_resize_channels(r, size) for r in reconstructions])
         return Prediction(maps, scores, reconstructions)
 
+    def inspect(
+        self, pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"]
+    ) -> Inspection:
+        """Inspects at most `batch_size` pictures of the trained size, without waiting for it.
+
+        Args:
+            pictures: RGB, uint8 or float in [0, 1].
+
+        Returns:
+            What the networks say of `batch_size` pictures: those behind the ones given are padding.
+        """
+        padding = [(0, self.batch_size - len(pictures))] + [(0, 0)] * 3
+        inspect = _make_inspect(create_network(self.config), self.score_name)
+        return Inspection(*inspect(self._variables, shard_batch(np.pad(pictures, padding))))
+
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
-        count = len(pictures)
-        padding = [(0, self.batch_size - count)] + [(0, 0)] * 3
-        output = self._forward(shard_batch(np.pad(pictures, padding)))
-        return Prediction(*(np.asarray(part)[:count] for part in output))
+        inspection = self.inspect(pictures)
+        return Prediction(*(np.asarray(part)[: len(pictures)] for part in inspection[1:]))
 
 
-def _make_forward(config: ConfigDict, variables: Any) -> Callable:
-    network = create_network(config)
-    variables = replicate(variables)
+# Detectors of one architecture share a program.
+@functools.lru_cache(maxsize=8)
+def _make_inspect(network: DraemNetwork, score_name: str) -> Callable[..., tuple[jax.Array, ...]]:
+    score = score_by_name(score_name)
 
     @jax.jit
     def inspect(variables, images):
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255
         output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
-        scores = image_score(maps, window=config.evaluation.score_window)
-        return maps, scores, jnp.clip(output.reconstruction, 0, 1)
+        reconstruction = jnp.clip(output.reconstruction, 0, 1)
+        return margin(output.logits), maps, score(maps), reconstruction
 
-    return lambda images: inspect(variables, images)
+    return inspect
+
+
+def thresholds_path(workdir: Path, step: int) -> Path:
+    """Where the thresholds of a run's checkpoint are kept."""
+    return workdir / "thresholds" / f"step_{step:07d}.json"
+
+
+def _score_name(config: ConfigDict, workdir: Path, step: int) -> str:
+    """The config's score, or the one that calibration chose."""
+    if config.evaluation.score != "auto":
+        return config.evaluation.score
+    path = thresholds_path(workdir, step)
+    return Thresholds.load(path).score if path.is_file() else DEFAULT_SCORE
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:

@@ -22,9 +22,14 @@ CANDIDATE_SCORES = (DEFAULT_SCORE, "mean11", "mean5", "mean1", "top100", "top1%"
 """Names that are worth trying; see `score_by_name`."""
 
 
+def margin(logits: Float[Array, "B H W 2"]) -> Float[Array, "B H W"]:
+    """The logit of anomalous less that of normal, whose sigmoid is the anomaly map."""
+    return logits[..., 1] - logits[..., 0]
+
+
 def anomaly_map(logits: Float[Array, "B H W 2"]) -> Float[Array, "B H W"]:
     """The probability that a pixel is anomalous, in [0, 1] (paper, section 3.2)."""
-    return jax.nn.sigmoid(logits[..., 1] - logits[..., 0])
+    return jax.nn.sigmoid(margin(logits))
 
 
 def image_score(anomaly_map: Float[Array, "B H W"], *, window: int = 21) -> Float[Array, " B"]:

@@ -1,6 +1,8 @@
 """What the verbs share: their form, and flags of several."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,35 @@ def define_checkpoint(values: flags.FlagValues) -> None:
         "batch_size", None, "Pictures that the devices take at once; the config's "
         "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
     )  # fmt: skip
+
+
+def define_alpha(values: flags.FlagValues) -> None:
+    """Defines --alpha."""
+    flags.DEFINE_float(
+        "alpha", 0.05, "The share of good pictures that may be called anomalous; decisions need "
+        "normal pictures that were held out from training (config.data.holdout).",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises UserError unless `alpha` can be a false-alarm rate."""
+    if not 0 < alpha < 1:
+        raise UserError(f"--alpha={alpha:g} must lie between 0 and 1; 0.01 is one in a hundred")
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar on a terminal; yields what is to be called with the numbers done and in all."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 def define_cpu_devices(values: flags.FlagValues) -> None:

@@ -6,28 +6,75 @@ from absl import flags
 
 from draem_jax.cli.common import (
     Verb,
+    check_alpha,
+    define_alpha,
     define_checkpoint,
     define_cpu_devices,
     define_workdir,
     parse_workdir,
+    progress_bar,
 )
+from draem_jax.errors import UserError
 
 
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to evaluate.")
     define_checkpoint(values)
+    define_alpha(values)
+    flags.DEFINE_bool(
+        "exact", False, "Keep every pixel and sort, instead of counting in bins: slower, and "
+        "memory grows with the pictures.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "aupro_limits", ["0.3"], "False-positive rates up to which AUPRO integrates.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "replicates", 200, "Of the bootstrap that gives the intervals; 0 for none.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "original_size", False, "Compare maps and masks at the pictures' original size.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "save_maps", False, "Write each picture's map to WORKDIR/evaluation/maps/.",
+        flag_values=values,
+    )  # fmt: skip
     define_cpu_devices(values)
 
 
 def _run(values: Any) -> None:
     from draem_jax.evaluation.evaluate import evaluate
+    from draem_jax.evaluation.stream import MetricOptions
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
+    check_alpha(values.alpha)
+    try:
+        options = MetricOptions(
+            aupro_limits=tuple(float(limit) for limit in values.aupro_limits),
+            replicates=values.replicates,
+            exact=values.exact,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--aupro_limits={','.join(values.aupro_limits)} must be rates in (0, 1], such as 0.3"
+        ) from error
     use_cpu_devices(values.cpu_devices)
-    metrics = evaluate(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
+    with progress_bar("picture") as progress:
+        metrics = evaluate(
+            workdir,
+            checkpoint=values.checkpoint,
+            batch_size=values.batch_size,
+            alpha=values.alpha,
+            options=options,
+            original_size=values.original_size,
+            save_maps=values.save_maps,
+            progress=progress,
+        )
     for name, value in metrics.items():
-        print(f"{name:<12} {'-' if value is None else f'{value:.4f}'}")
+        print(f"{name:<13} {'-' if value is None else f'{value:.4f}'}")
     print(f"report: {workdir / 'evaluation' / 'report.html'}")
 
 
@@ -35,9 +82,13 @@ VERB = Verb(
     "evaluate",
     "Measure a trained detector on its test pictures and write a report.",
     """\
-    Writes metrics.json, scores.csv and report.html to WORKDIR/evaluation/.
+    Writes metrics.json, scores.csv and report.html to WORKDIR/evaluation/. Where the data set has
+    no test pictures, anomalies are simulated on normal ones that were held out from training. Where
+    some were held out, a threshold is set by half of them: at most the share --alpha of good
+    pictures is called anomalous.
 
       draem-jax evaluate --workdir=runs/quickstart
+      draem-jax evaluate --workdir=runs/quickstart --alpha=0.1 --checkpoint=best
     """,
     _define,
     _run,

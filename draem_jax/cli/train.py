@@ -17,12 +17,16 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
+    from draem_jax.detector import Draem
+    from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.loop import train
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
-    train(values.config, workdir, resume=values.resume)
+    state = train(values.config, workdir, resume=values.resume)
+    if values.config.data.holdout and int(state.step) >= values.config.train.steps > 0:
+        calibrated(workdir, Draem.load(workdir))
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -28,16 +28,20 @@ from draem_jax.data.preparing import (
 )
 from draem_jax.errors import UserError
 
+Part = Literal["training", "held_out", "selection", "calibration"]
+
 __all__ = [
     "DATASETS",
     "DATA_DIR_VARIABLE",
+    "LabelledPicture",
+    "LabelledSource",
     "PictureSource",
     "TestSet",
     "TrainingSet",
     "categories",
     "default_data_dir",
+    "labelled_source",
     "load",
-    "load_holdout",
     "load_test_set",
     "load_training_set",
     "prepare",
@@ -77,6 +81,24 @@ class TestSet:
     defect_types: list[str]
     names: list[str]
     has_mask: Bool[np.ndarray, "N"]
+
+
+class LabelledPicture(NamedTuple):
+    """One picture to evaluate on, with the truth about it.
+
+    Attributes:
+        image: the picture, RGB, brought to the size asked for.
+        mask: true on defects, at the picture's original size; empty where `has_mask` is not.
+        has_mask: whether it is known which pixels are defect; of good pictures it always is.
+        defect_type: "good", or the type of the defect.
+        name: "<type>/<number>".
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    mask: Bool[np.ndarray, "h w"]
+    has_mask: bool
+    defect_type: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -142,7 +164,7 @@ def training_source(
     skip_bad: bool = False,
     data_dir: str | Path | None = None,
     holdout: float = 0.0,
-    held_out: bool = False,
+    part: Part = "training",
 ) -> PictureSource:
     """The normal pictures of a category to be read one by one, preparing it first where needed.
 
@@ -155,7 +177,9 @@ def training_source(
         data_dir: the folder of prepared data sets; `default_data_dir()` where None.
         holdout: share of the pictures, from 0 to below 1, that is held out from training. Which
             ones depends on their names alone; at least one is, and at least one is left.
-        held_out: whether to return those held out instead of the others.
+        part: which of the pictures: "training", those not held out; "held_out"; or of these one of
+            two halves, "selection" to choose by and "calibration" to set thresholds by, so that
+            what is calibrated on has chosen nothing. With one held out, "selection" is empty.
 
     Returns:
         The pictures in natural order of their names, as `load_training_set` has them.
@@ -166,7 +190,13 @@ def training_source(
     builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
     names = _names(builder, "train")
     apart = _held_out(names, holdout)
-    indices = [i for i in range(len(names)) if (i in apart) == held_out]
+    chosen = {
+        "training": set(range(len(names))) - set(apart),
+        "held_out": set(apart),
+        "selection": set(apart[1::2]),
+        "calibration": set(apart[::2]),
+    }[part]
+    indices = sorted(chosen)
     return PictureSource(
         directory=str(builder.data_path),
         split="train",
@@ -199,22 +229,56 @@ def load_training_set(
     return TrainingSet(images=source.read_all(), names=list(source.names))
 
 
-def load_holdout(
+@dataclass(frozen=True)
+class LabelledSource:
+    """Pictures to evaluate on, read and decoded one at a time by index.
+
+    Attributes:
+        pictures: where they are read from.
+    """
+
+    pictures: PictureSource
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> LabelledPicture:
+        record = self.pictures._record(index)
+        return LabelledPicture(
+            image=resize(decode_picture(record["image"]), self.pictures.size),
+            mask=decode_picture(record["mask"])[..., 0] > 0,
+            has_mask=bool(record["has_mask"]),
+            defect_type=record["defect_type"].decode(),
+            name=self.pictures.names[index],
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the pictures, in their order."""
+        return self.pictures.names
+
+
+def labelled_source(
     name: str,
     category: str,
     *,
     size: tuple[int, int],
-    holdout: float,
     root: str | Path | None = None,
     skip_bad: bool = False,
     data_dir: str | Path | None = None,
-) -> TrainingSet:
-    """Loads the normal pictures that `load_training_set` with the same `holdout` leaves out."""
-    source = training_source(
-        name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir,
-        holdout=holdout, held_out=True,
-    )  # fmt: skip
-    return TrainingSet(images=source.read_all(), names=list(source.names))
+) -> LabelledSource:
+    """The test pictures of a category to be read one by one, preparing it first where needed.
+
+    Args and Raises: see `load_test_set`.
+
+    Returns:
+        The pictures in natural order of their names; none where the user's folder has none.
+    """
+    builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
+    names = tuple(_names(builder, "test"))
+    return LabelledSource(
+        PictureSource(str(builder.data_path), "test", tuple(range(len(names))), names, size)
+    )
 
 
 def load_test_set(
@@ -245,25 +309,24 @@ def load_test_set(
     Raises:
         UserError: see `prepare`; or the prepared data are damaged.
     """
-    builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
-    names = _names(builder, "test")
-    source = PictureSource(
-        str(builder.data_path), "test", tuple(range(len(names))), tuple(names), size
+    source = labelled_source(
+        name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir
     )
-    images = np.empty((len(names), *size, 3), np.uint8)
-    masks = np.zeros((len(names), *size, 1), np.uint8)
-    has_mask = np.zeros(len(names), bool)
-    types = [""] * len(names)
+    count = len(source)
+    images = np.empty((count, *size, 3), np.uint8)
+    masks = np.zeros((count, *size, 1), np.uint8)
+    has_mask = np.zeros(count, bool)
+    types = [""] * count
 
     def fill(index: int) -> None:
-        record = source._record(index)
-        images[index] = resize(decode_picture(record["image"]), size)
-        masks[index, ..., 0] = resize_mask(decode_picture(record["mask"])[..., 0] > 0, size)
-        has_mask[index] = record["has_mask"]
-        types[index] = record["defect_type"].decode()
+        picture = source[index]
+        images[index] = picture.image
+        masks[index, ..., 0] = resize_mask(picture.mask, size)
+        has_mask[index] = picture.has_mask
+        types[index] = picture.defect_type
 
-    _for_each(fill, len(names))
-    return TestSet(images, masks, types, names, has_mask)
+    _for_each(fill, count)
+    return TestSet(images, masks, types, list(source.names), has_mask)
 
 
 def load(
@@ -298,12 +361,12 @@ def _damaged(directory: Any) -> UserError:
     )
 
 
-def _held_out(names: Sequence[str], share: float) -> set[int]:
+def _held_out(names: Sequence[str], share: float) -> list[int]:
     """Indices of the pictures that a share holds out: those whose names have the least digests."""
     if not 0 <= share < 1:
         raise UserError(f"the share to hold out must lie from 0 to below 1, not {share:g}")
     if share == 0:
-        return set()
+        return []
     count = max(1, round(share * len(names)))
     if count >= len(names):
         raise UserError(
@@ -311,7 +374,7 @@ def _held_out(names: Sequence[str], share: float) -> set[int]:
             "pictures or hold out fewer"
         )
     order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    return set(order[:count])
+    return order[:count]
 
 
 @functools.lru_cache(maxsize=8)

@@ -114,7 +114,8 @@ def results_markdown(config: ConfigDict, rows: Sequence[Row]) -> str:
         f"{_duration(config)} of {config.train.batch_size}, textures "
         f"{config.data.texture_source}, widths {config.model.reconstructive_width} / "
         f"{config.model.discriminative_width}, pictures of "
-        f"{' x '.join(map(str, image_size(config)))}. Per cent.",
+        f"{' x '.join(map(str, image_size(config)))}. Per cent"
+        + ("; masks as in the authors' evaluation." if paper else "."),
         "",
         f"| {' | '.join(header)} |",
         f"|---{'|---:' * (len(header) - 1)}|",
@@ -184,7 +185,9 @@ def _metrics_of(folder: Path) -> dict[str, float | None]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["step"] != steps:
             return {}
-        return {metric: stored[metric] for metric in METRICS}
+        # Beside the paper's figures belong those of the paper's protocol.
+        protocol = "paper" if paper_figures(stored["data"].partition(":")[0]) else "default"
+        return {metric: stored["protocols"][protocol][metric] for metric in METRICS}
     except (ValueError, KeyError, TypeError):
         return {}
 

@@ -1,168 +1,332 @@
-"""Evaluating a trained detector on its data set's test pictures."""
+"""Evaluating a trained detector on its data set's test pictures, in one pass and little memory."""
 
 import csv
 import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 from draem_jax import files
-from draem_jax.data.loading import TestSet, load_test_set
-from draem_jax.detector import Draem, Prediction
-from draem_jax.evaluation.metrics import (
-    GOOD,
-    Curves,
-    compute_curves,
-    compute_metrics,
-    compute_metrics_by_type,
-)
-from draem_jax.evaluation.simulated import SIMULATED, simulated_test_set
-from draem_jax.reports.page import Report, ReportPicture, render
+from draem_jax.data.loading import LabelledPicture, labelled_source
+from draem_jax.data.pictures import resize_plane
+from draem_jax.detector import Draem
+from draem_jax.evaluation.calibration import calibrated
+from draem_jax.evaluation.protocols import PROTOCOLS
+from draem_jax.evaluation.report import write_report
+from draem_jax.evaluation.results import Evaluation, compute_metrics
+from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
+from draem_jax.evaluation.stream import MetricOptions, MetricStream
+from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
+from draem_jax.reports.pictures import write_map_png
+from draem_jax.thresholds import Thresholds
 
-MAX_PICTURES = 60
-"""Most pictures that the report's gallery shows."""
-
-_DEMONSTRATION = (
-    "surfaces is a demonstration: its defects are drawn, and training and test pictures are cut "
-    "from two halves of one photograph. The figures show that the pieces work together; they say "
-    "nothing about real defects, and cannot rank methods."
-)
+_DEFAULT = MetricOptions()
+# Sides that maps of original size are padded to, so that few programs are compiled.
+_PADDED_TO = 128
 
 
-_SIMULATED = (
-    "There are no test pictures: these are normal pictures kept from training, most with simulated "
-    "anomalies. The figures tell how well the networks learned what they were trained for; how "
-    "well real defects are found, they cannot tell."
-)
+@runtime_checkable
+class LabelledPictures(Protocol):
+    """Test pictures that are read one by one."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> LabelledPicture:
+        """Reads one."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all, "<type>/<number>" each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over the test pictures gives.
+
+    Attributes:
+        evaluations: the metrics by the name of the protocol.
+        indices: of the pictures in the test set, in the order in which they were measured.
+        scores: of the pictures, in that order.
+        defect_types: of the pictures, in that order.
+    """
+
+    evaluations: dict[str, Evaluation]
+    indices: list[int]
+    scores: Float[np.ndarray, " N"]
+    defect_types: list[str]
 
 
 def evaluate(
-    workdir: str | Path, *, checkpoint: str = "latest", batch_size: int | None = None
+    workdir: str | Path,
+    *,
+    checkpoint: str = "latest",
+    batch_size: int | None = None,
+    alpha: float = 0.05,
+    options: MetricOptions = _DEFAULT,
+    original_size: bool = False,
+    save_maps: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float | None]:
     """Evaluates a run and writes `metrics.json`, `scores.csv` and `report.html`.
 
-    The files stand in `WORKDIR/evaluation/`. Pictures and masks are brought to the training size;
-    a mask's pixel counts as defect where the nearest pixel of the original does. Without test
-    pictures, anomalies are simulated on normal pictures kept from training.
+    The files stand in `WORKDIR/evaluation/`. Maps are compared with the masks at the training size,
+    brought there by each protocol of `draem_jax.evaluation.protocols`. Without test pictures,
+    anomalies are simulated on normal pictures kept from training.
 
     Args:
         workdir: of the run.
         checkpoint: "latest", "best" or a step.
         batch_size: pictures a call; `config.evaluation.batch_size` if None.
+        alpha: false-alarm rate that decisions are made at, if normal pictures were held out.
+        options: what is measured, and whether in bins or exactly.
+        original_size: bring the maps to the pictures' original size instead, for the default
+            protocol; margins are interpolated bilinearly.
+        save_maps: write each picture's map to `WORKDIR/evaluation/maps/`, as 16-bit PNG.
+        progress: called with the pictures done and all of them.
 
     Returns:
-        The metrics over all test pictures, see `draem_jax.evaluation.metrics.compute_metrics`.
+        The metrics over all test pictures by the default protocol, by their names.
 
     Raises:
-        UserError: there is no such run or checkpoint, or the results cannot be written.
+        UserError: there is no such run or checkpoint, the pictures cannot be read, or the results
+            cannot be written.
     """
     workdir = Path(workdir)
     detector = Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size)
-    test = _test_set(detector)
-    prediction = detector.predict(test.images)
-
-    is_defective = np.array(test.defect_types) != GOOD
-    metrics = compute_metrics(
-        prediction.score, prediction.anomaly_map, is_defective, test.masks[..., 0], test.has_mask
-    )
-    by_type = compute_metrics_by_type(
-        prediction.score,
-        prediction.anomaly_map,
-        test.defect_types,
-        test.masks[..., 0],
-        test.has_mask,
-    )
-
+    detector, thresholds = calibrated(workdir, detector)
+    test, simulated = open_test_pictures(detector)
     out = workdir / "evaluation"
-    facts = _facts(detector, test)
-    summary = {**metrics, "defect_types": by_type, **facts}
-    files.write_text(out / "metrics.json", json.dumps(summary, indent=2) + "\n")
-    _write_scores(out / "scores.csv", test, prediction)
-    report = _report(detector, test, prediction, metrics=metrics, by_type=by_type, facts=facts)
-    files.write_text(out / "report.html", render(report, max_pictures=MAX_PICTURES))
-    return metrics
+    measured = measure(
+        detector,
+        test,
+        options=options,
+        original_size=original_size,
+        maps_folder=out / "maps" if save_maps else None,
+        progress=progress,
+    )
+    main = measured.evaluations["default"]
+    facts = _facts(detector, measured, simulated=simulated, original_size=original_size)
+    files.write_text(
+        out / "metrics.json",
+        json.dumps(
+            {
+                **main.overall.as_json(),
+                "defect_types": {kind: m.as_json() for kind, m in main.types.items()},
+                "protocols": {
+                    name: {
+                        **evaluation.overall.as_json(),
+                        "defect_types": {k: m.as_json() for k, m in evaluation.types.items()},
+                    }
+                    for name, evaluation in measured.evaluations.items()
+                },
+                "decisions": _decisions(measured, thresholds, alpha),
+                **facts,
+            },
+            indent=2,
+            allow_nan=False,
+        )
+        + "\n",
+    )
+    _write_scores(out / "scores.csv", test, measured, thresholds, alpha)
+    write_report(
+        out / "report.html",
+        detector,
+        test,
+        main,
+        indices=measured.indices,
+        facts=facts,
+        thresholds=thresholds,
+        alpha=alpha,
+        confidence=options.confidence,
+        simulated=simulated,
+    )
+    return main.overall.values
 
 
-def _test_set(detector: Draem) -> TestSet:
+def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:
+    """The data set's test pictures, or simulated ones where it has none, and whether they are."""
     data = detector.config.data
-    test = load_test_set(
+    test = labelled_source(
         data.name,
         data.category,
         size=detector.image_size,
         root=data.root or None,
         skip_bad=data.skip_bad,
     )
-    return test if test.names else simulated_test_set(detector.config)
+    return (test, False) if len(test) else (simulated_pictures(detector.config), True)
 
 
-def _facts(detector: Draem, test: TestSet) -> dict[str, str | int]:
+def measure(
+    detector: Draem,
+    test: LabelledPictures,
+    *,
+    options: MetricOptions = _DEFAULT,
+    original_size: bool = False,
+    maps_folder: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Measures a detector in one pass: the next pictures are read while the devices work.
+
+    See `evaluate` for the arguments. The good pictures come first, as the metrics need it.
+    """
+    order = sorted(range(len(test)), key=lambda i: not test.names[i].startswith(f"{GOOD}/"))
+    protocols = ["default"] if original_size else list(PROTOCOLS)
+    streams = {name: MetricStream(options) for name in protocols}
+    types, scores = [], []
+    for pictures in _read_ahead(test, order, detector.batch_size):
+        inspection = detector.inspect(np.stack([picture.image for picture in pictures]))
+        kinds = [picture.defect_type for picture in pictures]
+        for name, stream in streams.items():
+            margin: Any = inspection.margin
+            if original_size:
+                margin, truth = _at_original_size(margin, pictures)
+            else:
+                truth = _truths(pictures, name, detector)
+            stream.update(margin, truth, inspection.score, kinds)
+        types += kinds
+        scores.append((inspection.score, len(pictures)))
+        if maps_folder is not None:
+            for picture, plane in zip(pictures, np.asarray(inspection.anomaly_map), strict=False):
+                path = maps_folder / f"{picture.name}.png"
+                write_map_png(path, resize_plane(plane, picture.mask.shape))
+        progress(len(types), len(test))
+    return Measured(
+        evaluations={
+            name: compute_metrics(stream.totals(), options) for name, stream in streams.items()
+        },
+        indices=order,
+        scores=np.concatenate([np.asarray(part)[:count] for part, count in scores]),
+        defect_types=types,
+    )
+
+
+def _read_ahead(
+    test: LabelledPictures, order: Sequence[int], batch_size: int
+) -> Iterator[list[LabelledPicture]]:
+    """Reads batches by threads, two beyond the one that is being worked on."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        waiting: deque[list[Future[LabelledPicture]]] = deque()
+        try:
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                waiting.append([pool.submit(test.__getitem__, index) for index in chosen])
+                if len(waiting) > 2:
+                    yield [picture.result() for picture in waiting.popleft()]
+            while waiting:
+                yield [picture.result() for picture in waiting.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _truths(
+    pictures: Sequence[LabelledPicture], protocol: str, detector: Draem
+) -> Float32[np.ndarray, "B H W"]:
+    size = detector.image_size
+    truth = np.full((detector.batch_size, *size), LEFT_OUT, np.float32)
+    for plane, picture in zip(truth, pictures, strict=False):
+        if picture.has_mask:
+            plane[:] = encode_mask(PROTOCOLS[protocol](picture.mask, size))
+    return truth
+
+
+def _at_original_size(
+    margin: Any, pictures: Sequence[LabelledPicture]
+) -> tuple[Float32[np.ndarray, "B H W"], Float32[np.ndarray, "B H W"]]:
+    shapes = [picture.mask.shape for picture in pictures]
+    height, width = (-(-max(side) // _PADDED_TO) * _PADDED_TO for side in zip(*shapes, strict=True))
+    margins = np.zeros((len(margin), height, width), np.float32)
+    truth = np.full(margins.shape, LEFT_OUT, np.float32)
+    for i, (plane, picture) in enumerate(zip(np.asarray(margin), pictures, strict=False)):
+        h, w = picture.mask.shape
+        margins[i, :h, :w] = resize_plane(plane, (h, w))
+        truth[i, :h, :w] = encode_mask(picture.mask) if picture.has_mask else unknown_mask((h, w))
+    return margins, truth
+
+
+def _facts(
+    detector: Draem, measured: Measured, *, simulated: bool, original_size: bool
+) -> dict[str, str | int]:
     height, width = detector.image_size
-    model = detector.config.model
+    config = detector.config
     return {
-        "data": _title(detector),
-        "anomalies": "simulated" if SIMULATED in test.defect_types else "real",
-        "test_pictures": len(test.names),
-        "defective_pictures": sum(kind != GOOD for kind in test.defect_types),
+        "data": data_title(detector),
+        "anomalies": SIMULATED if simulated else "real",
+        "test_pictures": len(measured.defect_types),
+        "defective_pictures": sum(kind != GOOD for kind in measured.defect_types),
         "image_size": f"{height} x {width}",
+        "compared_at": "original size" if original_size else f"{height} x {width}",
         "step": detector.step,
-        "widths": f"{model.reconstructive_width} / {model.discriminative_width}",
-        "mask_protocol": "nearest, above 0",
+        "widths": f"{config.model.reconstructive_width} / {config.model.discriminative_width}",
+        "image_score": detector.score_name,
+        "mask_protocol": "default: nearest, above 0",
     }
 
 
-def _title(detector: Draem) -> str:
+def data_title(detector: Draem) -> str:
+    """What the detector was trained on, for people."""
     data = detector.config.data
     if data.category:
         return f"{data.name}: {data.category}"
     return f"{data.name}: {Path(data.root).name or data.root}"
 
 
-def _write_scores(path: Path, test: TestSet, prediction: Prediction) -> None:
+def _decisions(
+    measured: Measured, thresholds: Thresholds | None, alpha: float
+) -> dict[str, Any] | None:
+    """What deciding at a false-alarm rate comes to on the test pictures."""
+    if thresholds is None:
+        return None
+    limit = thresholds.image_threshold(alpha)
+    called = measured.scores > (math.inf if limit is None else limit)
+    defective = np.array(measured.defect_types) != GOOD
+    return {
+        "alpha": alpha,
+        "image_threshold": limit,
+        "margin_threshold": thresholds.margin_threshold(alpha),
+        "normal_pictures": thresholds.normal_pictures,
+        "best_f1_score": thresholds.best_f1_score,
+        "best_f1_margin": thresholds.best_f1_margin,
+        "found": int((called & defective).sum()),
+        "missed": int((~called & defective).sum()),
+        "false_alarms": int((called & ~defective).sum()),
+        "passed": int((~called & ~defective).sum()),
+        "promise": thresholds.warning(alpha) or thresholds.guarantee(alpha),
+    }
+
+
+def _write_scores(
+    path: Path,
+    test: LabelledPictures,
+    measured: Measured,
+    thresholds: Thresholds | None,
+    alpha: float,
+) -> None:
+    scores = measured.scores.astype(np.float64)
+    p_values = None if thresholds is None else thresholds.p_values(scores)
     with files.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "defect_type", "is_defective", "score"])
-        for name, kind, score in zip(test.names, test.defect_types, prediction.score, strict=True):
-            writer.writerow([name, kind, int(kind != GOOD), f"{score:.9g}"])
-
-
-def _report(
-    detector: Draem,
-    test: TestSet,
-    prediction: Prediction,
-    *,
-    metrics: dict[str, float | None],
-    by_type: dict[str, dict[str, float | None]],
-    facts: dict[str, str | int],
-) -> Report:
-    is_defective = np.array(test.defect_types) != GOOD
-    simulated = SIMULATED in test.defect_types
-    rankings: dict[str, Curves | None] = {
-        "images": compute_curves(prediction.score, is_defective),
-        "pixels": compute_curves(
-            prediction.anomaly_map[test.has_mask].ravel(), (test.masks[test.has_mask] > 0).ravel()
-        ),
-    }
-    return Report(
-        title=_title(detector),
-        caption="simulated anomalies" if simulated else "",
-        facts={name.replace("_", " "): str(value) for name, value in facts.items()},
-        notes=[_DEMONSTRATION] * (detector.config.data.name == "surfaces")
-        + [_SIMULATED] * simulated,
-        metrics=metrics,
-        metrics_by_type=by_type,
-        roc_curves={name: c.roc for name, c in rankings.items() if c},
-        pr_curves={name: c.precision_recall for name, c in rankings.items() if c},
-        pictures=[
-            ReportPicture(
-                name=test.names[i],
-                defect_type=test.defect_types[i],
-                score=float(prediction.score[i]),
-                image=test.images[i],
-                reconstruction=prediction.reconstruction[i],
-                anomaly_map=prediction.anomaly_map[i],
-                mask=test.masks[i, ..., 0] if test.has_mask[i] else None,
-                is_defective=bool(is_defective[i]),
+        writer.writerow(["name", "defect_type", "is_defective", "score", "p_value", "anomalous"])
+        for row in np.argsort(measured.indices):
+            kind, p_value = measured.defect_types[row], None if p_values is None else p_values[row]
+            writer.writerow(
+                [
+                    test.names[measured.indices[row]],
+                    kind,
+                    int(kind != GOOD),
+                    f"{scores[row]:.9g}",
+                    "" if p_value is None else f"{p_value:.6g}",
+                    "" if p_value is None else int(p_value <= alpha),
+                ]
             )
-            for i in range(len(test.names))
-        ],
-    )

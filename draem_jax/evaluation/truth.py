@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 
-GOOD = "good"
-"""The defect type of pictures without defects."""
+from draem_jax.data.layouts import GOOD
+
+__all__ = ["GOOD", "LEFT_OUT", "encode_mask", "region_weights", "unknown_mask"]
 
 LEFT_OUT = -1.0
 """Marks pixels that no pixel metric counts: padding, and pictures whose mask is not known."""

@@ -1,5 +1,6 @@
 """A whole training run, from top to bottom."""
 
+import functools
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
@@ -16,7 +18,7 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import anomaly_params, check_config, resolve_steps
 from draem_jax.errors import UserError
 from draem_jax.losses import Losses
-from draem_jax.networks import forward
+from draem_jax.networks import DraemNetwork, forward
 from draem_jax.reports.pictures import sheet
 from draem_jax.scores import anomaly_map
 from draem_jax.training import parallel
@@ -82,15 +84,13 @@ def train(
         feed = make_feed(
             config, pictures, key, sample_indices=indices, first_step=step, max_steps=max_steps
         )
-        train_steps = parallel.map_over_devices(
-            make_train_steps(
-                create_network(config, axis_name=parallel.AXIS_NAME),
-                create_optimizer(config),
-                max_steps=max_steps,
-            ),
-            pictures_axes=feed.pictures_axes,
+        train_steps = _mapped_train_steps(
+            create_network(config, axis_name=parallel.AXIS_NAME),
+            create_optimizer(config),
+            max_steps,
+            feed.pictures_axes,
         )
-        samples, look = _make_look(config, pictures, key, params)
+        samples, look = _make_look(config, _validation_pictures(config, pictures), key, params)
         with open_log(
             workdir,
             start=step,
@@ -138,6 +138,19 @@ def train(
     return state
 
 
+# Runs in one process that differ in numbers only share a program; a few programs are kept.
+@functools.lru_cache(maxsize=8)
+def _mapped_train_steps(
+    network: DraemNetwork,
+    optimizer: optax.GradientTransformation,
+    max_steps: int,
+    pictures_axes: int | None,
+) -> Callable[..., tuple[TrainState, Losses]]:
+    return parallel.map_over_devices(
+        make_train_steps(network, optimizer, max_steps=max_steps), pictures_axes=pictures_axes
+    )
+
+
 def _steps_per_call() -> int:
     # A TPU pays for each call; a GPU is driven by the host in any case; and on a CPU a step
     # outlasts the call by far.
@@ -150,6 +163,12 @@ def _next_event(config: ConfigDict, step: int) -> int:
     return min(config.train.steps, *((step // n + 1) * n for n in every))
 
 
+def _validation_pictures(config: ConfigDict, pictures: TrainingPictures) -> TrainingPictures:
+    """Held-out pictures where there are some, else those of training."""
+    held_out = open_pictures(config, part="selection") if config.data.holdout else pictures
+    return held_out if len(held_out.normal) else pictures
+
+
 def _make_look(
     config: ConfigDict, pictures: TrainingPictures, key: jax.Array, params: AnomalyParams
 ) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
@@ -159,21 +178,27 @@ def _make_look(
         The samples, and a function from a state to their loss in evaluation mode, their
         reconstructions and their anomaly maps.
     """
-    network = create_network(config)
     indices = np.arange(config.train.validation_pictures, dtype=np.int32)
     samples = read_samples(pictures, key, _VALIDATION_STEP, indices, params)
 
-    @jax.jit
-    def inspect(state, samples):
-        output = forward(network, state.variables, samples.augmented)
-        losses = sample_losses(output, samples)
-        return losses.total, output.reconstruction, anomaly_map(output.logits)
+    inspect = _make_inspect(create_network(config))
 
     def look(state):
         loss, reconstruction, maps = inspect(state, samples)
         return float(loss), np.asarray(reconstruction), np.asarray(maps)
 
     return samples, look
+
+
+@functools.lru_cache(maxsize=8)
+def _make_inspect(network: DraemNetwork) -> Callable:
+    @jax.jit
+    def inspect(state, samples):
+        output = forward(network, state.variables, samples.augmented)
+        losses = sample_losses(output, samples)
+        return losses.total, output.reconstruction, anomaly_map(output.logits)
+
+    return inspect
 
 
 def _grid(

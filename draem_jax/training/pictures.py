@@ -12,7 +12,7 @@ from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
-from draem_jax.data.loading import training_source
+from draem_jax.data.loading import Part, training_source
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -113,12 +113,12 @@ class TrainingPictures:
         )
 
 
-def open_pictures(config: ConfigDict, *, held_out: bool = False) -> TrainingPictures:
+def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPictures:
     """Opens the pictures that the config names.
 
     Args:
         config: of a run.
-        held_out: take the normal pictures that are kept from training instead of the others.
+        part: of the normal pictures, see `draem_jax.data.loading.training_source`.
 
     Raises:
         UserError: data set, category or texture source do not do.
@@ -136,7 +136,7 @@ def open_pictures(config: ConfigDict, *, held_out: bool = False) -> TrainingPict
         root=data.root or None,
         skip_bad=data.skip_bad,
         holdout=data.holdout,
-        held_out=held_out,
+        part=part,
     )
     # A program needs at least one texture to look up, even if it is never looked at.
     textures = [source for source in opened if source is not None] or [

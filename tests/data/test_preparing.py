@@ -533,17 +533,26 @@ def test_holds_out_the_same_pictures_each_time(odd):
     options = {"root": root, "data_dir": data_dir, "size": (8, 8)}
     whole = loading.load_training_set("folder", "", **options)
     kept = loading.load_training_set("folder", "", **options, holdout=0.2)
-    apart = loading.load_holdout("folder", "", **options, holdout=0.2)
-    assert len(apart.names) == round(0.2 * len(whole.names))
+
+    def part(name, holdout=0.2):
+        return loading.training_source("folder", "", **options, holdout=holdout, part=name)
+
+    apart = part("held_out")
+    assert len(apart) == round(0.2 * len(whole.names))
     assert sorted([*kept.names, *apart.names]) == sorted(whole.names)
     order = {name: i for i, name in enumerate(whole.names)}
-    assert [order[n] for n in kept.names] == sorted(order[n] for n in kept.names)
-    for part in (kept, apart):
-        for name, image in zip(part.names, part.images, strict=True):
-            np.testing.assert_array_equal(image, whole.images[order[name]])
-    assert loading.load_holdout("folder", "", **options, holdout=0.2).names == apart.names
-    assert len(loading.load_holdout("folder", "", **options, holdout=1e-6).names) == 1
-    assert loading.load_holdout("folder", "", **options, holdout=0.0).names == []
+    for names in (kept.names, apart.names):
+        assert [order[n] for n in names] == sorted(order[n] for n in names)
+    for i, name in enumerate(apart.names):
+        np.testing.assert_array_equal(apart[i], whole.images[order[name]])
+    # One half chooses, the other, which has chosen nothing, calibrates.
+    halves = part("selection"), part("calibration")
+    assert sorted(halves[0].names + halves[1].names) == sorted(apart.names)
+    assert 0 <= len(halves[1]) - len(halves[0]) <= 1
+    assert part("held_out").names == apart.names
+    sizes = {n: len(part(n, 1e-6)) for n in ("held_out", "selection", "calibration")}
+    assert sizes == {"held_out": 1, "selection": 0, "calibration": 1}
+    assert len(part("held_out", 0.0)) == 0
     for share in (-0.1, 1.0, 0.99):
         with pytest.raises(UserError, match=r"hold(ing)? out"):
             loading.training_source("folder", "", **options, holdout=share)

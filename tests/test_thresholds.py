@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from draem_jax.errors import UserError
-from draem_jax.evaluation.thresholds import (
+from draem_jax.thresholds import (
     Thresholds,
     best_f1,
     best_f1_of_histograms,

@@ -1,0 +1,162 @@
+"""Thresholds of a trained detector, from normal pictures that its training never saw."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from ml_collections import ConfigDict
+from sklearn.metrics import roc_auc_score
+
+from draem_jax.config import anomaly_params
+from draem_jax.detector import Draem, thresholds_path
+from draem_jax.errors import UserError
+from draem_jax.scores import CANDIDATE_SCORES, score_by_name
+from draem_jax.thresholds import BestF1, Thresholds, best_f1, choose_score
+from draem_jax.training.feed import read_samples
+from draem_jax.training.pictures import TrainingPictures, open_pictures
+from draem_jax.training.state import run_keys
+
+# A step that no run reaches, and not the one that training validates on.
+_STEP = 2**31 - 2
+_LEAST_ANOMALOUS = 64
+
+
+def calibrated(workdir: str | Path, detector: Draem) -> tuple[Draem, Thresholds | None]:
+    """The thresholds kept with a checkpoint, worked out first where that has not been done.
+
+    Args:
+        workdir: of the run.
+        detector: loaded from it.
+
+    Returns:
+        The detector with the image score that the thresholds are of, and the thresholds; None if
+        no normal pictures were held out from training.
+
+    Raises:
+        UserError: the kept thresholds are damaged, or the pictures cannot be read.
+    """
+    path = thresholds_path(Path(workdir), detector.step)
+    if path.is_file():
+        thresholds = Thresholds.load(path)
+    elif not detector.config.data.holdout:
+        return detector, None
+    else:
+        thresholds = calibrate(detector)
+        thresholds.save(path)
+    return dataclasses.replace(detector, score_name=thresholds.score), thresholds
+
+
+def calibrate(detector: Draem) -> Thresholds:
+    """Works out thresholds; none of the pictures that they come from was trained on.
+
+    One half of the held-out normal pictures, with simulated anomalies on them, chooses the image
+    score (where the config says "auto") and the thresholds of the best F1. The other half, which
+    chose nothing, gives the scores that false-alarm rates are read from.
+
+    Args:
+        detector: of a run with `config.data.holdout` above 0.
+
+    Raises:
+        UserError: the pictures cannot be read.
+    """
+    config = detector.config
+    auto = config.evaluation.score == "auto"
+    names = CANDIDATE_SCORES if auto else (config.evaluation.score,)
+    selection = open_pictures(config, part="selection")
+    score, counts = names[0], (0, 0)
+    best: tuple[BestF1 | None, BestF1 | None] = (None, None)
+    if len(selection.normal):
+        normal = _all(selection)
+        anomalous, masks = simulate_on(config, selection)
+        margins, scores = _inspect(detector, np.concatenate([normal, anomalous]), names)
+        defective = np.arange(len(margins)) >= len(normal)
+        if auto:
+            score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
+        truth = np.concatenate([np.zeros((len(normal), *masks.shape[1:]), bool), masks])
+        best = (
+            best_f1(scores[score], defective),
+            best_f1(margins.ravel(), truth.ravel()),
+        )
+        counts = len(margins), len(anomalous)
+    calibration = _all(open_pictures(config, part="calibration"))
+    margins, scores = _inspect(detector, calibration, (score,))
+    return Thresholds.calibrate(
+        score,
+        scores[score],
+        margins.max(axis=(1, 2)),
+        best_f1_score=best[0] and best[0].threshold,
+        best_f1_margin=best[1] and best[1].threshold,
+        simulated_pictures=counts[0],
+        simulated_defective=counts[1],
+        made_from={
+            "data": config.data.name,
+            "category": config.data.category,
+            "step": detector.step,
+            "seed": config.seed,
+        },
+    )
+
+
+def simulate_on(
+    config: ConfigDict, pictures: TrainingPictures
+) -> tuple[UInt8[np.ndarray, "N H W 3"], Bool[np.ndarray, "N H W"]]:
+    """Simulates anomalies on normal pictures by the config's recipe; none is rotated.
+
+    Args:
+        config: of the run.
+        pictures: to put them on.
+
+    Returns:
+        At least 64 pictures unless the recipe makes hardly any anomaly, each with one, and masks.
+
+    Raises:
+        UserError: the recipe makes no anomaly at all.
+    """
+    params = dataclasses.replace(
+        anomaly_params(config), untouched_share=0.0, normal_rotation_share=0.0
+    )
+    count = max(_LEAST_ANOMALOUS, len(pictures.normal))
+    # A mask may come out empty; twice as many samples leave enough of the others.
+    indices = np.arange(2 * count, dtype=np.int32)
+    samples = read_samples(pictures, run_keys(config)[1], _STEP, indices, params)
+    masks = np.asarray(samples.mask)[..., 0] > 0
+    chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
+    if not chosen.size:
+        raise UserError(
+            "the config's recipe simulates no anomaly at all; see `draem-jax preview`, and lower "
+            "config.anomalies.threshold"
+        )
+    augmented = np.rint(np.asarray(samples.augmented)[chosen] * 255).astype(np.uint8)
+    return augmented, masks[chosen]
+
+
+def _all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
+    return np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
+
+
+def _inspect(
+    detector: Draem, pictures: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
+) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
+    """The margins, and each of the named scores."""
+    functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
+    parts = list(_batches(detector, pictures, functions))
+    margins = np.concatenate([margins for margins, _ in parts])
+    return margins, {n: np.concatenate([scores[n] for _, scores in parts]) for n in names}
+
+
+def _batches(
+    detector: Draem, pictures: np.ndarray, functions: dict[str, Callable]
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    for start in range(0, len(pictures), detector.batch_size):
+        batch = pictures[start : start + detector.batch_size]
+        inspection = detector.inspect(batch)
+        yield (
+            np.asarray(inspection.margin)[: len(batch)],
+            {
+                name: np.asarray(score(inspection.anomaly_map))[: len(batch)]
+                for name, score in functions.items()
+            },
+        )

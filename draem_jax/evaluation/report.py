@@ -1,0 +1,168 @@
+"""From an evaluation to its page: the figures, and the pictures that were judged worst."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from draem_jax import files
+from draem_jax.data.pictures import resize_mask
+from draem_jax.detector import Draem
+from draem_jax.evaluation.rankings import Curve
+from draem_jax.evaluation.results import Evaluation, Metrics
+from draem_jax.evaluation.truth import GOOD
+from draem_jax.reports.gallery import rank_errors
+from draem_jax.reports.page import Report, ReportPicture, render
+from draem_jax.thresholds import Thresholds
+
+MAX_PICTURES = 60
+"""Most pictures that the gallery shows."""
+
+_DEMONSTRATION = (
+    "surfaces is a demonstration: its defects are drawn, and training and test pictures are cut "
+    "from two halves of one photograph. The figures show that the pieces work together; they say "
+    "nothing about real defects, and cannot rank methods."
+)
+_SIMULATED = (
+    "There are no test pictures: these are normal pictures kept from training, most with simulated "
+    "anomalies. The figures tell how well the networks learned what they were trained for; how "
+    "well real defects are found, they cannot tell."
+)
+
+
+def write_report(
+    path: Path,
+    detector: Draem,
+    test: Any,
+    evaluation: Evaluation,
+    *,
+    indices: Sequence[int],
+    facts: Mapping[str, str | int],
+    thresholds: Thresholds | None,
+    alpha: float,
+    confidence: float,
+    simulated: bool,
+) -> None:
+    """Writes the page; only the pictures that it shows are looked at once more.
+
+    Args:
+        path: of the page.
+        detector: that was evaluated.
+        test: the test pictures, by index.
+        evaluation: of all test pictures.
+        indices: of the pictures in `test`, in the order of `evaluation.pictures`.
+        facts: what was run.
+        thresholds: of the detector, if there are any.
+        alpha: false-alarm rate of the decisions.
+        confidence: of the metrics' intervals.
+        simulated: whether the anomalies are simulated.
+    """
+    scores = np.array([row.score for row in evaluation.pictures], float)
+    types = np.array([row.defect_type for row in evaluation.pictures])
+    errors = rank_errors(scores, types != GOOD)
+    threshold = None if thresholds is None else thresholds.image_threshold(alpha)
+    shown = _worst(scores, types != GOOD, errors, threshold)
+    notes = [_DEMONSTRATION] * (detector.config.data.name == "surfaces") + [_SIMULATED] * simulated
+    text = ""
+    if thresholds is not None:
+        text = thresholds.warning(alpha) or thresholds.guarantee(alpha)
+        notes += [text] * (threshold is None)
+    overall, by_type = evaluation.overall, evaluation.types
+    report = Report(
+        title=str(facts["data"]),
+        facts={name.replace("_", " "): str(value) for name, value in facts.items()},
+        notes=notes,
+        metrics=overall.values,
+        metrics_by_type={kind: metrics.values for kind, metrics in by_type.items()},
+        intervals=_known(overall.intervals),
+        intervals_by_type={kind: _known(m.intervals) for kind, m in by_type.items()},
+        interval_level=confidence,
+        reasons=overall.reasons,
+        reasons_by_type={kind: metrics.reasons for kind, metrics in by_type.items()},
+        roc_curves=_curves(overall, "roc", "auroc"),
+        pr_curves=_curves(overall, "precision_recall", "ap"),
+        pro_curves=_pro(overall),
+        pro_limit=_pro_limit(overall),
+        roc_curves_by_type={k: _curves(m, "roc", "auroc") for k, m in by_type.items()},
+        pr_curves_by_type={k: _curves(m, "precision_recall", "ap") for k, m in by_type.items()},
+        pro_curves_by_type={kind: _pro(metrics) for kind, metrics in by_type.items()},
+        scores_by_type={
+            str(kind): scores[types == kind]
+            for kind in sorted(set(types.tolist()), key=lambda kind: (kind != GOOD, kind))
+        },
+        threshold=threshold,
+        threshold_text=text if threshold is not None else "",
+        caption="simulated anomalies" if simulated else "",
+        pictures=_pictures(detector, test, [indices[i] for i in shown], errors[shown], thresholds),
+        total_pictures=len(scores),
+    )
+    files.write_text(path, render(report, max_pictures=MAX_PICTURES))
+
+
+def _worst(
+    scores: np.ndarray, is_defective: np.ndarray, errors: np.ndarray, threshold: float | None
+) -> np.ndarray:
+    """Those that a decision got wrong first, then by how far they stand on the wrong side."""
+    wrong = np.zeros(len(scores), bool)
+    if threshold is not None:
+        wrong = (scores > threshold) != is_defective
+    # Among equals, the defective ones with the least and the good ones with the highest score.
+    side = np.where(is_defective, scores, -scores)
+    return np.lexsort((side, -errors, ~wrong))[:MAX_PICTURES]
+
+
+def _pictures(
+    detector: Draem,
+    test: Any,
+    indices: Sequence[int],
+    errors: np.ndarray,
+    thresholds: Thresholds | None,
+) -> list[ReportPicture]:
+    pictures = [test[index] for index in indices]
+    prediction = detector.predict(np.stack([picture.image for picture in pictures]))
+    scores = prediction.score.astype(np.float64)
+    p_values = [None] * len(scores) if thresholds is None else thresholds.p_values(scores).tolist()
+    return [
+        ReportPicture(
+            name=picture.name,
+            defect_type=picture.defect_type,
+            score=float(scores[i]),
+            image=picture.image,
+            reconstruction=prediction.reconstruction[i],
+            anomaly_map=prediction.anomaly_map[i],
+            mask=resize_mask(picture.mask, detector.image_size) if picture.has_mask else None,
+            is_defective=picture.defect_type != GOOD,
+            rank_error=float(errors[i]),
+            p_value=p_values[i],
+        )
+        for i, picture in enumerate(pictures)
+    ]
+
+
+def _known(intervals: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _curves(metrics: Metrics, curve: str, area: str) -> dict[str, Any]:
+    return {
+        f"{kind}s": _with_area(metrics.curves[f"{kind}_{curve}"], metrics.values[f"{kind}_{area}"])
+        for kind in ("image", "pixel")
+        if f"{kind}_{curve}" in metrics.curves
+    }
+
+
+def _pro(metrics: Metrics) -> dict[str, Any]:
+    if "pro" not in metrics.curves:
+        return {}
+    value = metrics.values[f"aupro_{_pro_limit(metrics):g}"]
+    return {"pixels": _with_area(metrics.curves["pro"], value)}
+
+
+def _pro_limit(metrics: Metrics) -> float:
+    names = [name for name in metrics.values if name.startswith("aupro_")]
+    return float(names[0].removeprefix("aupro_"))
+
+
+def _with_area(curve: Curve, area: float | None) -> tuple[np.ndarray, np.ndarray, float | None]:
+    return curve.x, curve.y, area

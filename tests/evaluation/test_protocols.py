@@ -1,0 +1,31 @@
+import jax
+import numpy as np
+import pytest
+
+from draem_jax.evaluation.protocols import eroded_mask, nearest_mask
+
+
+@pytest.mark.parametrize("size", [(20, 30), (64, 48), (37, 90), (41, 55)])
+def test_only_full_white_is_left_of_a_resized_mask(size):
+    rng = np.random.default_rng(0)
+    coarse = rng.random((8, 11)) < 0.5
+    mask = coarse.repeat(5, 0).repeat(5, 1)[:, :53]  # (40, 53)
+    levels = jax.image.resize(
+        255.0 * mask.astype(np.float32), size, method="linear", antialias=False
+    )
+    expected = (np.rint(np.asarray(levels)) / 255).astype(int) == 1
+    np.testing.assert_array_equal(eroded_mask(mask, size), expected)
+    nearest = nearest_mask(mask, size)
+    assert expected.sum() < nearest.sum()
+    rows, columns = (
+        np.floor((np.arange(n) + 0.5) * m / n).astype(int)
+        for n, m in zip(size, mask.shape, strict=True)
+    )
+    np.testing.assert_array_equal(nearest, mask[np.ix_(rows, columns)])
+
+
+def test_a_thin_defect_vanishes_in_the_papers_protocol():
+    mask = np.zeros((64, 64), bool)
+    mask[30:32] = True
+    assert not eroded_mask(mask, (24, 24)).any()
+    assert eroded_mask(mask, (64, 64)) is mask

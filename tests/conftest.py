@@ -13,12 +13,16 @@ from jaxtyping import install_import_hook
 
 install_import_hook("draem_jax", "beartype.beartype")
 
-# Compiling takes most of the tests' time, so programs that several tests and their subprocesses
-# run are compiled once. The cache lives no longer than the tests: elsewhere it might be stale.
+# Compiling takes most of the tests' time, so it optimises less, and programs that several tests
+# and their subprocesses run are compiled once. The cache lives no longer than the tests: elsewhere
+# it might be stale.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="draem_jax_compiled_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_prefer_vector_width=128"
+)
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_num_cpu_devices", 4)
@@ -26,6 +30,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 assert jax.device_count() == 4  # JAX runs from here on, so that no test can change the number
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         # What runs the tiny config's programs stays with one worker, which compiles them once.

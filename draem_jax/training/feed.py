@@ -1,5 +1,6 @@
 """Bringing pictures to the step: once, to stay on the device, or step by step through Grain."""
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
@@ -13,7 +14,13 @@ from ml_collections import ConfigDict
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
 from draem_jax.training import parallel
-from draem_jax.training.pictures import Parts, Pictures, StreamedPictures, TrainingPictures
+from draem_jax.training.pictures import (
+    Parts,
+    Pictures,
+    StreamedPictures,
+    TextureMix,
+    TrainingPictures,
+)
 from draem_jax.training.samples import Samples, choose, make_samples
 
 _GIB = 2**30
@@ -161,23 +168,29 @@ def _choices(
     sample_indices: Int[np.ndarray, " B"],
 ) -> Int[np.ndarray, "rows 3"]:
     """The choices of some steps, a row for each sample, step by step."""
-    normal_count, mix = len(pictures.normal), pictures.mix
-
-    @jax.jit
-    def of_steps(numbers):
-        def one(step):
-            return jnp.stack(choose(key, step, sample_indices, normal_count, mix), axis=-1)
-
-        return jax.vmap(one)(numbers)
-
     at_once = min(_CHOICES_AT_ONCE, len(steps))
     parts = [np.zeros((0, 3), np.int32)]
     for begin in steps[::_CHOICES_AT_ONCE]:
         # Behind the end the last step is repeated, so that one program serves all.
         numbers = np.minimum(np.arange(begin, begin + at_once), steps[-1]).astype(np.int32)
+        rows = _choose_for_steps(key, numbers, sample_indices, len(pictures.normal), pictures.mix)
         count = min(at_once, steps.stop - begin)
-        parts.append(np.asarray(of_steps(numbers))[:count].reshape(-1, 3))
+        parts.append(np.asarray(rows)[:count].reshape(-1, 3))
     return np.concatenate(parts)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _choose_for_steps(
+    key: Key[Array, ""],
+    steps: Int[Array, " S"],
+    sample_indices: Int[Array, " B"],
+    normal_count: int,
+    mix: TextureMix,
+) -> Int[Array, "S B 3"]:
+    def one(step):
+        return jnp.stack(choose(key, step, sample_indices, normal_count, mix), axis=-1)
+
+    return jax.vmap(one)(steps)
 
 
 def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:

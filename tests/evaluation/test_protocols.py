@@ -15,13 +15,7 @@ def test_only_full_white_is_left_of_a_resized_mask(size):
     )
     expected = (np.rint(np.asarray(levels)) / 255).astype(int) == 1
     np.testing.assert_array_equal(eroded_mask(mask, size), expected)
-    nearest = nearest_mask(mask, size)
-    assert expected.sum() < nearest.sum()
-    rows, columns = (
-        np.floor((np.arange(n) + 0.5) * m / n).astype(int)
-        for n, m in zip(size, mask.shape, strict=True)
-    )
-    np.testing.assert_array_equal(nearest, mask[np.ix_(rows, columns)])
+    assert expected.sum() < nearest_mask(mask, size).sum()
 
 
 def test_a_thin_defect_vanishes_in_the_papers_protocol():

@@ -73,8 +73,8 @@ def _run(values: Any) -> None:
             save_maps=values.save_maps,
             progress=progress,
         )
-    for name, value in metrics.items():
-        print(f"{name:<13} {'-' if value is None else f'{value:.4f}'}")
+    for name, value in metrics.values.items():
+        print(f"{name:<13} {metrics.reasons[name] if value is None else f'{value:.4f}'}")
     print(f"report: {workdir / 'evaluation' / 'report.html'}")
 
 

@@ -21,7 +21,7 @@ from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.evaluation.report import write_report
-from draem_jax.evaluation.results import Evaluation, compute_metrics
+from draem_jax.evaluation.results import Evaluation, Metrics, compute_metrics
 from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions, MetricStream
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
@@ -78,7 +78,7 @@ def evaluate(
     original_size: bool = False,
     save_maps: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, float | None]:
+) -> Metrics:
     """Evaluates a run and writes `metrics.json`, `scores.csv` and `report.html`.
 
     The files stand in `WORKDIR/evaluation/`. Maps are compared with the masks at the training size,
@@ -97,7 +97,7 @@ def evaluate(
         progress: called with the pictures done and all of them.
 
     Returns:
-        The metrics over all test pictures by the default protocol, by their names.
+        The metrics over all test pictures by the default protocol.
 
     Raises:
         UserError: there is no such run or checkpoint, the pictures cannot be read, or the results
@@ -152,7 +152,7 @@ def evaluate(
         confidence=options.confidence,
         simulated=simulated,
     )
-    return main.overall.values
+    return main.overall
 
 
 def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:

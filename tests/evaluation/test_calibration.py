@@ -103,7 +103,7 @@ def test_evaluation_and_prediction_decide_by_them(held_out, thresholds, tmp_path
 @pytest.mark.slow
 def test_original_size_by_sorting(held_out):
     options = MetricOptions(replicates=0, exact=True)
-    metrics = evaluate(held_out, options=options, original_size=True)
+    metrics = evaluate(held_out, options=options, original_size=True).values
     written = json.loads((held_out / "evaluation" / "metrics.json").read_text())
     assert written["compared_at"] == "original size"
     assert set(written["protocols"]) == {"default"}

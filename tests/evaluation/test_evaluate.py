@@ -11,7 +11,7 @@ from draem_jax.evaluation.evaluate import evaluate
 
 
 def test_what_is_written(trained):
-    metrics = evaluate(trained)
+    metrics = evaluate(trained).values
     folder = trained / "evaluation"
     written = json.loads((folder / "metrics.json").read_text())
     assert {name: written[name] for name in metrics} == metrics

@@ -163,18 +163,20 @@ def test_losses_and_one_adam_step(weights, step):
     golden_gradients = from_authors({k[5:]: v for k, v in step.items() if k.startswith("grad.")})
 
     # Adam's first step is −rate·g/(|g| + 1e-8): the gradient's sign, where that is known. It is
-    # taken as known where the golden gradient exceeds six times its own rounding error, the root
-    # mean square of its distance from the float64 gradient within the same array, and 1e-6.
-    determined = jax.tree.map(
-        lambda g, e: np.abs(g) > max(6 * np.sqrt(np.mean(np.square(g - e))), 1e-6),
-        golden_gradients["params"],
-        exact,
-    )
+    # taken as known where the authors' float32 gradient and ours both stand within half of the
+    # float64 one, and that is above 1e-6. Elsewhere rounding decides; how much that may leave out
+    # is held below.
+    def is_determined(golden, own, e):
+        error = np.maximum(np.abs(golden - e), np.abs(np.asarray(own) - e))
+        return (error < np.abs(e) / 2) & (np.abs(e) > 1e-6)
+
+    determined = jax.tree.map(is_determined, golden_gradients["params"], gradients, exact)
     jax.tree.map(
         lambda a, b, where: np.testing.assert_allclose(a[where], b[where], rtol=0, atol=2e-6),
         jax.tree.map(np.asarray, ours),
         after,
         determined,
     )
-    flat = np.concatenate([d.ravel() for d in jax.tree.leaves(determined)])
-    assert flat.mean() > 0.25
+    known = jax.tree.map(lambda d, e: d[np.abs(e) > 1e-6], determined, exact)
+    flat = np.concatenate([d.ravel() for d in jax.tree.leaves(known)])
+    assert flat.mean() > 0.5

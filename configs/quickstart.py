@@ -17,6 +17,7 @@ def get_config():
     config.train.steps = 400
     # As large a part of the picture as the authors' 21 pixels of 256.
     config.evaluation.score = "mean7"
+    config.evaluation.batch_size = 8
     # Of 200 normal pictures 40 stay apart, half of them to set the threshold by.
     config.data.holdout = 0.2
     config.train.log_every = 20

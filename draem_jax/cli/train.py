@@ -24,9 +24,10 @@ def _run(values: Any) -> None:
 
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
-    state = train(values.config, workdir, resume=values.resume)
-    if values.config.data.holdout and int(state.step) >= values.config.train.steps > 0:
-        calibrated(workdir, Draem.load(workdir))
+    train(values.config, workdir, resume=values.resume)
+    detector = Draem.load(workdir)
+    if detector.step == detector.config.train.steps:  # else it was asked to stop
+        calibrated(workdir, detector)
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 

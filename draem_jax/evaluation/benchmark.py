@@ -111,7 +111,7 @@ def results_markdown(config: ConfigDict, rows: Sequence[Row]) -> str:
     lines = [
         f"# {name}",
         "",
-        f"{_duration(config)} of {config.train.batch_size}, textures "
+        f"{_duration(config)}, batches of {config.train.batch_size}, textures "
         f"{config.data.texture_source}, widths {config.model.reconstructive_width} / "
         f"{config.model.discriminative_width}, pictures of "
         f"{' x '.join(map(str, image_size(config)))}. Per cent"

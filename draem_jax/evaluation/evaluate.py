@@ -7,12 +7,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from draem_jax import files
 from draem_jax.data.loading import LabelledPicture, labelled_source
@@ -23,7 +24,7 @@ from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.evaluation.report import write_report
 from draem_jax.evaluation.results import Evaluation, Metrics, compute_metrics
 from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
-from draem_jax.evaluation.stream import MetricOptions, MetricStream
+from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_totals
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
 from draem_jax.reports.pictures import write_map_png
 from draem_jax.thresholds import Thresholds
@@ -51,23 +52,6 @@ class LabelledPictures(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one pass over the test pictures gives.
-
-    Attributes:
-        evaluations: the metrics by the name of the protocol.
-        indices: of the pictures in the test set, in the order in which they were measured.
-        scores: of the pictures, in that order.
-        defect_types: of the pictures, in that order.
-    """
-
-    evaluations: dict[str, Evaluation]
-    indices: list[int]
-    scores: Float[np.ndarray, " N"]
-    defect_types: list[str]
-
-
 def evaluate(
     workdir: str | Path,
     *,
@@ -85,8 +69,11 @@ def evaluate(
     brought there by each protocol of `draem_jax.evaluation.protocols`. Without test pictures,
     anomalies are simulated on normal pictures kept from training.
 
+    With several processes (after `jax.distributed.initialize`) all call it, each measures its share
+    of the pictures, and the first one writes.
+
     Args:
-        workdir: of the run.
+        workdir: of the run, which all processes can read.
         checkpoint: "latest", "best" or a step.
         batch_size: pictures a call; `config.evaluation.batch_size` if None.
         alpha: false-alarm rate that decisions are made at, if normal pictures were held out.
@@ -108,7 +95,7 @@ def evaluate(
     detector, thresholds = calibrated(workdir, detector)
     test, simulated = open_test_pictures(detector)
     out = workdir / "evaluation"
-    measured = measure(
+    evaluations = measure(
         detector,
         test,
         options=options,
@@ -116,8 +103,10 @@ def evaluate(
         maps_folder=out / "maps" if save_maps else None,
         progress=progress,
     )
-    main = measured.evaluations["default"]
-    facts = _facts(detector, measured, simulated=simulated, original_size=original_size)
+    main = evaluations["default"]
+    if jax.process_index() > 0:
+        return main.overall
+    facts = _facts(detector, main, simulated=simulated, original_size=original_size)
     files.write_text(
         out / "metrics.json",
         json.dumps(
@@ -129,9 +118,9 @@ def evaluate(
                         **evaluation.overall.as_json(),
                         "defect_types": {k: m.as_json() for k, m in evaluation.types.items()},
                     }
-                    for name, evaluation in measured.evaluations.items()
+                    for name, evaluation in evaluations.items()
                 },
-                "decisions": _decisions(measured, thresholds, alpha),
+                "decisions": _decisions(main, thresholds, alpha),
                 **facts,
             },
             indent=2,
@@ -139,13 +128,12 @@ def evaluate(
         )
         + "\n",
     )
-    _write_scores(out / "scores.csv", test, measured, thresholds, alpha)
+    _write_scores(out / "scores.csv", test, main, thresholds, alpha)
     write_report(
         out / "report.html",
         detector,
         test,
         main,
-        indices=measured.indices,
         facts=facts,
         thresholds=thresholds,
         alpha=alpha,
@@ -176,62 +164,82 @@ def measure(
     original_size: bool = False,
     maps_folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Measured:
+) -> dict[str, Evaluation]:
     """Measures a detector in one pass: the next pictures are read while the devices work.
 
-    See `evaluate` for the arguments. The good pictures come first, as the metrics need it.
+    See `evaluate` for the arguments. Of several processes each measures its share.
+
+    Returns:
+        The evaluation by each protocol's name, the same in all processes. Its pictures stand in the
+        order of `test`.
     """
-    order = sorted(range(len(test)), key=lambda i: not test.names[i].startswith(f"{GOOD}/"))
     protocols = ["default"] if original_size else list(PROTOCOLS)
     # Intervals are given for the default protocol alone: they cost more than all else here.
     chosen = {
         name: options if name == "default" else replace(options, replicates=0) for name in protocols
     }
     streams = {name: MetricStream(options) for name, options in chosen.items()}
-    types, scores = [], []
-    for pictures in _read_ahead(test, order, detector.batch_size):
-        inspection = detector.inspect(np.stack([picture.image for picture in pictures]))
-        kinds = [picture.defect_type for picture in pictures]
-        for name, stream in streams.items():
-            margin: Any = inspection.margin
-            if original_size:
-                margin, truth = _at_original_size(margin, pictures)
-            else:
-                truth = _truths(pictures, name, detector)
-            stream.update(margin, truth, inspection.score, kinds)
-        types += kinds
-        scores.append((inspection.score, len(pictures)))
-        if maps_folder is not None:
-            for picture, plane in zip(pictures, np.asarray(inspection.anomaly_map), strict=False):
-                path = maps_folder / f"{picture.name}.png"
-                write_map_png(path, resize_plane(plane, picture.mask.shape))
-        progress(len(types), len(test))
-    return Measured(
-        evaluations={
-            name: compute_metrics(stream.totals(), chosen[name]) for name, stream in streams.items()
-        },
-        indices=order,
-        scores=np.concatenate([np.asarray(part)[:count] for part, count in scores]),
-        defect_types=types,
+    good, defective = (
+        [i for i, name in enumerate(test.names) if name.startswith(f"{GOOD}/") == wanted][
+            jax.process_index() :: jax.process_count()
+        ]
+        for wanted in (True, False)
     )
+    done = 0
+    # The metrics need all good pictures, of all processes, before the defective ones.
+    for part in (good, defective):
+        for indices, pictures in _read_ahead(test, part, detector.batch_size):
+            inspection = detector.inspect(np.stack([picture.image for picture in pictures]))
+            kinds = [picture.defect_type for picture in pictures]
+            for name, stream in streams.items():
+                margin: Any = inspection.margin
+                if original_size:
+                    margin, truth = _at_original_size(margin, pictures)
+                else:
+                    truth = _truths(pictures, name, detector)
+                stream.update(margin, truth, inspection.score, kinds, indices=indices)
+            if maps_folder is not None:
+                _write_maps(maps_folder, pictures, np.asarray(inspection.anomaly_map))
+            done += len(pictures)
+            progress(done, len(good) + len(defective))
+        if part is good:
+            for stream in streams.values():
+                stream.close_good(merge=gather_totals)
+    return {
+        name: compute_metrics(gather_totals(stream.totals()), chosen[name])
+        for name, stream in streams.items()
+    }
 
 
 def _read_ahead(
-    test: LabelledPictures, order: Sequence[int], batch_size: int
-) -> Iterator[list[LabelledPicture]]:
+    test: LabelledPictures, indices: Sequence[int], batch_size: int
+) -> Iterator[tuple[np.ndarray, list[LabelledPicture]]]:
     """Reads batches by threads, two beyond the one that is being worked on."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        waiting: deque[list[Future[LabelledPicture]]] = deque()
+        waiting: deque[tuple[np.ndarray, list[Future[LabelledPicture]]]] = deque()
+
+        def first() -> tuple[np.ndarray, list[LabelledPicture]]:
+            chosen, pictures = waiting.popleft()
+            return chosen, [picture.result() for picture in pictures]
+
         try:
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                waiting.append([pool.submit(test.__getitem__, index) for index in chosen])
+            for start in range(0, len(indices), batch_size):
+                chosen = indices[start : start + batch_size]
+                pictures = [pool.submit(test.__getitem__, index) for index in chosen]
+                waiting.append((np.array(chosen), pictures))
                 if len(waiting) > 2:
-                    yield [picture.result() for picture in waiting.popleft()]
+                    yield first()
             while waiting:
-                yield [picture.result() for picture in waiting.popleft()]
+                yield first()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _write_maps(
+    folder: Path, pictures: Sequence[LabelledPicture], maps: Float32[np.ndarray, "B H W"]
+) -> None:
+    for picture, plane in zip(pictures, maps, strict=False):
+        write_map_png(folder / f"{picture.name}.png", resize_plane(plane, picture.mask.shape))
 
 
 def _truths(
@@ -260,15 +268,15 @@ def _at_original_size(
 
 
 def _facts(
-    detector: Draem, measured: Measured, *, simulated: bool, original_size: bool
+    detector: Draem, evaluation: Evaluation, *, simulated: bool, original_size: bool
 ) -> dict[str, str | int]:
     height, width = detector.image_size
     config = detector.config
     return {
         "data": data_title(detector),
         "anomalies": SIMULATED if simulated else "real",
-        "test_pictures": len(measured.defect_types),
-        "defective_pictures": sum(kind != GOOD for kind in measured.defect_types),
+        "test_pictures": len(evaluation.pictures),
+        "defective_pictures": sum(row.defect_type != GOOD for row in evaluation.pictures),
         "image_size": f"{height} x {width}",
         "compared_at": "original size" if original_size else f"{height} x {width}",
         "step": detector.step,
@@ -287,14 +295,15 @@ def data_title(detector: Draem) -> str:
 
 
 def _decisions(
-    measured: Measured, thresholds: Thresholds | None, alpha: float
+    evaluation: Evaluation, thresholds: Thresholds | None, alpha: float
 ) -> dict[str, Any] | None:
     """What deciding at a false-alarm rate comes to on the test pictures."""
     if thresholds is None:
         return None
     limit = thresholds.image_threshold(alpha)
-    called = measured.scores > (math.inf if limit is None else limit)
-    defective = np.array(measured.defect_types) != GOOD
+    scores = np.array([row.score for row in evaluation.pictures])
+    called = scores > (math.inf if limit is None else limit)
+    defective = np.array([row.defect_type != GOOD for row in evaluation.pictures])
     return {
         "alpha": alpha,
         "image_threshold": limit,
@@ -313,23 +322,25 @@ def _decisions(
 def _write_scores(
     path: Path,
     test: LabelledPictures,
-    measured: Measured,
+    evaluation: Evaluation,
     thresholds: Thresholds | None,
     alpha: float,
 ) -> None:
-    scores = measured.scores.astype(np.float64)
-    p_values = None if thresholds is None else thresholds.p_values(scores)
+    rows = evaluation.pictures
+    p_values = None
+    if thresholds is not None:
+        p_values = thresholds.p_values(np.array([row.score for row in rows]))
     with files.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "defect_type", "is_defective", "score", "p_value", "anomalous"])
-        for row in np.argsort(measured.indices):
-            kind, p_value = measured.defect_types[row], None if p_values is None else p_values[row]
+        for i, row in enumerate(rows):
+            p_value = None if p_values is None else p_values[i]
             writer.writerow(
                 [
-                    test.names[measured.indices[row]],
-                    kind,
-                    int(kind != GOOD),
-                    f"{scores[row]:.9g}",
+                    test.names[row.index],
+                    row.defect_type,
+                    int(row.defect_type != GOOD),
+                    f"{row.score:.9g}",
                     "" if p_value is None else f"{p_value:.6g}",
                     "" if p_value is None else int(p_value <= alpha),
                 ]

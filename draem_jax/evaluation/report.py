@@ -37,7 +37,6 @@ def write_report(
     test: Any,
     evaluation: Evaluation,
     *,
-    indices: Sequence[int],
     facts: Mapping[str, str | int],
     thresholds: Thresholds | None,
     alpha: float,
@@ -51,7 +50,6 @@ def write_report(
         detector: that was evaluated.
         test: the test pictures, by index.
         evaluation: of all test pictures.
-        indices: of the pictures in `test`, in the order of `evaluation.pictures`.
         facts: what was run.
         thresholds: of the detector, if there are any.
         alpha: false-alarm rate of the decisions.
@@ -63,6 +61,7 @@ def write_report(
     errors = rank_errors(scores, types != GOOD)
     threshold = None if thresholds is None else thresholds.image_threshold(alpha)
     shown = _worst(scores, types != GOOD, errors, threshold)
+    indices = [evaluation.pictures[i].index for i in shown]
     notes = [_DEMONSTRATION] * (detector.config.data.name == "surfaces") + [_SIMULATED] * simulated
     text = ""
     if thresholds is not None:
@@ -94,7 +93,7 @@ def write_report(
         threshold=threshold,
         threshold_text=text if threshold is not None else "",
         caption="simulated anomalies" if simulated else "",
-        pictures=_pictures(detector, test, [indices[i] for i in shown], errors[shown], thresholds),
+        pictures=_pictures(detector, test, indices, errors[shown], thresholds),
         total_pictures=len(scores),
     )
     files.write_text(path, render(report, max_pictures=MAX_PICTURES))

@@ -2,12 +2,17 @@
 
 import csv
 import json
+import socket
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 
 from draem_jax.detector import Draem
 from draem_jax.evaluation.evaluate import evaluate
+from tests.evaluation.one_of_two import measure_share
 
 
 def test_what_is_written(trained):
@@ -34,3 +39,23 @@ def test_what_is_written(trained):
     assert set(written["protocols"]) == {"default", "paper"}
     assert written["protocols"]["default"]["pixel_ap"] == metrics["pixel_ap"]
     assert written["decisions"] is None  # nothing was held out
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    module = "tests.evaluation.one_of_two"
+    processes = [
+        subprocess.Popen([sys.executable, "-m", module, port, which, tmp_path / which])
+        for which in "01"
+    ]
+    alone = json.loads(json.dumps(measure_share()))
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    one, other = (json.loads((tmp_path / which).read_text()) for which in "01")
+    assert sorted(one.pop("read") + other.pop("read")) == alone.pop("read") == list(range(25))
+    assert one == other
+    assert jax.tree.structure(one) == jax.tree.structure(alone)
+    for shared, expected in zip(jax.tree.leaves(one), jax.tree.leaves(alone), strict=True):
+        assert shared == (expected if isinstance(expected, str) else pytest.approx(expected))

@@ -3,7 +3,8 @@
 import dm_pix
 import numpy as np
 
-from draem_jax.losses import focal_loss, l2_loss, ssim, ssim_map
+from draem_jax.losses import focal_loss, l2_loss, ssim
+from draem_jax.similarity import ssim_map
 from tests.networks.authors_names import nhwc
 
 

@@ -93,7 +93,9 @@ def _finest_grid(inside: Plane, values: Field, *, multiple: int) -> _Grid:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, rows), (0, columns)])
 
     def around(x: Array) -> Array:
-        return sum(_neighbour(x, axis=axis, by=by) for axis in (-2, -1) for by in (-1, 1))
+        above, below = (_neighbour(x, axis=-2, by=by) for by in (-1, 1))
+        left, right = (_neighbour(x, axis=-1, by=by) for by in (-1, 1))
+        return above + below + left + right
 
     return _Grid(
         right=padded(inside * _neighbour(inside, axis=-1, by=1)),
@@ -161,5 +163,5 @@ def _halved(x: Float[Array, "*C H W"]) -> Float[Array, "*C H//2 W//2"]:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """a / b, 0 where b is not above 0."""
+    """The quotient, 0 where b is not above 0."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

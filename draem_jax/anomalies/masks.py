@@ -49,9 +49,7 @@ def draw_mask(key: PRNGKeyArray, image: Float[Array, "H W 3"], *, params: Anomal
             return rectangle_mask(key, shape=shape, params=params)
         case "union":
             first, second = _two_noises(key, shape=shape, params=params)
-            return jnp.maximum(
-                _above(*first, params.threshold), _above(*second, params.threshold)
-            )
+            return jnp.maximum(_above(*first, params.threshold), _above(*second, params.threshold))
         case "intersection":
             first, second = _two_noises(key, shape=shape, params=params)
             threshold = shapes.intersection_threshold

@@ -239,7 +239,7 @@ def _replace(params: Any, values: Mapping[str, Any], *, path: str) -> Any:
                 f"known are {', '.join(path + known for known in fields)}"
             )
         current = getattr(params, name)
-        allowed = getattr(hints[name], "__metadata__", (None,))[0]
+        allowed: Any = getattr(hints[name], "__metadata__", (None,))[0]
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
                 raise UserError(f"{full_name} must be a mapping of its fields, not {value!r}")

@@ -57,14 +57,14 @@ def shuffled_blocks(key: PRNGKeyArray, image: Image, *, params: TextureParams) -
     source_y = from_block // count * block_height + y % block_height
     source_x = from_block % count * block_width + x % block_width
     is_cut = (y < count * block_height) & (x < count * block_width)
-    return _pixels_at(
-        image, jnp.where(is_cut, source_y, y), jnp.where(is_cut, source_x, x)
-    )
+    return _pixels_at(image, jnp.where(is_cut, source_y, y), jnp.where(is_cut, source_x, x))
 
 
 def shifted_copy(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
-    """The image moved by a random distance along each axis, what leaves on one side coming in again
-    on the other; a mask filled with it shows another place of the same image.
+    """The image moved by a random distance along each axis.
+
+    What leaves on one side comes in again on the other. A mask filled with it shows another place
+    of the same image.
 
     Args:
       key: a random key.

@@ -14,8 +14,6 @@ _K2 = 0.03
 _SCALES = 4
 _GRADIENT_CONSTANT = 170 / 255**2
 
-Images = Float[Array, "B H W C"]
-
 
 def ssim_map(
     a: Float[Array, "B H W C"], b: Float[Array, "B H W C"], *, data_range: float = 1.0
@@ -65,7 +63,7 @@ def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[A
         The map, of the same shape.
 
     References:
-        Xue, Zhang, Mou, Bovik: Gradient magnitude similarity deviation, IEEE TIP 2014, equation 4;
+        Xue, Zhang, Mou, Bovik: Gradient magnitude similarity deviation, IEEE TIP 2014;
         Zavrtanik, Kristan, Skočaj: Reconstruction by inpainting for visual anomaly detection,
         Pattern Recognition 2021, for the four scales.
     """
@@ -80,12 +78,12 @@ def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[A
     return total / _SCALES
 
 
-def _halved(x: Images) -> Images:
+def _halved(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def _squared_gradient(x: Images) -> Images:
+def _squared_gradient(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
     """The square of the magnitude of Prewitt's gradient."""
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     columns = x[:, :-2] + x[:, 1:-1] + x[:, 2:]

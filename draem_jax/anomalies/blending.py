@@ -49,10 +49,11 @@ def poisson_blend(
     mask touches the picture's border, nothing is asked there. A mask over the whole picture leaves
     the source as it is.
 
-    The equations are solved by a fixed number of conjugate-gradient steps on a pyramid of grids,
-    each started from the coarser one's solution. Against a direct solver, on white noise under
-    Perlin masks and under one that leaves out only the border, values were off by at most 0.001 at
-    128 × 128 and 0.003 at 256 × 256; a level of 8 bits is 0.004.
+    A texture that has no gradients of its own leaves next to no trace. The equations are solved by
+    a fixed number of conjugate-gradient steps on a pyramid of grids, each started from the coarser
+    one's solution. Against a direct solver, for white noise on white noise over all of [0, 1],
+    values under Perlin masks and under one that leaves out only the border were off by at most
+    0.002 at 128 × 128 and 0.006 at 256 × 256; a level of 8 bits is 0.004.
 
     Args:
       image: float in [0, 1].
@@ -133,7 +134,7 @@ def _conjugate_gradients(grid: _Grid, start: Field) -> Field:
     def inner(a: Array, b: Array) -> Array:
         return jnp.sum(a * b, axis=(1, 2), keepdims=True)
 
-    def step(_: int, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(_: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         u, residual, direction, size = carry
         image = applied(direction)
         length = _ratio(size, inner(direction, image))

@@ -101,7 +101,6 @@ class TextureParams:
     """
 
     operations: Annotated[Number, _OPERATIONS] = 3.0
-
     gamma: Annotated[Range, _NOT_NEGATIVE] = (0.5, 2.0)
     brightness_factor: Annotated[Range, _NOT_NEGATIVE] = (0.8, 1.2)
     brightness_shift: Annotated[Range, _LEVELS] = (-30.0, 30.0)
@@ -124,7 +123,7 @@ class ShapeParams:
     """The numbers of mask shapes other than the plain Perlin mask; see `masks`.
 
     Attributes:
-      rectangles: how many rectangles a mask has, at most; whole numbers from 1 to 8.
+      rectangles: how many are drawn, which may overlap; whole numbers from 1 to 8.
       rectangle_side: height and width of a rectangle, each as a share of the picture's.
       intersection_threshold: takes the place of `AnomalyParams.threshold` where two Perlin masks
         are intersected, which at 0.5 would leave next to nothing.
@@ -132,18 +131,18 @@ class ShapeParams:
       scar_length: as a share of the picture's shorter side.
       scar_width: as a share of the picture's shorter side; at least √2 pixels are drawn.
       scar_rotation: degrees from the horizontal, clockwise.
-      foreground_border: a picture has a background if at least this share of its frame of border
-        pixels is background.
+      foreground_border: a picture has a background if at least this share of its frame is
+        background; see `foreground`.
     """
 
     rectangles: Annotated[Range, _COUNT] = (1.0, 4.0)
     rectangle_side: Annotated[Range, _SHARE] = (0.02, 0.3)
     intersection_threshold: Annotated[Range, _ANY] = (0.2, 0.2)
-    magnitude_threshold: Annotated[Range, _NOT_NEGATIVE] = (0.5, 0.9)
+    magnitude_threshold: Annotated[Range, _NOT_NEGATIVE] = (0.45, 0.75)
     scar_length: Annotated[Range, _SHARE] = (0.1, 0.5)
     scar_width: Annotated[Range, _SHARE] = (0.008, 0.03)
     scar_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
-    foreground_border: Annotated[Number, _SHARE] = 0.8
+    foreground_border: Annotated[Number, _SHARE] = 0.9
 
 
 @jax.tree_util.register_dataclass

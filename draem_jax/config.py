@@ -5,16 +5,18 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.errors import UserError
-from draem_jax.networks import check_size
+from draem_jax.losses import LossWeights
+from draem_jax.networks import Variant, check_size
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
 def default_config() -> ConfigDict:
@@ -37,7 +39,8 @@ def default_config() -> ConfigDict:
     # Share of the normal training pictures that is kept from training.
     config.data.holdout = 0.0
     # Parts with commas between, each with its weight behind a colon if not 1: builtin (needs no
-    # download), dtd, solid, noise, self (the normal pictures) or a folder of pictures.
+    # download), dtd, self (the normal pictures), solid, noise, blocks (of the picture itself, in
+    # random order), elsewhere (another place of the same picture) or a folder of pictures.
     config.data.texture_source = "builtin"
     # Pictures and textures that take more device memory than this are streamed to it.
     config.data.resident_gib = 4.0
@@ -45,13 +48,22 @@ def default_config() -> ConfigDict:
     config.data.workers = -1
 
     config.model = ConfigDict()
+    # full, discriminative (that network alone, on the picture alone), or the reconstructive network
+    # alone with a map of dissimilarity: reconstruction_ssim, reconstruction_msgms.
+    config.model.variant = "full"
     config.model.reconstructive_width = 128
     config.model.discriminative_width = 64
     # Of the activations; "auto" is bfloat16 on accelerators and float32 on CPUs.
     config.model.dtype = "auto"
     config.model.remat = False
 
+    # Numbers, which any run may change without compiling anew, and two words, which cost a
+    # compilation: mask (perlin, rectangles, union, intersection, magnitude, scar, foreground) and
+    # blend (alpha, poisson).
     config.anomalies = ConfigDict(dataclasses.asdict(AnomalyParams.code()))
+
+    # What each term of the loss is multiplied by; l1 takes the place of l2 with l2 at 0.
+    config.losses = ConfigDict(dataclasses.asdict(LossWeights()))
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-4
@@ -139,8 +151,24 @@ def image_size(config: ConfigDict) -> tuple[int, int]:
 
 
 def anomaly_params(config: ConfigDict) -> AnomalyParams:
-    """The generator's numbers, checked."""
+    """What the generator does, checked."""
     return AnomalyParams.from_dict(config.anomalies.to_dict())
+
+
+def loss_weights(config: ConfigDict) -> LossWeights:
+    """The weights of the loss's terms, checked."""
+    weights = LossWeights(**{name: float(value) for name, value in config.losses.items()})
+    for name, weight in dataclasses.asdict(weights).items():
+        if not 0 <= weight < float("inf"):
+            raise UserError(f"config.losses.{name} must be 0 or more, not {weight:g}")
+    variant = config.model.variant
+    if variant != "discriminative" and not weights.l2 + weights.l1 + weights.ssim:
+        raise UserError(
+            "config.losses: one of l2, l1 and ssim must be above 0, or nothing is reconstructed"
+        )
+    if variant in ("full", "discriminative") and not weights.focal:
+        raise UserError("config.losses.focal must be above 0, or no anomaly map is learned")
+    return weights
 
 
 def check_config(config: ConfigDict) -> None:
@@ -184,6 +212,7 @@ def check_config(config: ConfigDict) -> None:
             "config.optimizer.milestones must be shares of the steps in (0, 1], not "
             f"{config.optimizer.milestones}"
         )
+    _check_choice(config, "model.variant", VARIANTS)
     _check_choice(config, "model.dtype", DTYPES)
     if not 0 <= config.data.holdout < 1:
         raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
@@ -197,6 +226,7 @@ def check_config(config: ConfigDict) -> None:
             f"half of the cores, not {config.data.workers}"
         )
     anomaly_params(config)
+    loss_weights(config)
 
 
 def to_json(config: ConfigDict) -> str:

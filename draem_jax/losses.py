@@ -1,31 +1,49 @@
-"""The three losses of DRÆM and their sum (paper, equations 1 to 3)."""
+"""The losses of DRÆM and their weighted sum (paper, equations 1 to 3)."""
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
-_WINDOW = 11
-_SIGMA = 1.5
-_K1 = 0.01
-_K2 = 0.03
+from draem_jax.similarity import ssim_map
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What each term of the loss is multiplied by; traced, so other numbers run the same program.
+
+    The paper sums squared error, structure and focal loss, each with weight 1. L1 takes the
+    squared error's place with `l1=1.0, l2=0.0`.
+    """
+
+    l2: Any = 1.0
+    l1: Any = 0.0
+    ssim: Any = 1.0
+    focal: Any = 1.0
+
+
+PAPER_WEIGHTS = LossWeights()
 
 
 class Losses(NamedTuple):
-    """The loss and its parts, each a scalar float32.
+    """The loss and its terms before they are weighted, each a scalar float32.
+
+    A term of something that the networks do not make is 0.
 
     Attributes:
-        total: `l2 + ssim + focal`, which training minimises.
+        total: the weighted sum, which training minimises.
         l2: mean squared error of the reconstruction.
+        l1: mean absolute error of the reconstruction.
         ssim: 1 − SSIM of the reconstruction.
         focal: focal loss of the anomaly map.
     """
 
     total: Float[Array, ""]
     l2: Float[Array, ""]
+    l1: Float[Array, ""]
     ssim: Float[Array, ""]
     focal: Float[Array, ""]
 
@@ -34,8 +52,9 @@ def draem_losses(
     *,
     images: Float[Array, "B H W 3"],
     masks: Float[Array, "B H W 1"],
-    reconstruction: Float[Array, "B H W 3"],
-    logits: Float[Array, "B H W 2"],
+    reconstruction: Float[Array, "B H W 3"] | None,
+    logits: Float[Array, "B H W 2"] | None,
+    weights: LossWeights = PAPER_WEIGHTS,
     data_range: float = 1.0,
 ) -> Losses:
     """Computes what DRÆM minimises: reconstruction as the normal picture, map as the mask.
@@ -43,17 +62,25 @@ def draem_losses(
     Args:
         images: the normal pictures, float in [0, 1].
         masks: 1 where an anomaly was simulated, else 0.
-        reconstruction: of the augmented pictures.
-        logits: of normal (channel 0) and anomalous (channel 1).
+        reconstruction: of the augmented pictures; None if none is made.
+        logits: of normal (channel 0) and anomalous (channel 1); None if none are learned.
+        weights: of the terms.
         data_range: of the pictures, for SSIM.
 
     Returns:
-        The total and its three parts, means over the batch.
+        The total and its terms, means over the batch.
     """
-    l2 = l2_loss(reconstruction, images)
-    structure = 1 - ssim(reconstruction, images, data_range=data_range)
-    focal = focal_loss(logits, masks)
-    return Losses(l2 + structure + focal, l2, structure, focal)
+    zero = jnp.zeros((), images.dtype)
+    l2 = l1 = structure = focal = zero
+    if reconstruction is not None:
+        l2 = l2_loss(reconstruction, images)
+        l1 = l1_loss(reconstruction, images)
+        structure = 1 - ssim(reconstruction, images, data_range=data_range)
+    if logits is not None:
+        focal = focal_loss(logits, masks)
+    errors = weights.l2 * l2 + weights.l1 * l1
+    total = errors + weights.ssim * structure + weights.focal * focal
+    return Losses(total, l2, l1, structure, focal)
 
 
 def l2_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, ""]:
@@ -61,42 +88,16 @@ def l2_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Arr
     return jnp.mean(jnp.square(a - b))
 
 
+def l1_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, ""]:
+    """Mean absolute difference over all pixels and channels."""
+    return jnp.mean(jnp.abs(a - b))
+
+
 def ssim(
     a: Float[Array, "B H W C"], b: Float[Array, "B H W C"], *, data_range: float = 1.0
 ) -> Float[Array, ""]:
-    """Mean structural similarity (paper, equation 1); see `ssim_map`."""
+    """Mean structural similarity (paper, equation 1); see `similarity.ssim_map`."""
     return jnp.mean(ssim_map(a, b, data_range=data_range))
-
-
-def ssim_map(
-    a: Float[Array, "B H W C"], b: Float[Array, "B H W C"], *, data_range: float = 1.0
-) -> Float[Array, "B H W C"]:
-    """Structural similarity around each pixel, per channel, in [−1, 1].
-
-    As in the authors' code: a Gaussian window of 11 × 11 with σ = 1.5 and **zero padding**. The
-    authors' code takes a data range of 2 when a reconstruction falls below −0.5 anywhere; here it
-    is what the caller says, so that the loss has no jump.
-
-    Args:
-        a: float, nominally in [0, 1].
-        b: the same shape.
-        data_range: largest minus smallest possible value.
-
-    Returns:
-        The map, of the same shape.
-
-    References:
-        Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004.
-    """
-    blurred = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
-    mean_a, mean_b, square_a, square_b, product = jnp.split(blurred, 5, axis=-1)
-    variance_a = square_a - mean_a * mean_a
-    variance_b = square_b - mean_b * mean_b
-    covariance = product - mean_a * mean_b
-    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return luminance * structure
 
 
 def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) -> Float[Array, ""]:
@@ -120,24 +121,3 @@ def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) 
     target = jnp.clip(target, smooth, 1 - smooth)
     p_t = jnp.sum(target * jax.nn.softmax(logits), axis=-1) + smooth
     return jnp.mean(-jnp.square(1 - p_t) * jnp.log(p_t))
-
-
-def _gaussian() -> np.ndarray:
-    x = np.arange(_WINDOW) - _WINDOW // 2
-    window = np.exp(-(x**2) / (2 * _SIGMA**2))
-    return window / window.sum()
-
-
-def _blur(x):
-    # The window is separable, and as a banded matrix its product is fast on every platform,
-    # where a depthwise convolution's gradient is not.
-    _, height, width, _ = x.shape
-    x = jnp.einsum("hi,biwc->bhwc", _band(height, x.dtype), x, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("wj,bhjc->bhwc", _band(width, x.dtype), x, precision=lax.Precision.HIGHEST)
-
-
-def _band(size: int, dtype) -> np.ndarray:
-    matrix = np.zeros((size, size))
-    for offset, weight in zip(range(-(_WINDOW // 2), _WINDOW // 2 + 1), _gaussian(), strict=True):
-        matrix += weight * np.eye(size, k=offset)
-    return matrix.astype(dtype)

@@ -3,7 +3,8 @@
 import dm_pix
 import numpy as np
 
-from draem_jax.losses import focal_loss, l2_loss, ssim, ssim_map
+from draem_jax.losses import LossWeights, draem_losses, focal_loss, l1_loss, l2_loss, ssim
+from draem_jax.similarity import ssim_map
 from tests.networks.authors_names import nhwc
 
 
@@ -26,3 +27,24 @@ def test_ssim_away_from_the_border_is_that_of_dm_pix(golden):
         theirs = dm_pix.ssim(a, b, max_val=data_range, return_map=True)
         ours = ssim_map(a, b, data_range=data_range)[:, 5:-5, 5:-5]
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_terms_are_weighted_and_left_out(golden):
+    g = golden("losses")
+    a, b, logits, masks = (nhwc(g[name]) for name in ("a", "b", "logits", "mask"))
+    l2, structure, focal = float(g["l2"]), float(g["one_minus_ssim"]), float(g["focal"])
+    l1 = np.abs(a - b).mean()
+    np.testing.assert_allclose(l1_loss(a, b), l1, rtol=1e-5)
+
+    def total(weights, *, reconstruction=a, logits=logits):
+        losses = draem_losses(
+            images=b, masks=masks, reconstruction=reconstruction, logits=logits, weights=weights
+        )
+        return losses.total
+
+    weights = LossWeights(l2=0.0, l1=2.0, ssim=0.5, focal=3.0)
+    whole = 2 * l1 + 0.5 * structure + 3 * focal
+    np.testing.assert_allclose(total(weights), whole, rtol=1e-5)
+    np.testing.assert_allclose(total(LossWeights()), l2 + structure + focal, rtol=1e-5)
+    np.testing.assert_allclose(total(weights, reconstruction=None), 3 * focal, rtol=1e-5)
+    np.testing.assert_allclose(total(LossWeights(), logits=None), l2 + structure, rtol=1e-5)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from draem_jax.anomalies import AnomalyParams
+from draem_jax.losses import LossWeights
 from draem_jax.training import parallel
 
 
@@ -36,6 +37,7 @@ def main():
     pictures = open_pictures(config)
     key = parallel.replicate(run_keys(config)[1])
     params = parallel.replicate(AnomalyParams())
+    weights = parallel.replicate(LossWeights())
     indices = parallel.sample_indices(config.train.batch_size)
     network = create_network(config, axis_name=parallel.AXIS_NAME)
     steps = make_train_steps(network, create_optimizer(config), max_steps=1)
@@ -46,7 +48,7 @@ def main():
         feed = make_feed(config, pictures, key, sample_indices=indices, first_step=0, max_steps=1)
         run = parallel.map_over_devices(steps, pictures_axes=feed.pictures_axes)
         state = parallel.replicate(create_state(config))
-        state, losses = run(state, indices, key, feed.take(1), params, np.int32(1))
+        state, losses = run(state, indices, key, feed.take(1), params, weights, np.int32(1))
         jax.block_until_ready(losses)
         ways[name] = [feed, run, state, []]
         print(f"{name}: {feed.description}", flush=True)
@@ -55,7 +57,7 @@ def main():
             feed, run, state, rates = way
             start = time.perf_counter()
             for _ in range(options.steps):
-                state, losses = run(state, indices, key, feed.take(1), params, np.int32(1))
+                state, losses = run(state, indices, key, feed.take(1), params, weights, np.int32(1))
             jax.block_until_ready(losses)
             rates.append(options.steps / (time.perf_counter() - start))
             way[2] = state

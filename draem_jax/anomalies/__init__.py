@@ -1,6 +1,13 @@
-"""Simulated anomalies: Perlin masks filled with augmented textures, on the device."""
+"""Simulated anomalies: masks filled with augmented textures, on the device."""
 
-from draem_jax.anomalies.params import AnomalyParams, OperationWeights, TextureParams
+from draem_jax.anomalies.params import (
+    AnomalyParams,
+    Blend,
+    MaskShape,
+    OperationWeights,
+    ShapeParams,
+    TextureParams,
+)
 from draem_jax.anomalies.simulate import (
     Simulated,
     rotate_normals,
@@ -11,7 +18,10 @@ from draem_jax.anomalies.simulate import (
 
 __all__ = [
     "AnomalyParams",
+    "Blend",
+    "MaskShape",
     "OperationWeights",
+    "ShapeParams",
     "Simulated",
     "TextureParams",
     "rotate_normals",

@@ -1,10 +1,10 @@
-"""Every number of the anomaly generator, in one tree of traced leaves."""
+"""The anomaly generator's numbers, in one tree of traced leaves, and its two static choices."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import jax
 
@@ -14,7 +14,15 @@ from draem_jax.errors import UserError
 Number = Any
 Range = tuple[Number, Number]
 
+MaskShape = Literal[
+    "perlin", "rectangles", "union", "intersection", "magnitude", "scar", "foreground"
+]
+Blend = Literal["alpha", "poisson"]
+
 MAX_PERLIN_EXPONENT = 6
+MAX_RECTANGLES = 8
+MAX_BLOCK_EXPONENT = 4
+MAX_OPERATIONS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +34,21 @@ class _Within:
     whole: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class _OneOf:
+    """Marks a field with the words that it can hold."""
+
+    words: tuple[str, ...]
+
+
 _NOT_NEGATIVE = _Within(0.0, float("inf"))
 _SHARE = _Within(0.0, 1.0)
 _LEVELS = _Within(-255.0, 255.0)
 _WHOLE_LEVELS = _Within(-255.0, 255.0, whole=True)
 _EXPONENT = _Within(0.0, float(MAX_PERLIN_EXPONENT), whole=True)
+_COUNT = _Within(1.0, float(MAX_RECTANGLES), whole=True)
+_BLOCKS = _Within(0.0, float(MAX_BLOCK_EXPONENT), whole=True)
+_OPERATIONS = _Within(0.0, float(MAX_OPERATIONS), whole=True)
 _ANY = _Within(float("-inf"), float("inf"))
 
 
@@ -39,10 +57,10 @@ _ANY = _Within(float("-inf"), float("inf"))
 class OperationWeights:
     """How readily each texture operation is drawn, relative to the others.
 
-    Three distinct operations are drawn for a sample, one after the other, each in proportion to
-    the weights of those that are left. An operation of weight 0 is never drawn; with fewer than
-    three weights above 0, that many operations are applied, so all weights at 0 leaves the texture
-    as it is.
+    `TextureParams.operations` distinct operations are drawn for a sample, one after the other, each
+    in proportion to the weights of those that are left. An operation of weight 0 is never drawn;
+    where fewer weights are above 0, that many operations are applied, so all weights at 0 leaves
+    the texture as it is.
     """
 
     gamma_contrast: Annotated[Number, _NOT_NEGATIVE] = 1.0
@@ -60,9 +78,10 @@ class OperationWeights:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextureParams:
-    """The ranges that the texture operations draw from; "levels" are of 0 to 255.
+    """How a texture is made and changed; "levels" are of 0 to 255.
 
     Attributes:
+      operations: how many of the ten are applied to a texture, a whole number from 0 to 10.
       gamma: exponent of the gamma contrast, drawn for each channel.
       brightness_factor: what brightness is multiplied by.
       brightness_shift: what is added to brightness, levels.
@@ -75,8 +94,13 @@ class TextureParams:
       autocontrast_cutoff: percent of the pixels cut at each end; whole numbers.
       rotation: degrees, clockwise.
       weights: how readily each operation is drawn.
+      block_exponent: of the source "blocks", which cuts the picture into 2^k × 2^k; whole numbers
+        from 0 to 4.
+      shift: of the source "elsewhere": how far away the other place is along each axis, as a share
+        of the picture's side.
     """
 
+    operations: Annotated[Number, _OPERATIONS] = 3.0
     gamma: Annotated[Range, _NOT_NEGATIVE] = (0.5, 2.0)
     brightness_factor: Annotated[Range, _NOT_NEGATIVE] = (0.8, 1.2)
     brightness_shift: Annotated[Range, _LEVELS] = (-30.0, 30.0)
@@ -89,19 +113,53 @@ class TextureParams:
     autocontrast_cutoff: Annotated[Range, _Within(0.0, 49.0, whole=True)] = (0.0, 20.0)
     rotation: Annotated[Range, _ANY] = (-45.0, 45.0)
     weights: OperationWeights = dataclasses.field(default_factory=OperationWeights)
+    block_exponent: Annotated[Range, _BLOCKS] = (1.0, 3.0)
+    shift: Annotated[Range, _SHARE] = (0.25, 0.75)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShapeParams:
+    """The numbers of mask shapes other than the plain Perlin mask; see `masks`.
+
+    Attributes:
+      rectangles: how many are drawn, which may overlap; whole numbers from 1 to 8.
+      rectangle_side: height and width of a rectangle, each as a share of the picture's.
+      intersection_threshold: takes the place of `AnomalyParams.threshold` where two Perlin masks
+        are intersected, which at 0.5 would leave next to nothing.
+      magnitude_threshold: the mask stands where the noise's absolute value is above this.
+      scar_length: as a share of the picture's shorter side.
+      scar_width: as a share of the picture's shorter side; at least √2 pixels are drawn.
+      scar_rotation: degrees from the horizontal, clockwise.
+      foreground_border: a picture has a background if at least this share of its frame is
+        background; see `foreground`.
+    """
+
+    rectangles: Annotated[Range, _COUNT] = (1.0, 4.0)
+    rectangle_side: Annotated[Range, _SHARE] = (0.02, 0.3)
+    intersection_threshold: Annotated[Range, _ANY] = (0.2, 0.2)
+    magnitude_threshold: Annotated[Range, _NOT_NEGATIVE] = (0.45, 0.75)
+    scar_length: Annotated[Range, _SHARE] = (0.1, 0.5)
+    scar_width: Annotated[Range, _SHARE] = (0.008, 0.03)
+    scar_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
+    foreground_border: Annotated[Number, _SHARE] = 0.9
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnomalyParams:
-    """The numbers of the anomaly generator.
+    """What the anomaly generator does.
 
     A pytree whose leaves are floats: passed to a compiled function they are traced, so other
-    numbers run the same program. Give floats, not integers, which would compile once more. A pair
+    numbers run the same program. Give floats, not integers, which would compile once more. `mask`
+    and `blend` are no leaves but part of the tree's form: another word is another program. A pair
     is a range that is drawn from uniformly, both ends included for whole numbers; equal ends fix
     the value. The defaults are the authors' code's, see `code` and `paper`.
 
     Attributes:
+      mask: the shape of masks; see `masks.draw_mask`.
+      blend: "alpha" mixes texture and image by the opacity; "poisson" also shifts the mixture
+        smoothly so that it meets the image at the mask's border; see `blending`.
       untouched_share: how often a sample stays as it is, in [0, 1].
       opacity: weight of the texture inside the mask, in [0, 1]; the image has the rest. The paper's
         β is this weight. The code's β is the weight of the image, so its U(0, 0.8) is
@@ -112,9 +170,16 @@ class AnomalyParams:
       noise_rotation: degrees by which the noise is turned, its corners filled with 0.
       normal_rotation_share: how often `rotate_normals` turns an image, in [0, 1].
       normal_rotation: degrees by which it turns it, its corners filled with black.
-      texture: the texture operations' numbers.
+      texture: the textures' numbers.
+      shapes: the numbers of other mask shapes.
     """
 
+    mask: Annotated[MaskShape, _OneOf(get_args(MaskShape))] = dataclasses.field(
+        default="perlin", metadata={"static": True}
+    )
+    blend: Annotated[Blend, _OneOf(get_args(Blend))] = dataclasses.field(
+        default="alpha", metadata={"static": True}
+    )
     untouched_share: Annotated[Number, _SHARE] = 0.5
     opacity: Annotated[Range, _SHARE] = (0.2, 1.0)
     threshold: Annotated[Range, _ANY] = (0.5, 0.5)
@@ -123,6 +188,7 @@ class AnomalyParams:
     normal_rotation_share: Annotated[Number, _SHARE] = 0.3
     normal_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
     texture: TextureParams = dataclasses.field(default_factory=TextureParams)
+    shapes: ShapeParams = dataclasses.field(default_factory=ShapeParams)
 
     @classmethod
     def code(cls) -> AnomalyParams:
@@ -145,8 +211,8 @@ class AnomalyParams:
         """Builds the numbers from a plain, possibly nested mapping, such as a config's.
 
         Args:
-          values: by field name; a range is a pair of numbers, `texture` and its `weights` are
-            mappings themselves.
+          values: by field name; a range is a pair of numbers; `texture`, its `weights` and `shapes`
+            are mappings themselves.
           base: where the fields that are not named come from; the code's recipe by default.
 
         Raises:
@@ -160,7 +226,7 @@ class AnomalyParams:
 
 
 def _replace(params: Any, values: Mapping[str, Any], *, path: str) -> Any:
-    """`params` with the named fields replaced, checked, and converted to floats."""
+    """`params` with the named fields replaced and checked, numbers converted to floats."""
     fields = [field.name for field in dataclasses.fields(params)]
     hints = get_type_hints(type(params), include_extras=True)
     changes = {}
@@ -168,16 +234,23 @@ def _replace(params: Any, values: Mapping[str, Any], *, path: str) -> Any:
         full_name = f"{path}{name}"
         if name not in fields:
             raise UserError(
-                f"the anomaly generator has no number {full_name!r}; "
+                f"the anomaly generator has no field {full_name!r}; "
                 f"known are {', '.join(path + known for known in fields)}"
             )
         current = getattr(params, name)
+        allowed: Any = getattr(hints[name], "__metadata__", (None,))[0]
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
                 raise UserError(f"{full_name} must be a mapping of its fields, not {value!r}")
             changes[name] = _replace(current, value, path=f"{full_name}.")
+        elif isinstance(allowed, _OneOf):
+            if value not in allowed.words:
+                raise UserError(
+                    f"{full_name} must be one of {', '.join(allowed.words)}, not {value!r}"
+                )
+            changes[name] = value
         else:
-            changes[name] = _checked(full_name, value, current, hints[name].__metadata__[0])
+            changes[name] = _checked(full_name, value, current, allowed)
     return dataclasses.replace(params, **changes)
 
 

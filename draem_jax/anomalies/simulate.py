@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
+from draem_jax.anomalies.blending import poisson_blend
 from draem_jax.anomalies.draws import draw, happens
-from draem_jax.anomalies.masks import perlin_mask
+from draem_jax.anomalies.masks import draw_mask
 from draem_jax.anomalies.params import AnomalyParams
 from draem_jax.anomalies.rotation import rotate_image
 from draem_jax.anomalies.samples import map_samples
@@ -38,15 +39,16 @@ def simulate(
     """Puts a simulated anomaly on each image of a batch, as the paper's section 3.3 describes.
 
     Works under `jit`, `scan`, `pmap` and `shard_map`, on any platform. The parameters' numbers are
-    traced. Sample i draws from `fold_in(key, i)` and from nothing else; where a batch is split over
-    devices, give each sample its own key by `simulate_with_keys`.
+    traced; its two words, the shape of masks and the blend, make another program. Sample i draws
+    from `fold_in(key, i)` and from nothing else; where a batch is split over devices, give each
+    sample its own key by `simulate_with_keys`.
 
     Args:
       key: a random key.
       images: normal images, float32 in [0, 1], of any height and width.
       textures: where anomalies come from, float32 RGB in [0, 1], resized to the images' size. They
         are rounded to the 256 levels of 8-bit images.
-      params: the generator's numbers.
+      params: what the generator does.
 
     Returns:
       The augmented images (equal to the images outside the mask, and everywhere in untouched
@@ -126,10 +128,12 @@ def _simulate_one(
         return image, jnp.zeros((height, width, 1), jnp.float32)
 
     def touched(image: Array, texture: Array) -> tuple[Array, Array]:
-        mask = perlin_mask(mask_key, shape=(height, width), params=params)
+        mask = draw_mask(mask_key, image, params=params)
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
         anomaly = opacity * source + (1 - opacity) * image
+        if params.blend == "poisson":
+            return poisson_blend(image, anomaly, mask), mask
         return jnp.where(mask > 0, anomaly, image), mask
 
     augmented, mask = lax.cond(

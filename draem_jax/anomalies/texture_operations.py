@@ -23,8 +23,6 @@ from draem_jax.anomalies.rotation import rotate_image
 
 Image = Float[Array, "H W 3"]
 
-OPERATIONS_PER_TEXTURE = 3
-
 
 def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
     """Raises each channel to its own power.
@@ -275,12 +273,12 @@ RANDOM_OPERATIONS = (
 _LEAVE_ALONE = len(RANDOM_OPERATIONS)
 
 
-def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, "3"]:
-    """Draws three distinct operations in random order.
+def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, "10"]:
+    """Draws all operations, one after the other, of which a texture takes the first few.
 
     Returns:
-      Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, for
-      each operation that fewer than three positive weights leave undrawn.
+      Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, in
+      place of the operations of weight 0, which come last.
     """
     values = (
         weights.gamma_contrast,
@@ -297,23 +295,26 @@ def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, 
     logits = jnp.log(jnp.stack([jnp.asarray(value, jnp.float32) for value in values]))
     # The Gumbel-max trick: the order of the perturbed logits is that of drawing one by one.
     scores, operations = lax.top_k(
-        logits + jax.random.gumbel(key, logits.shape), OPERATIONS_PER_TEXTURE
+        logits + jax.random.gumbel(key, logits.shape), len(RANDOM_OPERATIONS)
     )
     return jnp.where(jnp.isneginf(scores), _LEAVE_ALONE, operations)
 
 
 def augment_texture(key: PRNGKeyArray, texture: Image, *, params: TextureParams) -> Image:
-    """Applies three distinct operations in random order, as the paper's section 3.3 describes."""
-    order_key, *operation_keys = jax.random.split(key, 1 + OPERATIONS_PER_TEXTURE)
-    operations = draw_operations(order_key, params.weights)
+    """Applies distinct operations in random order, three in the paper's section 3.3.
+
+    `params.operations` says how many. It is the bound of a loop, so fewer take less time.
+    """
+    order_key, *operation_keys = jax.random.split(key, 1 + len(RANDOM_OPERATIONS))
+    operations, keys = draw_operations(order_key, params.weights), jnp.stack(operation_keys)
 
     def branch(operation: Callable[..., Image]) -> Callable[[PRNGKeyArray, Image], Image]:
         return lambda key, image: operation(key, image, params=params)
 
     branches = [*(branch(operation) for operation in RANDOM_OPERATIONS), lambda _, image: image]
+    count = jnp.clip(jnp.asarray(params.operations, jnp.float32), 0, len(RANDOM_OPERATIONS))
 
-    def step(image: Image, choice: tuple[Array, PRNGKeyArray]) -> tuple[Image, None]:
-        operation, operation_key = choice
-        return lax.switch(operation, branches, operation_key, image), None
+    def step(i: Array, image: Image) -> Image:
+        return lax.switch(operations[i], branches, keys[i], image)
 
-    return lax.scan(step, texture, (operations, jnp.stack(operation_keys)))[0]
+    return lax.fori_loop(0, count.astype(jnp.int32), step, texture)

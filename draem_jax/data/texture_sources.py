@@ -15,11 +15,12 @@ from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.pictures import list_pictures, read_picture, resize
 from draem_jax.errors import UserError
 
-SourceKind = Literal["pictures", "solid", "noise", "self"]
-"""What a source is to the device: pictures to look up, one random colour, noise of random colours,
-or the normal pictures themselves."""
+SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
+"""What a source is to the device: pictures to look up, the normal pictures themselves, or something
+that it makes: one random colour, noise of random colours, the blocks of the sample's own normal
+picture in random order, or that picture moved, so that another place of it shows."""
 
-Name = Literal["builtin", "dtd", "solid", "noise", "self"]
+Name = Literal["builtin", "dtd", "self", "solid", "noise", "blocks", "elsewhere"]
 NAMES: tuple[Name, ...] = get_args(Name)
 
 
@@ -52,7 +53,7 @@ class TextureSource:
     def kind(self) -> SourceKind:
         """What it is to the device."""
         match self.name:
-            case "solid" | "noise" | "self":
+            case "self" | "solid" | "noise" | "blocks" | "elsewhere":
                 return self.name
             case _:
                 return "pictures"

@@ -1,9 +1,9 @@
-"""The two U-Nets of DRÆM as pure Linen modules."""
+"""The two U-Nets of DRÆM as pure Linen modules, together or one alone."""
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.initialisation import initialise
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
-from draem_jax.networks.pair import DraemNetwork, DraemOutput, default_dtype, forward
+from draem_jax.networks.pair import DraemNetwork, DraemOutput, Variant, default_dtype, forward
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DraemNetwork",
     "DraemOutput",
     "ReconstructiveNetwork",
+    "Variant",
     "check_size",
     "default_dtype",
     "forward",

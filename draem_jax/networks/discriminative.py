@@ -11,7 +11,7 @@ from draem_jax.networks.layers import Conv3x3, Stage, max_pool, upsample
 
 
 class DiscriminativeNetwork(nn.Module):
-    """A U-Net that sees the reconstruction and the picture together.
+    """A U-Net that sees the reconstruction and the picture together, or the picture alone.
 
     Attributes:
         width: channels of the first block, 64 in the authors' code.
@@ -28,7 +28,7 @@ class DiscriminativeNetwork(nn.Module):
     @nn.compact
     def __call__(
         self,
-        reconstruction: Float[Array, "B H W 3"],
+        reconstruction: Float[Array, "B H W 3"] | None,
         images: Float[Array, "B H W 3"],
         *,
         train: bool,
@@ -36,7 +36,8 @@ class DiscriminativeNetwork(nn.Module):
         """Scores each pixel.
 
         Args:
-            reconstruction: what the reconstructive network made of `images`.
+            reconstruction: what the reconstructive network made of `images`; None for a network
+                that sees three channels only, the picture's.
             images: float in [0, 1]; height and width divisible by 32.
             train: use the batch's own statistics and update the running ones.
 
@@ -45,7 +46,8 @@ class DiscriminativeNetwork(nn.Module):
         """
         b = self.width
         stage = partial(Stage, remat=self.remat, dtype=self.dtype, axis_name=self.axis_name)
-        x = jnp.concatenate([reconstruction, images], axis=-1).astype(self.dtype)
+        seen = [images] if reconstruction is None else [reconstruction, images]
+        x = jnp.concatenate(seen, axis=-1).astype(self.dtype)
         skips = []
         for i, c in enumerate((b, 2 * b, 4 * b, 8 * b, 8 * b, 8 * b), start=1):
             x = max_pool(x) if i > 1 else x

@@ -15,9 +15,9 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.config import anomaly_params, check_config, resolve_steps
+from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
 from draem_jax.errors import UserError
-from draem_jax.losses import Losses
+from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.reports.pictures import sheet
 from draem_jax.scores import anomaly_map
@@ -44,7 +44,7 @@ _GRID_ROWS = 6
 def train(
     config: ConfigDict, workdir: str | Path, *, resume: bool = True, quiet: bool = False
 ) -> TrainState:
-    """Trains both networks, or goes on with training them, until the config's steps are made.
+    """Trains the networks, or goes on with training them, until the config's steps are made.
 
     A run that was killed at any moment and is started again ends with the parameters of a run that
     was not, bit for bit on the same machine.
@@ -70,6 +70,7 @@ def train(
     claim_workdir(workdir, config, resume=resume)
 
     params = parallel.replicate(anomaly_params(config))
+    weights = parallel.replicate(loss_weights(config))
     key = parallel.replicate(run_keys(config)[1])
     max_steps = config.train.steps_per_call or _steps_per_call()
     total = config.train.steps
@@ -90,7 +91,9 @@ def train(
             max_steps,
             feed.pictures_axes,
         )
-        samples, look = _make_look(config, _validation_pictures(config, pictures), key, params)
+        samples, look = _make_look(
+            config, _validation_pictures(config, pictures), key, params, weights
+        )
         with open_log(
             workdir,
             start=step,
@@ -105,7 +108,7 @@ def train(
             while step < total:
                 count = min(max_steps, _next_event(config, step) - step)
                 state, losses = train_steps(
-                    state, indices, key, feed.take(count), params, np.int32(count)
+                    state, indices, key, feed.take(count), params, weights, np.int32(count)
                 )
                 step += count
                 if pending is not None:
@@ -170,7 +173,11 @@ def _validation_pictures(config: ConfigDict, pictures: TrainingPictures) -> Trai
 
 
 def _make_look(
-    config: ConfigDict, pictures: TrainingPictures, key: jax.Array, params: AnomalyParams
+    config: ConfigDict,
+    pictures: TrainingPictures,
+    key: jax.Array,
+    params: AnomalyParams,
+    weights: LossWeights,
 ) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
     """Draws samples that are never trained on, and makes the function that looks at them.
 
@@ -184,7 +191,7 @@ def _make_look(
     inspect = _make_inspect(create_network(config))
 
     def look(state):
-        loss, reconstruction, maps = inspect(state, samples)
+        loss, reconstruction, maps = inspect(state, samples, weights)
         return float(loss), np.asarray(reconstruction), np.asarray(maps)
 
     return samples, look
@@ -193,9 +200,9 @@ def _make_look(
 @functools.lru_cache(maxsize=8)
 def _make_inspect(network: DraemNetwork) -> Callable:
     @jax.jit
-    def inspect(state, samples):
+    def inspect(state, samples, weights):
         output = forward(network, state.variables, samples.augmented)
-        losses = sample_losses(output, samples)
+        losses = sample_losses(network, output, samples, weights)
         return losses.total, output.reconstruction, anomaly_map(output.logits)
 
     return inspect

@@ -84,7 +84,7 @@ def map_over_devices(train_steps: Callable, *, pictures_axes: Any = None) -> Cal
     return jax.pmap(
         train_steps,
         axis_name=AXIS_NAME,
-        in_axes=(None, 0, None, pictures_axes, None, None),
+        in_axes=(None, 0, None, pictures_axes, None, None, None),
         out_axes=None,
         donate_argnums=0,
     )

@@ -6,9 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
-from draem_jax.anomalies import AnomalyParams, rotate_normals_with_keys, simulate_with_keys
+from draem_jax.anomalies import (
+    AnomalyParams,
+    TextureParams,
+    rotate_normals_with_keys,
+    simulate_with_keys,
+)
 from draem_jax.anomalies.samples import map_samples
-from draem_jax.anomalies.sources import noise_texture, solid_texture
+from draem_jax.anomalies.sources import (
+    noise_texture,
+    shifted_copy,
+    shuffled_blocks,
+    solid_texture,
+)
 from draem_jax.data.texture_sources import SourceKind
 from draem_jax.training.pictures import Parts, Pictures, TextureMix
 
@@ -59,7 +69,7 @@ def draw_samples(
         step: the step that the samples are for.
         sample_indices: the samples' places in the batch over all devices and hosts.
         pictures: what to draw from.
-        params: the anomaly generator's numbers.
+        params: what the anomaly generator does.
 
     Returns:
         The samples.
@@ -107,12 +117,15 @@ def make_samples(
     keys = _sample_keys(key, step, sample_indices)
     images = normal.astype(jnp.float32) / 255
     sources = textures.astype(jnp.float32) / 255
-    if {"solid", "noise"}.intersection(parts.kinds):
+    if not {"pictures", "self"}.issuperset(parts.kinds):
         sources = map_samples(
-            lambda key, part, texture: _made_texture(key, part, texture, parts.kinds),
+            lambda key, part, texture, image: _made_texture(
+                key, part, texture, image, parts.kinds, params.texture
+            ),
             keys[:, 1],
             parts.indices,
             sources,
+            images,
         )
     images = rotate_normals_with_keys(keys[:, 2], images, params)
     simulated = simulate_with_keys(keys[:, 3], images, sources, params)
@@ -143,8 +156,11 @@ def _made_texture(
     key: Key[Array, ""],
     part: Int[Array, ""],
     texture: Float[Array, "H W 3"],
+    image: Float[Array, "H W 3"],
     kinds: tuple[SourceKind, ...],
+    params: TextureParams,
 ) -> Float[Array, "H W 3"]:
+    """The texture that was looked up, or one made; of the image before it is turned."""
     height, width, _ = texture.shape
     key = jax.random.fold_in(key, 2)
     makers = {
@@ -152,5 +168,7 @@ def _made_texture(
         "self": lambda: texture,
         "solid": lambda: solid_texture(key, shape=(height, width)),
         "noise": lambda: noise_texture(key, shape=(height, width)),
+        "blocks": lambda: shuffled_blocks(key, image, params=params),
+        "elsewhere": lambda: shifted_copy(key, image, params=params),
     }
     return jax.lax.switch(part, [makers[kind] for kind in kinds])

@@ -17,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
         step: steps made so far, an int32 scalar.
-        params: of both networks, float32.
+        params: of the networks, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
         opt_state: Adam's moments and count.
     """
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create_network(config: ConfigDict, *, axis_name: str | None = None) -> DraemNetwork:
-    """Builds the pair of networks that the config describes."""
+    """Builds the networks that the config describes."""
     dtype = config.model.dtype
     return DraemNetwork(
         reconstructive_width=config.model.reconstructive_width,
@@ -42,6 +42,7 @@ def create_network(config: ConfigDict, *, axis_name: str | None = None) -> Draem
         dtype=default_dtype() if dtype == "auto" else jnp.dtype(dtype),
         remat=config.model.remat,
         axis_name=axis_name,
+        variant=config.model.variant,
     )
 
 

@@ -9,26 +9,33 @@ from jax import lax
 from jaxtyping import Array, Int, Key
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.losses import Losses, draem_losses
+from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
 from draem_jax.networks import DraemNetwork, DraemOutput
 from draem_jax.training.pictures import Pictures, StreamedPictures
 from draem_jax.training.samples import Samples, draw_samples, make_samples
 from draem_jax.training.state import TrainState
 
 
-def sample_losses(output: DraemOutput, samples: Samples) -> Losses:
+def sample_losses(
+    network: DraemNetwork,
+    output: DraemOutput,
+    samples: Samples,
+    weights: LossWeights = PAPER_WEIGHTS,
+) -> Losses:
     """The losses of what the networks made of samples."""
     return draem_losses(
         images=samples.normal,
         masks=samples.mask,
-        reconstruction=output.reconstruction,
-        logits=output.logits,
+        reconstruction=output.reconstruction if network.reconstructs else None,
+        logits=output.logits if network.discriminates else None,
+        weights=weights,
     )
 
 
 def train_step(
     state: TrainState,
     samples: Samples,
+    weights: LossWeights = PAPER_WEIGHTS,
     *,
     network: DraemNetwork,
     optimizer: optax.GradientTransformation,
@@ -41,7 +48,8 @@ def train_step(
     Args:
         state: before the step.
         samples: this device's share of the batch.
-        network: the pair of networks.
+        weights: of the loss's terms.
+        network: the networks.
         optimizer: what `state.opt_state` belongs to.
 
     Returns:
@@ -55,7 +63,7 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        losses = sample_losses(output, samples)
+        losses = sample_losses(network, output, samples, weights)
         return losses.total, (losses, updates["batch_stats"])
 
     gradients, (losses, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
@@ -79,15 +87,16 @@ def make_train_steps(
     """Makes the function that one call to the devices runs: some steps, one after the other.
 
     Args:
-        network: the pair of networks; its `axis_name` is the mapped axis.
+        network: the networks; their `axis_name` is the mapped axis.
         optimizer: what the state's `opt_state` belongs to.
         max_steps: the most steps that a call makes.
 
     Returns:
-        `train_steps(state, sample_indices, key, pictures, params, steps)` → (state, losses), where
-        `steps` ≤ `max_steps` is traced, so that a call of any length runs the same program;
-        `pictures` stay on the device, or are those of the call's steps where they stream; and the
-        losses are arrays of `max_steps`, NaN behind the steps made.
+        `train_steps(state, sample_indices, key, pictures, params, weights, steps)` → (state,
+        losses), where `steps` ≤ `max_steps` is traced, so that a call of any length runs the same
+        program, and so are the numbers of `params` and `weights`; `pictures` stay on the device, or
+        are those of the call's steps where they stream; and the losses are arrays of `max_steps`,
+        NaN behind the steps made.
     """
 
     def train_steps(
@@ -96,6 +105,7 @@ def make_train_steps(
         key: Key[Array, ""],
         pictures: Pictures | StreamedPictures,
         params: AnomalyParams,
+        weights: LossWeights,
         steps: Int[Array, ""],
     ) -> tuple[TrainState, Losses]:
         def one(i, carry):
@@ -112,7 +122,9 @@ def make_train_steps(
                 )
             else:
                 samples = draw_samples(key, state.step, sample_indices, pictures, params)
-            state, losses = train_step(state, samples, network=network, optimizer=optimizer)
+            state, losses = train_step(
+                state, samples, weights, network=network, optimizer=optimizer
+            )
             return state, jax.tree.map(lambda values, value: values.at[i].set(value), log, losses)
 
         log = Losses(*(jnp.full((max_steps,), jnp.nan) for _ in Losses._fields))

@@ -19,7 +19,8 @@ def test_presets():
 
 def test_all_numbers_are_leaves():
     leaves = jax.tree.leaves(AnomalyParams())
-    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + 10 * 2 + 1 + 10
+    texture, shapes = 1 + 10 * 2 + 1 + 10 + 2 * 2, 7 * 2 + 1
+    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + texture + shapes
     assert all(type(leaf) is float for leaf in leaves)
 
 
@@ -41,10 +42,18 @@ def test_from_dict_replaces_what_is_named():
     assert all(type(leaf) is float for leaf in jax.tree.leaves(params))
 
 
+def test_words_are_part_of_the_form():
+    default, scar = AnomalyParams(), AnomalyParams.from_dict({"mask": "scar"})
+    assert scar.mask == "scar"
+    assert jax.tree.leaves(scar) == jax.tree.leaves(default)
+    assert jax.tree.structure(scar) != jax.tree.structure(default)
+    assert AnomalyParams.from_dict(dataclasses.asdict(scar)) == scar
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"opacityy": (0, 1)}, r"'opacityy'.*known are untouched_share, opacity"),
+        ({"opacityy": (0, 1)}, r"'opacityy'.*known are mask, blend, untouched_share, opacity"),
         ({"texture": {"weights": {"blur": 1}}}, r"'texture\.weights\.blur'.*weights\.invert"),
         ({"opacity": 0.5}, "opacity must be a pair"),
         ({"opacity": (0.5, 2)}, "opacity must lie from 0 to 1"),
@@ -53,6 +62,13 @@ def test_from_dict_replaces_what_is_named():
         ({"perlin_exponent": (0, 2.5)}, "whole"),
         ({"perlin_exponent": (0, 9)}, "0 to 6"),
         ({"texture": 3}, "texture must be a mapping"),
+        ({"mask": "star"}, "mask must be one of perlin, rectangles, .*, not 'star'"),
+        ({"blend": 0.5}, "blend must be one of alpha, poisson, not 0.5"),
+        ({"texture": {"operations": 11}}, "texture.operations must lie from 0 to 10"),
+        ({"texture": {"operations": 2.5}}, "texture.operations must be whole"),
+        ({"texture": {"block_exponent": (1, 5)}}, "texture.block_exponent must lie from 0 to 4"),
+        ({"shapes": {"rectangles": (0, 2)}}, "shapes.rectangles must lie from 1 to 8"),
+        ({"shapes": {"scar_width": (0.2, 0.1)}}, "shapes.scar_width must give its lowest"),
     ],
 )
 def test_from_dict_says_what_is_wrong(values, message):

@@ -135,13 +135,13 @@ def test_the_forms_without_gather_are_the_same(photograph):
     )
 
 
-def test_three_distinct_operations_in_uniformly_random_order():
+def test_distinct_operations_in_uniformly_random_order():
     drawn = np.asarray(
         jax.vmap(operations.draw_operations, in_axes=(0, None))(
             jax.random.split(jax.random.key(0), 9000), OperationWeights()
         )
     )
-    assert all(len(set(row)) == 3 for row in drawn[:500])
+    assert all(len(set(row)) == 10 for row in drawn[:500])
     for place in range(3):
         counts = np.bincount(drawn[:, place], minlength=10)
         assert len(counts) == 10
@@ -152,16 +152,40 @@ def test_three_distinct_operations_in_uniformly_random_order():
     assert ((off_diagonal - 100) ** 2 / 100).sum() < 146  # 89 degrees of freedom, p = 1e-4
 
 
+augment = jax.jit(operations.augment_texture)
+
+
 def test_weights_choose_the_operations(photograph):
     image = as_image(photograph)
     none = OperationWeights(**dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0))
-    apply = jax.jit(
-        lambda key, weights: operations.augment_texture(
-            key, image, params=TextureParams(weights=weights)
-        )
-    )
+
+    def apply(key, weights):
+        return augment(key, image, params=TextureParams(weights=weights))
+
     np.testing.assert_array_equal(apply(jax.random.key(0), none), image)
     only_invert = OperationWeights(
         **dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0) | {"invert": 2.0}
     )
     np.testing.assert_array_equal(as_bytes(apply(jax.random.key(0), only_invert)), 255 - photograph)
+
+
+def test_as_many_operations_as_said(photograph):
+    """One more operation is the next one of the order, applied to what there was."""
+    image, key = as_image(photograph), jax.random.key(4)
+    cheap = {"invert": 1.0, "posterize": 1.0, "gamma_contrast": 1.0, "sharpness": 1.0}
+    weights = OperationWeights(**dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0) | cheap)
+
+    def apply(count):
+        return augment(key, image, params=TextureParams(operations=count, weights=weights))
+
+    order_key, *keys = jax.random.split(key, 11)
+    order = operations.draw_operations(order_key, weights)
+    results = [apply(float(count)) for count in range(5)]
+    np.testing.assert_array_equal(results[0], image)
+    for count in range(4):
+        operation = operations.RANDOM_OPERATIONS[int(order[count])]
+        expected = operation(keys[count], results[count], params=TextureParams())
+        np.testing.assert_allclose(results[count + 1], expected, atol=1 / 255 + 1e-6)
+        assert not np.array_equal(results[count + 1], results[count])
+    np.testing.assert_array_equal(apply(10.0), results[4])  # the others are never drawn
+    assert augment._cache_size() == 1

@@ -26,15 +26,16 @@ def test_parts_and_weights(tmp_path, monkeypatch):
         TextureSource("odd:3", 1.0),
         TextureSource("solid", 2.0),
     )
-    kinds = [source.kind for source in parse_texture_sources("builtin,solid,noise,self,größe")]
-    assert kinds == ["pictures", "solid", "noise", "self", "pictures"]
+    text = "builtin,solid,noise,self,größe,blocks,elsewhere"
+    kinds = [source.kind for source in parse_texture_sources(text)]
+    assert kinds == ["pictures", "solid", "noise", "self", "pictures", "blocks", "elsewhere"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("buildin", "did you mean builtin?"),
-        ("nowhere", "'nowhere' is no folder; or one of builtin"),
+        ("photographs", "'photographs' is no folder; or one of builtin"),
         ("", "'' is no folder"),
         ("dtd,", "'' is no folder"),
         ("dtd:many", "the weight in 'dtd:many' is no number"),

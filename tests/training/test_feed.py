@@ -51,6 +51,8 @@ MIXED = pictures_of(
         TextureSource("self", 1.0),
         TextureSource("photos", 3.0),
         TextureSource("noise", 1.0),
+        TextureSource("blocks", 1.0),
+        TextureSource("elsewhere", 1.0),
     ]
 )
 
@@ -58,8 +60,8 @@ MIXED = pictures_of(
 def test_parts_are_drawn_by_their_weights():
     key, mix = jax.random.key(0), MIXED.mix
     choices = jax.jit(choose, static_argnums=3)(key, 0, jnp.arange(8000), 3, mix)
-    shares = np.bincount(choices.part, minlength=5) / 8000
-    np.testing.assert_allclose(shares, np.array([2, 1, 1, 3, 1]) / 8, atol=0.02)
+    shares = np.bincount(choices.part, minlength=7) / 8000
+    np.testing.assert_allclose(shares, np.array([2, 1, 1, 3, 1, 1, 1]) / 10, atol=0.02)
     assert set(np.asarray(choices.normal)) == {0, 1, 2}
     for part, expected in ((0, range(4)), (2, range(3)), (3, range(4, 6))):
         assert set(np.asarray(choices.texture)[np.asarray(choices.part) == part]) == set(expected)
@@ -72,7 +74,7 @@ def test_each_part_gives_what_it_says():
     key, indices = jax.random.key(1), jnp.arange(64)
     samples = jax.jit(draw_samples)(key, 0, indices, MIXED.read(), params)
     choices = choose(key, 0, indices, 3, MIXED.mix)
-    assert set(np.asarray(choices.part)) == set(range(5))
+    assert set(np.asarray(choices.part)) == set(range(7))
     assert (np.asarray(samples.mask) == 1).all()
     colours = set()
     for i in range(64):
@@ -91,6 +93,8 @@ def test_each_part_gives_what_it_says():
             case 4:
                 assert 70 < levels.std() < 78  # 255 / √12 is 73.6
                 assert np.unique(levels).size > 200
+            case 5 | 6:
+                assert (levels == 100 + int(choices.normal[i])).all()
     assert len(colours) > 1
 
 

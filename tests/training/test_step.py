@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.texture_sources import TextureSource
+from draem_jax.losses import LossWeights
 from draem_jax.training.parallel import AXIS_NAME
 from draem_jax.training.pictures import Pictures, make_mix
 from draem_jax.training.samples import draw_samples
@@ -108,7 +109,7 @@ def test_the_step_lowers_for_cuda_and_tpu(dtype, config, pictures):
     mapped = jax.shard_map(
         body,
         mesh=mesh,
-        in_specs=(P(), P(AXIS_NAME), P(), P(), P(), P()),
+        in_specs=(P(), P(AXIS_NAME), P(), P(), P(), P(), P()),
         out_specs=P(),
         check_vma=False,
     )
@@ -119,6 +120,7 @@ def test_the_step_lowers_for_cuda_and_tpu(dtype, config, pictures):
             run_keys(config)[1],
             pictures,
             AnomalyParams(),
+            LossWeights(),
             jnp.int32(2),
         )
     )

@@ -89,6 +89,27 @@ def default_config() -> ConfigDict:
     # any other window, top100 or top1% (the mean of the largest pixels), or auto, which chooses on
     # simulated anomalies.
     config.evaluation.score = "mean21"
+
+    # Of `draem-jax finetune`, which sets the first four itself: the run that is tuned, the step
+    # of its checkpoint, the folder of accepted pictures and that of labelled defects.
+    config.finetune = ConfigDict()
+    config.finetune.base = ""
+    config.finetune.base_step = 0
+    config.finetune.accept = ""
+    config.finetune.defects = ""
+    config.finetune.steps = 150
+    # Times config.optimizer.learning_rate; it falls at the optimizer's milestones.
+    config.finetune.relative_rate = 0.3
+    # Of a batch; what is left are normal pictures with simulated anomalies, as in training.
+    config.finetune.accepted_share = 0.25
+    config.finetune.defect_share = 0.25
+    # How given pictures are varied: mirrored both ways, turned by quarters (square ones), and
+    # brighter or darker by up to this share.
+    config.finetune.flip = True
+    config.finetune.turn = False
+    config.finetune.brightness = 0.1
+    # Share of the given pictures that is kept to measure with, where there are enough.
+    config.finetune.holdout = 0.2
     return config
 
 
@@ -190,6 +211,7 @@ def check_config(config: ConfigDict) -> None:
         "train.keep_checkpoints",
         "train.validation_pictures",
         "evaluation.batch_size",
+        "finetune.steps",
     ):
         if (value := _get(config, path)) < 1:
             raise UserError(f"config.{path} must be at least 1, not {value}")
@@ -227,6 +249,7 @@ def check_config(config: ConfigDict) -> None:
         )
     anomaly_params(config)
     loss_weights(config)
+    _check_finetune(config.finetune)
 
 
 def to_json(config: ConfigDict) -> str:
@@ -285,6 +308,23 @@ def unknown_field(config: ConfigDict, name: str) -> UserError:
     ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
     return UserError(f"the config has no field {name!r}; {hint}")
+
+
+def _check_finetune(finetune: ConfigDict) -> None:
+    for name in ("accepted_share", "defect_share", "brightness"):
+        if not 0 <= finetune[name] <= 1:
+            raise UserError(f"config.finetune.{name} must lie in [0, 1], not {finetune[name]}")
+    if finetune.accepted_share + finetune.defect_share >= 1:
+        raise UserError(
+            "config.finetune: accepted_share and defect_share must leave a share of simulated "
+            "anomalies, or what was learned is forgotten; together they must be below 1"
+        )
+    if not 0 <= finetune.holdout < 1:
+        raise UserError(f"config.finetune.holdout must lie in [0, 1), not {finetune.holdout}")
+    if not finetune.relative_rate > 0:
+        raise UserError(
+            f"config.finetune.relative_rate must be above 0, not {finetune.relative_rate}"
+        )
 
 
 def _get(config: ConfigDict, path: str) -> Any:

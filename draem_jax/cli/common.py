@@ -25,6 +25,8 @@ class Verb:
         define: defines the verb's flags.
         run: does it, given the parsed flags.
         takes_config: whether the verb has --config and --config.FIELD.
+        run_config: group of the fields that the verb changes in the config of the run that
+            --workdir names, by --config.GROUP.FIELD; "" for none.
         argument: what the one word after the verb's name stands for, like NAME, and is given to
             `run` as well; "" for none.
     """
@@ -35,6 +37,7 @@ class Verb:
     define: Callable[[flags.FlagValues], None]
     run: Callable[..., None]
     takes_config: bool = False
+    run_config: str = ""
     argument: str = ""
 
 

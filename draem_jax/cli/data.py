@@ -1,4 +1,4 @@
-"""`draem-jax data prepare`, `data list` and `data check`."""
+"""`draem-jax data prepare`, `data list`, `data check` and `data export`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -126,6 +126,60 @@ def _check(values: Any, name: str) -> None:
     print("no problems")
 
 
+def _define_export(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("category", "brick", "brick, grass or gravel.", flag_values=values)
+    flags.DEFINE_string(
+        "split", "stain", "train (cut from the half of the photograph that training sees), test or "
+        "stain (from the other half).", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "type", None, "good, stain, or a type of defect; all that the split has if not given.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "count", None, "Pictures of each type; as many as the split has if not given.",
+        lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+
+
+def _export(values: Any) -> None:
+    from draem_jax.data.surface_defects import DEFECTS
+    from draem_jax.data.surfaces import CATEGORIES, COUNTS, GOOD, STAIN, export_samples
+
+    if not values.out:
+        raise UserError(f"--out=FOLDER is missing; see `{PROGRAM} data export --help`")
+    counts = COUNTS.get(values.split, {})
+    for name, known in (
+        ("category", CATEGORIES),
+        ("split", tuple(COUNTS)),
+        ("type", (None, GOOD, STAIN, *DEFECTS)),
+    ):
+        if values[name].value not in known:
+            raise UserError(
+                f"--{name}={values[name].value} is unknown; choose one of: "
+                f"{', '.join(filter(None, known))}"
+            )
+    types = [values.type] if values.type else list(counts)
+    if values.count is None and (missing := [t for t in types if t not in counts]):
+        raise UserError(
+            f"the split {values.split} has no pictures of type {missing[0]}; say with --count how "
+            "many to draw"
+        )
+    written = [
+        path
+        for kind in types
+        for path in export_samples(
+            values.out,
+            category=values.category,
+            split=values.split,
+            defect_type=kind,
+            indices=range(values.count or counts[kind]),
+        )
+    ]
+    print(f"{len(written)} pictures in {values.out}")
+
+
 def _root(values: Any, name: str) -> str | None:
     if name == "folder" and not values.root:
         raise UserError("--root=DIR is missing; give the folder of your pictures")
@@ -221,5 +275,20 @@ VERBS = (
         _define_check,
         _check,
         argument="NAME",
+    ),
+    Verb(
+        "data export",
+        "Write pictures of the built-in surfaces to a folder.",
+        """\
+    Stained pictures are what training lacks though nothing is wrong with them: something to try
+    `draem-jax finetune --accept` with. Defects get their masks in ground_truth/, as
+    `draem-jax finetune --defects` takes them; those of --split=train are no part of the data set.
+
+      draem-jax data export --split=stain --out=stains/
+      draem-jax data export --split=train --type=stain --count=10 --out=accepted/
+      draem-jax data export --split=train --type=hole --count=10 --out=holes/
+    """,
+        _define_export,
+        _export,
     ),
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import benchmark, data, evaluate, predict, preview, train
+from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, train
 from draem_jax.cli.common import PROGRAM, Verb
-from draem_jax.cli.recipes import define_config, recipes
+from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
 
 _VERBS = {
@@ -21,6 +21,7 @@ _VERBS = {
         train.VERB,
         evaluate.VERB,
         predict.VERB,
+        finetune.VERB,
         benchmark.VERB,
     )
 }
@@ -68,6 +69,8 @@ def _dispatch(arguments: list[str]) -> None:
         return
     if verb.takes_config:
         rest = define_config(values, rest)
+    if verb.run_config:
+        define_run_config(values, rest, group=verb.run_config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
     if verb.argument and not positional:
         raise UserError(f"{verb.argument} is missing; see `{PROGRAM} {verb.name} --help`")
@@ -137,16 +140,27 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
                 "--config.FIELD=VALUE", "Changes a field of the recipe; all are listed below."
             )
         )
+    if verb.run_config:
+        lines.append(
+            _flag_line(
+                f"--config.{verb.run_config}.FIELD=VALUE",
+                "Changes a field of the run's config; all are listed below.",
+            )
+        )
     for name in values:
         flag = values[name]
         default = "" if flag.default in (None, "") else f" Default: {str(flag.default).lower()}."
         shown = f"--[no]{name}" if flag.boolean else f"--{name}=…"
         lines.append(_flag_line(shown, f"{flag.help}{default}"))
-    if verb.takes_config:
+    if verb.takes_config or verb.run_config:
         from draem_jax.config import default_config, flat
 
         lines += ["", "fields and their defaults, before the recipe changes them:"]
-        lines += [f"  --config.{name}={_plain(value)}" for name, value in flat(default_config())]
+        lines += [
+            f"  --config.{name}={_plain(value)}"
+            for name, value in flat(default_config())
+            if name.startswith(verb.run_config)
+        ]
     return "\n".join(lines)
 
 

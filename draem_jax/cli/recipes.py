@@ -1,4 +1,4 @@
-"""--config: the recipes that come along, the user's own, and the fields changed on top."""
+"""--config: recipes that come along, the user's own, those of runs, and fields changed on top."""
 
 import importlib.resources
 from pathlib import Path
@@ -25,11 +25,6 @@ def define_config(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     path, colon, category = arguments[chosen[-1]].partition("=")[2].partition(":")
     arguments[chosen[-1]] = f"--config={_recipe_path(path)}{colon}{category}"
 
-    overrides = [
-        word.lstrip("-").partition("=")[0].removeprefix("config.")
-        for word in arguments
-        if word.lstrip("-").startswith("config.")
-    ]
     plain = flags.FlagValues()
     alone = [PROGRAM, arguments[chosen[-1]]]
     config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=alone)
@@ -43,14 +38,54 @@ def define_config(values: flags.FlagValues, arguments: list[str]) -> list[str]:
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config must return a ConfigDict, not {type(config).__name__}")
 
-    from draem_jax.config import flat, unknown_field
-
-    known = {name for name, _ in flat(config)}
-    for name in overrides:
-        if name not in known:
-            raise unknown_field(config, name)
+    _check_overrides(config, arguments)
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[PROGRAM, *arguments])
     return arguments
+
+
+def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: str) -> None:
+    """Defines --config.GROUP.FIELD over the config of the run that --workdir names.
+
+    Nothing is defined where there is no such run: the verb will say so.
+
+    Args:
+        values: to define them among.
+        arguments: those of the command line.
+        group: of the fields that may be changed.
+
+    Raises:
+        UserError: a field is unknown, or of another group.
+    """
+    from draem_jax.config import from_json
+
+    workdir = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=workdir)
+    workdir([PROGRAM, *arguments], known_only=True)
+    path = Path(workdir["workdir"].value or "").expanduser() / "config.json"
+    if not path.is_file():
+        return
+    config = from_json(path)
+    for name in _check_overrides(config, arguments):
+        if not name.startswith(f"{group}."):
+            raise UserError(f"--config.{name} cannot be changed here; --config.{group}.FIELD can")
+    argv = [PROGRAM, *arguments]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+
+
+def _check_overrides(config: ConfigDict, arguments: list[str]) -> list[str]:
+    """The fields that are changed; raises UserError for one that there is not."""
+    from draem_jax.config import flat, unknown_field
+
+    names = [
+        word.lstrip("-").partition("=")[0].removeprefix("config.")
+        for word in arguments
+        if word.lstrip("-").startswith("config.")
+    ]
+    known = {name for name, _ in flat(config)}
+    for name in names:
+        if name not in known:
+            raise unknown_field(config, name)
+    return names
 
 
 def recipe_config(choice: str) -> ConfigDict:

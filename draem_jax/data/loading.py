@@ -109,7 +109,7 @@ class PictureSource:
 
     Attributes:
         directory: the folder of the prepared data set.
-        split: "train" or "test".
+        split: "train", "test", or another that the data set has.
         indices: of the pictures among the split's records.
         names: of the pictures.
         size: (height, width) that they are brought to.
@@ -266,18 +266,20 @@ def labelled_source(
     root: str | Path | None = None,
     skip_bad: bool = False,
     data_dir: str | Path | None = None,
+    split: str = "test",
 ) -> LabelledSource:
     """The test pictures of a category to be read one by one, preparing it first where needed.
 
-    Args and Raises: see `load_test_set`.
+    Args and Raises: see `load_test_set`; and `split` is another split to take in their place, such
+    as "stain" of the built-in surfaces.
 
     Returns:
         The pictures in natural order of their names; none where the user's folder has none.
     """
     builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
-    names = tuple(_names(builder, "test"))
+    names = tuple(_names(builder, split))
     return LabelledSource(
-        PictureSource(str(builder.data_path), "test", tuple(range(len(names))), names, size)
+        PictureSource(str(builder.data_path), split, tuple(range(len(names))), names, size)
     )
 
 

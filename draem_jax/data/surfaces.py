@@ -1,4 +1,4 @@
-"""The built-in data set `surfaces`: three photographed surfaces with drawn defects.
+"""The built-in data set `surfaces`: three photographed surfaces with drawn defects and stains.
 
 Its pictures are cut from photographs that scikit-image carries, so nothing is downloaded. Every
 picture is a pure function of its name (`draw_sample`); `Surfaces` writes them as a data set of
@@ -6,9 +6,10 @@ TensorFlow Datasets, without TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,13 +17,18 @@ from etils import epath
 from jaxtyping import Bool, Float, UInt8
 from skimage import data
 
+from draem_jax import files
 from draem_jax.data.features import GOOD, anomaly_features
 from draem_jax.data.pictures import encode_png
 from draem_jax.data.surface_defects import DEFECTS
+from draem_jax.data.surface_stains import stain
 
 Category = Literal["brick", "grass", "gravel"]
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "stain"]
 CATEGORIES: tuple[Category, ...] = ("brick", "grass", "gravel")
+
+STAIN: Final = "stain"
+"""The type of good pictures with a stain on them, and their split."""
 
 PICTURE_SIZE = 96
 """Height and width of every picture, in pixels of the photograph: nothing is resampled."""
@@ -30,6 +36,7 @@ PICTURE_SIZE = 96
 COUNTS: dict[Split, dict[str, int]] = {
     "train": {GOOD: 200},
     "test": {GOOD: 40} | dict.fromkeys(DEFECTS, 14),
+    STAIN: {STAIN: 40},
 }
 """Pictures of each type in each split."""
 
@@ -54,7 +61,11 @@ and cannot rank methods.
 Each category has 200 normal training pictures from the left half of its photograph, and from the
 right half 40 normal test pictures and 14 with one defect of each type: corrosion, crack,
 foreign_object, hole, paint and scratch. Pictures are 96 x 96 in colour; the photographs are
-grey, and tinted. Masks are 255 exactly where the defect changed the picture.
+grey, and tinted. Masks are 255 exactly where the defect changed the picture, so that their areas
+are exact.
+
+The split `stain` has 40 pictures from the right half with a stain on them, which is no defect: they
+are labelled good, and their masks are empty. Nothing like it is among the training pictures.
 """
 
 
@@ -64,8 +75,8 @@ class Sample:
 
     Attributes:
         image: the picture.
-        mask: the pixels that the defect covers; empty for a good picture.
-        undamaged: the same picture without its defect, light and noise alike.
+        mask: the pixels that the defect covers; empty for a good picture, stained or not.
+        undamaged: the same picture without its defect or stain, light and noise alike.
         corner: (row, column) of its upper left corner in the photograph.
         mirrored: whether it was mirrored, left to right, after cutting.
     """
@@ -76,14 +87,22 @@ class Sample:
     corner: tuple[int, int]
     mirrored: bool
 
+    @property
+    def area(self) -> int:
+        """Pixels that the defect covers."""
+        return int(self.mask.sum())
+
 
 def draw_sample(*, category: Category, split: Split, defect_type: str, index: int) -> Sample:
     """Draws one picture; the same arguments give the same picture.
 
+    Any type can be drawn for any split, and any number of pictures: what the data set holds is
+    `COUNTS`. Defects and stains of the split "train" are none of its pictures.
+
     Args:
         category: the surface.
-        split: "train" cuts from the left half of the photograph, "test" from the right half.
-        defect_type: "good", or a key of `surface_defects.DEFECTS`.
+        split: "train" cuts from the left half of the photograph, the others from the right half.
+        defect_type: "good", "stain", or a key of `surface_defects.DEFECTS`.
         index: number of the picture within its split and type.
 
     Returns:
@@ -94,16 +113,17 @@ def draw_sample(*, category: Category, split: Split, defect_type: str, index: in
     height, width = photograph.shape
     half = width // 2
     row = int(rng.integers(0, height - PICTURE_SIZE + 1))
-    column = int(rng.integers(0, half - PICTURE_SIZE + 1)) + (half if split == "test" else 0)
+    column = int(rng.integers(0, half - PICTURE_SIZE + 1)) + (0 if split == "train" else half)
     crop = photograph[row : row + PICTURE_SIZE, column : column + PICTURE_SIZE]
     # The lines of the brick photograph lean one way in its left half and the other way in its
     # right half; mirroring makes the two alike.
     mirrored = bool(rng.random() < 0.5)
     surface = _colour(rng, category, crop[:, ::-1] if mirrored else crop)
     noise = np.rint(rng.normal(0, _NOISE, surface.shape))
-    if defect_type == GOOD:
-        damaged, mask = surface, np.zeros(surface.shape[:2], bool)
-    else:
+    damaged, mask = surface, np.zeros(surface.shape[:2], bool)
+    if defect_type == STAIN:
+        damaged = stain(rng, surface)
+    elif defect_type != GOOD:
         damaged, mask = DEFECTS[defect_type](rng, surface)
     return Sample(
         image=_add_noise(damaged, noise),
@@ -114,14 +134,49 @@ def draw_sample(*, category: Category, split: Split, defect_type: str, index: in
     )
 
 
+def export_samples(
+    folder: str | Path,
+    *,
+    category: Category,
+    split: Split,
+    defect_type: str,
+    indices: Iterable[int],
+) -> list[Path]:
+    """Writes pictures as PNG: TYPE/NUMBER.png, and ground_truth/TYPE/NUMBER_mask.png of defects.
+
+    Args:
+        folder: to write to; files of the same names are replaced.
+        category: see `draw_sample`, as for the others.
+        split: of the pictures.
+        defect_type: of the pictures.
+        indices: numbers of the pictures.
+
+    Returns:
+        The pictures' files, without the masks'.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder, written = Path(folder), []
+    for index in indices:
+        sample = draw_sample(category=category, split=split, defect_type=defect_type, index=index)
+        written.append(folder / defect_type / f"{index:03d}.png")
+        files.write_bytes(written[-1], encode_png(sample.image))
+        if defect_type in DEFECTS:
+            mask = folder / "ground_truth" / defect_type / f"{index:03d}_mask.png"
+            files.write_bytes(mask, encode_png(sample.mask.astype(np.uint8) * 255))
+    return written
+
+
 class Surfaces(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of the data set; its configurations are the categories.
 
     Prepared data are kept by version: raise `VERSION` with every change to what is drawn.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {  # noqa: RUF012 (so TFDS declares it)
+        "1.2.0": "Has a split of stained pictures.",
         "1.1.0": "Says of each picture that its mask is known.",
         "1.0.0": "First version.",
     }
@@ -172,7 +227,7 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
                         "image": encode_png(sample.image),
                         "mask": encode_png(sample.mask.astype(np.uint8) * 255),
                         "has_mask": True,
-                        "label": "good" if defect_type == GOOD else "defective",
+                        "label": "good" if defect_type in (GOOD, STAIN) else "defective",
                         "defect_type": defect_type,
                         "name": name,
                     },

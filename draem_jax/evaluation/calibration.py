@@ -24,12 +24,15 @@ _STEP = 2**31 - 2
 _LEAST_ANOMALOUS = 64
 
 
-def calibrated(workdir: str | Path, detector: Draem) -> tuple[Draem, Thresholds | None]:
+def calibrated(
+    workdir: str | Path, detector: Draem, *, keep: bool = True
+) -> tuple[Draem, Thresholds | None]:
     """The thresholds kept with a checkpoint, worked out first where that has not been done.
 
     Args:
         workdir: of the run.
         detector: loaded from it.
+        keep: write what was worked out to the work directory.
 
     Returns:
         The detector with the image score that the thresholds are of, and the thresholds; None if
@@ -45,7 +48,8 @@ def calibrated(workdir: str | Path, detector: Draem) -> tuple[Draem, Thresholds 
         return detector, None
     else:
         thresholds = calibrate(detector)
-        thresholds.save(path)
+        if keep:
+            thresholds.save(path)
     return dataclasses.replace(detector, score_name=thresholds.score), thresholds
 
 
@@ -69,9 +73,9 @@ def calibrate(detector: Draem) -> Thresholds:
     score, counts = names[0], (0, 0)
     best: tuple[BestF1 | None, BestF1 | None] = (None, None)
     if len(selection.normal):
-        normal = _all(selection)
+        normal = read_all(selection)
         anomalous, masks = simulate_on(config, selection)
-        margins, scores = _inspect(detector, np.concatenate([normal, anomalous]), names)
+        margins, scores = inspect_all(detector, np.concatenate([normal, anomalous]), names)
         defective = np.arange(len(margins)) >= len(normal)
         if auto:
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
@@ -81,8 +85,8 @@ def calibrate(detector: Draem) -> Thresholds:
             best_f1(margins.ravel(), truth.ravel()),
         )
         counts = len(margins), len(anomalous)
-    calibration = _all(open_pictures(config, part="calibration"))
-    margins, scores = _inspect(detector, calibration, (score,))
+    calibration = read_all(open_pictures(config, part="calibration"))
+    margins, scores = inspect_all(detector, calibration, (score,))
     return Thresholds.calibrate(
         score,
         scores[score],
@@ -133,14 +137,15 @@ def simulate_on(
     return augmented, masks[chosen]
 
 
-def _all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
+def read_all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
+    """All normal pictures as one array."""
     return np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
 
 
-def _inspect(
+def inspect_all(
     detector: Draem, pictures: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
 ) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
-    """The margins, and each of the named scores."""
+    """The margins of at least one picture, and each of the named scores."""
     functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
     parts = list(_batches(detector, pictures, functions))
     margins = np.concatenate([margins for margins, _ in parts])

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
@@ -52,6 +52,7 @@ def make_feed(
     *,
     sample_indices: Int[np.ndarray, "L B"],
     first_step: int,
+    last_step: int | None = None,
     max_steps: int,
 ) -> Feed:
     """Chooses the way by the memory that the pictures take.
@@ -65,6 +66,7 @@ def make_feed(
         key: the run's key for samples.
         sample_indices: this host's share of the batch, by local device.
         first_step: that the next `take` is for.
+        last_step: where the steps end; the config's `train.steps` if None.
         max_steps: the most steps of one call.
     """
     if pictures.nbytes <= config.data.resident_gib * _GIB:
@@ -73,7 +75,7 @@ def make_feed(
         pictures,
         key,
         sample_indices=sample_indices,
-        steps=range(first_step, config.train.steps),
+        steps=range(first_step, config.train.steps if last_step is None else last_step),
         max_steps=max_steps,
         workers=config.data.workers,
     )
@@ -150,15 +152,28 @@ def read_samples(
     Returns:
         What training would see in that step.
     """
+    chosen = read_pictures(pictures, key, step, sample_indices)
+    indices = parallel.shard_if_divided(sample_indices)
+    return jax.jit(make_samples)(key, np.int32(step), indices, *chosen, params)
+
+
+def read_pictures(
+    pictures: TrainingPictures,
+    key: Key[Array, ""],
+    step: int,
+    sample_indices: Int[np.ndarray, " B"],
+) -> tuple[UInt8[Array, "B H W 3"], UInt8[Array, "B H W 3"], Parts]:
+    """Reads what the samples of one step are made of; see `read_samples`.
+
+    Returns:
+        The normal picture, the texture and the part of the anomaly source of each sample.
+    """
     reader = _reader(pictures, _choices(pictures, key, range(step, step + 1), sample_indices))
     normal, textures, parts = (
         parallel.shard_if_divided(np.stack(part))
         for part in zip(*(reader[row] for row in range(len(reader))), strict=True)
     )
-    indices = parallel.shard_if_divided(sample_indices)
-    return jax.jit(make_samples)(
-        key, np.int32(step), indices, normal, textures, Parts(parts, pictures.mix.kinds), params
-    )
+    return normal, textures, Parts(parts, pictures.mix.kinds)
 
 
 def _choices(

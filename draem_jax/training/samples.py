@@ -20,7 +20,7 @@ from draem_jax.anomalies.sources import (
     solid_texture,
 )
 from draem_jax.data.texture_sources import SourceKind
-from draem_jax.training.pictures import Parts, Pictures, TextureMix
+from draem_jax.training.pictures import Parts, Pictures, StreamedPictures, TextureMix
 
 
 class Choices(NamedTuple):
@@ -74,15 +74,36 @@ def draw_samples(
     Returns:
         The samples.
     """
+    chosen = take_pictures(0, key, step, sample_indices, pictures)
+    return make_samples(key, step, sample_indices, *chosen, params)
+
+
+def take_pictures(
+    i: Int[ArrayLike, ""],
+    key: Key[Array, ""],
+    step: Int[ArrayLike, ""],
+    sample_indices: Int[ArrayLike, " B"],
+    pictures: Pictures | StreamedPictures,
+) -> tuple[UInt8[Array, "B H W 3"], UInt8[Array, "B H W 3"], Parts]:
+    """The normal picture, texture and part of each sample of a step; see `draw_samples`.
+
+    Args:
+        i: number of the step within the call, by which streamed pictures are ordered.
+        key: the run's key for samples.
+        step: the step that the samples are for.
+        sample_indices: their places in the batch.
+        pictures: to choose from, or, where they stream, chosen already.
+    """
+    if isinstance(pictures, StreamedPictures):
+        parts = pictures.parts.replace(indices=pictures.parts.indices[i])
+        return pictures.normal[i], pictures.textures[i], parts
     choices = choose(key, step, sample_indices, len(pictures.normal), pictures.mix)
     textures = pictures.textures[choices.texture]
     if "self" in pictures.mix.kinds:
         itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
         textures = jnp.where(itself, pictures.normal[choices.texture], textures)
     parts = Parts(choices.part, pictures.mix.kinds)
-    return make_samples(
-        key, step, sample_indices, pictures.normal[choices.normal], textures, parts, params
-    )
+    return pictures.normal[choices.normal], textures, parts
 
 
 def choose(
@@ -101,7 +122,7 @@ def choose(
         return Choices(normal, part, texture)
 
     mix = jax.tree.map(jnp.asarray, mix)
-    return Choices(*jax.vmap(one)(_sample_keys(key, step, sample_indices)))
+    return Choices(*jax.vmap(one)(sample_keys(key, step, sample_indices)))
 
 
 def make_samples(
@@ -114,7 +135,7 @@ def make_samples(
     params: AnomalyParams,
 ) -> Samples:
     """Makes the samples of `draw_samples` from the pictures that `choose` chose for them."""
-    keys = _sample_keys(key, step, sample_indices)
+    keys = sample_keys(key, step, sample_indices)
     images = normal.astype(jnp.float32) / 255
     sources = textures.astype(jnp.float32) / 255
     if not {"pictures", "self"}.issuperset(parts.kinds):
@@ -132,9 +153,10 @@ def make_samples(
     return Samples(images, simulated.augmented, simulated.mask)
 
 
-def _sample_keys(
+def sample_keys(
     key: Key[Array, ""], step: Int[ArrayLike, ""], sample_indices: Int[ArrayLike, " B"]
 ) -> Key[Array, "B 4"]:
+    """What each sample's draws depend on: its picture, its texture, its turn and its anomaly."""
     step_key = jax.random.fold_in(key, step)
     return jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
         sample_indices

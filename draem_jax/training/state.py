@@ -53,12 +53,23 @@ def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     of the epochs, the paper's with × 0.1 at epochs 400 and 600 of 700. The same schedule gives the
     same object.
     """
-    steps = config.train.steps
+    return _scheduled_adam(config, config.optimizer.learning_rate, config.train.steps)
+
+
+def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam for fine-tuning: the same schedule at a lower rate, over the steps of fine-tuning."""
+    rate = config.optimizer.learning_rate * config.finetune.relative_rate
+    return _scheduled_adam(config, rate, config.finetune.steps)
+
+
+def _scheduled_adam(
+    config: ConfigDict, learning_rate: float, steps: int
+) -> optax.GradientTransformation:
     boundaries: dict[int, float] = {}
     for share in config.optimizer.milestones:
         at = round(share * steps)
         boundaries[at] = boundaries.get(at, 1.0) * config.optimizer.factor
-    return _adam(config.optimizer.learning_rate, tuple(boundaries.items()))
+    return _adam(learning_rate, tuple(boundaries.items()))
 
 
 @functools.cache

@@ -1,18 +1,19 @@
 """The train step: from a key to updated parameters, all of it on the device."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, ArrayLike, Int, Key
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
 from draem_jax.networks import DraemNetwork, DraemOutput
 from draem_jax.training.pictures import Pictures, StreamedPictures
-from draem_jax.training.samples import Samples, draw_samples, make_samples
+from draem_jax.training.samples import Samples, make_samples, take_pictures
 from draem_jax.training.state import TrainState
 
 
@@ -81,10 +82,71 @@ def train_step(
     )
 
 
+def tuning_step(
+    state: TrainState,
+    samples: Samples,
+    weights: LossWeights = PAPER_WEIGHTS,
+    *,
+    network: DraemNetwork,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, Losses]:
+    """Makes one step that changes the discriminative network alone.
+
+    The reconstructive network works as in evaluation; its parameters and statistics leave as they
+    came. Gradients, losses and batch statistics are averaged as in `train_step`.
+
+    Args:
+        state: before the step.
+        samples: this device's share of the batch; `normal` is not looked at.
+        weights: of the loss's terms, of which the focal one counts.
+        network: the networks, of which one is discriminative.
+        optimizer: what `state.opt_state` belongs to.
+
+    Returns:
+        The state after the step, and the losses before it.
+    """
+
+    def loss(tuned):
+        output, updates = network.apply(
+            {"params": {**state.params, "discriminative": tuned}, "batch_stats": state.batch_stats},
+            samples.augmented,
+            train=True,
+            reconstruction_frozen=True,
+            mutable=["batch_stats"],
+        )
+        losses = draem_losses(
+            images=samples.normal,
+            masks=samples.mask,
+            reconstruction=None,
+            logits=output.logits,
+            weights=weights,
+        )
+        return losses.total, (losses, updates["batch_stats"]["discriminative"])
+
+    gradients, (losses, statistics) = jax.grad(loss, has_aux=True)(state.params["discriminative"])
+    if network.axis_name is not None:
+        gradients, losses = lax.pmean((gradients, losses), network.axis_name)
+    # The optimizer's state has the shape that it has in training, so that checkpoints are alike.
+    none = jax.tree.map(jnp.zeros_like, state.params)
+    updates, opt_state = optimizer.update(
+        {**none, "discriminative": gradients}, state.opt_state, state.params
+    )
+    tuned = optax.apply_updates(state.params["discriminative"], updates["discriminative"])
+    return (
+        TrainState(
+            step=state.step + 1,
+            params={**state.params, "discriminative": tuned},
+            batch_stats={**state.batch_stats, "discriminative": statistics},
+            opt_state=opt_state,
+        ),
+        losses,
+    )
+
+
 def make_train_steps(
     network: DraemNetwork, optimizer: optax.GradientTransformation, *, max_steps: int
 ) -> Callable[..., tuple[TrainState, Losses]]:
-    """Makes the function that one call to the devices runs: some steps, one after the other.
+    """Makes the function that one call to the devices runs; see `repeat_steps`.
 
     Args:
         network: the networks; their `axis_name` is the mapped axis.
@@ -93,43 +155,59 @@ def make_train_steps(
 
     Returns:
         `train_steps(state, sample_indices, key, pictures, params, weights, steps)` → (state,
-        losses), where `steps` ≤ `max_steps` is traced, so that a call of any length runs the same
-        program, and so are the numbers of `params` and `weights`; `pictures` stay on the device, or
-        are those of the call's steps where they stream; and the losses are arrays of `max_steps`,
-        NaN behind the steps made.
+        losses); `pictures` stay on the device, or are those of the call's steps where they stream,
+        and the numbers of `params` and `weights` are traced.
     """
 
-    def train_steps(
+    def one(
+        i: Int[ArrayLike, ""],
         state: TrainState,
         sample_indices: Int[Array, " B"],
         key: Key[Array, ""],
         pictures: Pictures | StreamedPictures,
         params: AnomalyParams,
         weights: LossWeights,
-        steps: Int[Array, ""],
+    ) -> tuple[TrainState, Losses]:
+        chosen = take_pictures(i, key, state.step, sample_indices, pictures)
+        samples = make_samples(key, state.step, sample_indices, *chosen, params)
+        return train_step(state, samples, weights, network=network, optimizer=optimizer)
+
+    return repeat_steps(one, max_steps=max_steps)
+
+
+def repeat_steps(
+    step: Callable[..., tuple[TrainState, Losses]], *, max_steps: int
+) -> Callable[..., tuple[TrainState, Losses]]:
+    """Makes a function that takes some steps, one after the other.
+
+    Args:
+        step: from (number of the step within the call, state, sample indices, key, pictures,
+            parameters, weights) to the state after the step and the losses before it.
+        max_steps: the most steps that a call makes.
+
+    Returns:
+        `steps(state, sample_indices, key, pictures, params, weights, count)` → (state, losses),
+        where `count` ≤ `max_steps` is traced, so that a call of any length runs the same program;
+        and the losses are arrays of `max_steps`, NaN behind the steps made.
+    """
+
+    def steps(
+        state: TrainState,
+        sample_indices: Int[Array, " B"],
+        key: Key[Array, ""],
+        pictures: Any,
+        params: Any,
+        weights: LossWeights,
+        count: Int[Array, ""],
     ) -> tuple[TrainState, Losses]:
         def one(i, carry):
             state, log = carry
-            if isinstance(pictures, StreamedPictures):
-                samples = make_samples(
-                    key,
-                    state.step,
-                    sample_indices,
-                    pictures.normal[i],
-                    pictures.textures[i],
-                    pictures.parts.replace(indices=pictures.parts.indices[i]),
-                    params,
-                )
-            else:
-                samples = draw_samples(key, state.step, sample_indices, pictures, params)
-            state, losses = train_step(
-                state, samples, weights, network=network, optimizer=optimizer
-            )
+            state, losses = step(i, state, sample_indices, key, pictures, params, weights)
             return state, jax.tree.map(lambda values, value: values.at[i].set(value), log, losses)
 
         log = Losses(*(jnp.full((max_steps,), jnp.nan) for _ in Losses._fields))
         if max_steps == 1:
             return one(0, (state, log))
-        return lax.fori_loop(0, steps, one, (state, log))
+        return lax.fori_loop(0, count, one, (state, log))
 
-    return train_steps
+    return steps

@@ -1,13 +1,16 @@
 """Folders of test pictures by type, and folders of masks that mirror them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from draem_jax.data.layouts.entries import (
     GOOD,
     Entry,
     Listing,
+    Pictures,
     Problem,
+    Split,
     find_pictures,
     is_good,
     make_listing,
@@ -70,10 +73,74 @@ def lonely_mask(mask: Path, where: Path | str) -> Problem:
     )
 
 
+def pair_masks(
+    folder: Path,
+    pictures: Pictures,
+    masks: Iterable[tuple[str, Path]],
+    *,
+    split: Split,
+    defect_type: str,
+    masks_expected: bool,
+    where: Path | str,
+) -> tuple[list[Entry], list[Problem]]:
+    """Gives each picture its masks, as `list_halves` describes.
+
+    Args:
+        folder: of the pictures.
+        pictures: of one type.
+        masks: files by their path within the folder of masks, without suffix.
+        split: that the pictures belong to.
+        defect_type: their type.
+        masks_expected: whether every picture must have a mask, even if there is none at all.
+        where: the masks are looked for, for messages.
+
+    Returns:
+        The pictures, and what is wrong with the others and with masks.
+    """
+    problems: list[Problem] = []
+    owned: dict[str, list[Path]] = {}
+    for key, mask in masks:
+        candidates = (key, without_mask_suffix(key), key.rpartition("/")[0])
+        owner = next((c for c in candidates if c in pictures.files), None)
+        if owner is None:
+            problems.append(lonely_mask(mask, folder))
+        elif len(pictures.files[owner]) > 1:
+            problems.append(
+                Problem(
+                    "ambiguous mask",
+                    mask,
+                    f"{mask} may belong to any of "
+                    f"{', '.join(str(p) for p in pictures.files[owner])}; rename all but one",
+                )
+            )
+        else:
+            owned.setdefault(owner, []).append(mask)
+    expected = defect_type != GOOD and (masks_expected or bool(owned))
+    entries = []
+    for key, file in pictures.all():
+        if expected and key not in owned:
+            problems.append(missing_mask(file, where))
+            continue
+        entries.append(
+            Entry(
+                path=file,
+                split=split,
+                defect_type=defect_type,
+                name=f"{defect_type}/{key}",
+                masks=tuple(owned.get(key, ())),
+            )
+        )
+    return entries, problems
+
+
+def without_mask_suffix(name: str) -> str:
+    """A mask's name without what tells it from its picture's, such as _mask."""
+    return _MASK_SUFFIX.sub("", name)
+
+
 def _list_type(
-    folder: Path, split: str, mask_folder: Path | None, *, masks_expected: bool
+    folder: Path, split: Split, mask_folder: Path | None, *, masks_expected: bool
 ) -> tuple[list[Entry], list[Problem], int]:
-    defect_type = GOOD if split == "train" or is_good(folder) else folder.name
     pictures = find_pictures(folder)
     problems = []
     if not pictures.files:
@@ -84,37 +151,16 @@ def _list_type(
                 f"{folder} holds no pictures; add them, or take the folder away",
             )
         )
-    masks: dict[str, list[Path]] = {}
+    masks: list[tuple[str, Path]] = []
     if mask_folder is not None and mask_folder.is_dir():
-        for key, mask in find_pictures(mask_folder).all():
-            candidates = (key, _MASK_SUFFIX.sub("", key), key.rpartition("/")[0])
-            owner = next((c for c in candidates if c in pictures.files), None)
-            if owner is None:
-                problems.append(lonely_mask(mask, folder))
-            elif len(pictures.files[owner]) > 1:
-                problems.append(
-                    Problem(
-                        "ambiguous mask",
-                        mask,
-                        f"{mask} may belong to any of "
-                        f"{', '.join(str(p) for p in pictures.files[owner])}; rename all but one",
-                    )
-                )
-            else:
-                masks.setdefault(owner, []).append(mask)
-    expected = defect_type != GOOD and (masks_expected or bool(masks))
-    entries = []
-    for key, file in pictures.all():
-        if expected and key not in masks:
-            problems.append(missing_mask(file, mask_folder or "any folder of masks"))
-            continue
-        entries.append(
-            Entry(
-                path=file,
-                split="train" if split == "train" else "test",
-                defect_type=defect_type,
-                name=f"{defect_type}/{key}",
-                masks=tuple(masks.get(key, ())),
-            )
-        )
-    return entries, problems, pictures.others
+        masks = find_pictures(mask_folder).all()
+    entries, wrong = pair_masks(
+        folder,
+        pictures,
+        masks,
+        split=split,
+        defect_type=GOOD if split == "train" or is_good(folder) else folder.name,
+        masks_expected=masks_expected,
+        where=mask_folder or "any folder of masks",
+    )
+    return entries, problems + wrong, pictures.others

@@ -1,0 +1,94 @@
+"""`draem-jax finetune`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    check_alpha,
+    define_alpha,
+    define_cpu_devices,
+    define_workdir,
+    parse_workdir,
+)
+from draem_jax.errors import UserError
+
+
+def _define(values: flags.FlagValues) -> None:
+    define_workdir(values, "Of the run to start from; nothing in it is changed.")
+    flags.DEFINE_string(
+        "out_workdir", None, "Where the tuned detector is kept; a work directory as any other.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "accept", None, "A folder of pictures on which nothing is a defect, whatever the detector "
+        "makes of it.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "defects", None, "A folder of defects with masks: DIR/TYPE/NAME.png and "
+        "DIR/ground_truth/TYPE/NAME.png (or NAME_mask.png), or NAME_mask.png beside NAME.png.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "checkpoint", "latest", "To start from: latest, best (least loss on simulated anomalies) "
+        "or a step.", flag_values=values,
+    )  # fmt: skip
+    define_alpha(values)
+    define_cpu_devices(values)
+
+
+def _run(values: Any) -> None:
+    from draem_jax.evaluation.finetuning import compare
+    from draem_jax.training.finetune import finetune, tuning_config
+    from draem_jax.training.parallel import use_cpu_devices
+
+    workdir = parse_workdir(values)
+    check_alpha(values.alpha)
+    if not values.out_workdir:
+        raise UserError("--out-workdir=DIRECTORY is missing")
+    out = Path(values.out_workdir).expanduser()
+    config = values.config if "config" in values else None
+    use_cpu_devices(values.cpu_devices, dividing=config.train.batch_size if config else 0)
+    config = tuning_config(
+        workdir,
+        accept=values.accept,
+        defects=values.defects,
+        checkpoint=values.checkpoint,
+        config=config,
+    )
+    finetune(config, out)
+    comparison = compare(out, alpha=values.alpha)
+    comparison.save(out / "finetune.json")
+    print(comparison.table())
+    for note in comparison.notes:
+        print(f"note: {note}")
+    for warning in comparison.warnings:
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    print(f"next: {PROGRAM} evaluate --workdir={out}")
+
+
+VERB = Verb(
+    "finetune",
+    "Teach a trained detector what is acceptable, and what is not.",
+    """\
+    For a detector that calls something a defect that is none, like a stain, or that misses a
+    kind of defect. Give it some pictures of the former (--accept) or of the latter (--defects),
+    ten or more; the whole mask counts, such as a missing lead of which only the cut can be seen.
+    The part that knows what is normal stays as it is; the part that judges goes on learning,
+    from these and from simulated anomalies, so that it does not forget.
+
+      draem-jax finetune --workdir=runs/wall --accept=stains/ --out-workdir=runs/wall-stains
+      draem-jax finetune --workdir=runs/wall --defects=holes/ --out-workdir=runs/wall-holes \\
+          --config.finetune.steps=300 --config.finetune.defect_share=0.4
+
+    Prints and keeps (finetune.json) how it does before and after, and warns where it got worse.
+    With many labelled defects the same command is supervised training.
+    """,
+    _define,
+    _run,
+    run_config="finetune",
+)

@@ -1,0 +1,133 @@
+"""What a user shows a trained detector: pictures to accept, and defects with their masks."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from draem_jax.data.checks import check_headers
+from draem_jax.data.layouts import Problem
+from draem_jax.data.layouts.defects import list_defects
+from draem_jax.data.pictures import list_pictures, read_mask, read_picture, resize, resize_mask
+from draem_jax.errors import UserError
+
+LEAST_HELD_OUT = 4
+"""Fewer pictures than this are not held out: a share of them would say little."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures that were given, at the size that the networks see.
+
+    Attributes:
+        accepted: pictures on which nothing is a defect, RGB.
+        accepted_names: of them.
+        defects: pictures with defects, RGB.
+        masks: true on the defects.
+        defect_names: "<type>/<name>" of them.
+    """
+
+    accepted: UInt8[np.ndarray, "A H W 3"]
+    accepted_names: tuple[str, ...]
+    defects: UInt8[np.ndarray, "D H W 3"]
+    masks: Bool[np.ndarray, "D H W"]
+    defect_names: tuple[str, ...]
+
+    def divide(self, share: float) -> tuple["Examples", "Examples"]:
+        """Parts the pictures to learn from and those to measure with.
+
+        Which ones are held out depends on their names alone. None of a kind is where the share of
+        it is less than `LEAST_HELD_OUT` pictures.
+
+        Args:
+            share: to hold out of the accepted ones and of the defects, in [0, 1).
+
+        Returns:
+            Those to learn from, and those held out.
+        """
+        accepted = _held_out(self.accepted_names, share)
+        defects = _held_out(self.defect_names, share)
+        return self._take(~accepted, ~defects), self._take(accepted, defects)
+
+    def _take(
+        self, accepted: Bool[np.ndarray, " A"], defects: Bool[np.ndarray, " D"]
+    ) -> "Examples":
+        return Examples(
+            self.accepted[accepted],
+            tuple(np.array(self.accepted_names, object)[accepted]),
+            self.defects[defects],
+            self.masks[defects],
+            tuple(np.array(self.defect_names, object)[defects]),
+        )
+
+
+def read_examples(
+    accept: str | Path | None, defects: str | Path | None, *, size: tuple[int, int]
+) -> Examples:
+    """Reads accepted pictures and labelled defects.
+
+    Args:
+        accept: a folder of pictures, folders within it included, or None.
+        defects: a folder of defects with masks, see `draem_jax.data.layouts.defects`, or None.
+        size: (height, width) to bring all to; of a mask, each pixel takes the nearest one's value.
+
+    Raises:
+        UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
+            missing, of another size than its picture, or without any defect.
+    """
+    if not accept and not defects:
+        raise UserError(
+            "there is nothing to learn from; give --accept=DIR (pictures without defects), "
+            "--defects=DIR (pictures of defects with masks), or both"
+        )
+    accepted, accepted_names = [], []
+    if accept:
+        root = Path(accept).expanduser()
+        for path in list_pictures(root, recursive=True):
+            accepted.append(resize(read_picture(path), size))
+            accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
+    defective, masks, defect_names = [], [], []
+    if defects:
+        listing = check_headers(list_defects(Path(defects).expanduser()))
+        if listing.problems:
+            raise _tell(listing.problems)
+        for entry in listing.entries:
+            parts = [read_mask(path) for path in entry.masks]
+            mask = np.logical_or.reduce(parts)
+            if not mask.any():
+                raise UserError(
+                    f"the mask {entry.masks[0]} marks no defect; mark it, or move the picture to "
+                    "the accepted ones"
+                )
+            defective.append(resize(read_picture(entry.path), size))
+            masks.append(resize_mask(mask, size))
+            defect_names.append(entry.name)
+    return Examples(
+        _stack(accepted, (*size, 3), np.uint8),
+        tuple(accepted_names),
+        _stack(defective, (*size, 3), np.uint8),
+        _stack(masks, size, bool),
+        tuple(defect_names),
+    )
+
+
+def _tell(problems: Sequence[Problem]) -> UserError:
+    more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return UserError(f"{problems[0].text}{more}")
+
+
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.stack(arrays) if arrays else np.zeros((0, *shape), dtype)
+
+
+def _held_out(names: Sequence[str], share: float) -> Bool[np.ndarray, " N"]:
+    """The names with the least digests: an order that has nothing to do with the pictures."""
+    count = round(share * len(names))
+    held_out = np.zeros(len(names), bool)
+    if count >= LEAST_HELD_OUT:
+        order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+        held_out[order[:count]] = True
+    return held_out

@@ -1,0 +1,215 @@
+"""What fine-tuning has changed: the same pictures, measured before and after."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from ml_collections import ConfigDict
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from draem_jax import files
+from draem_jax.config import image_size
+from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
+from draem_jax.detector import Draem
+from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
+from draem_jax.thresholds import Thresholds
+from draem_jax.training.pictures import open_pictures
+
+WORSE = 0.01
+"""A figure that got worse by more than this is warned of."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure before and after fine-tuning.
+
+    Attributes:
+        name: in `finetune.json`.
+        text: what it is of, for people.
+        pictures: that it is measured on.
+        before: of the detector that was tuned; None if it cannot be measured.
+        after: of the tuned one.
+        lower_is_better: as of false alarms.
+    """
+
+    name: str
+    text: str
+    pictures: int
+    before: float | None
+    after: float | None
+    lower_is_better: bool
+
+    @property
+    def warning(self) -> str | None:
+        """One line if it got worse by more than `WORSE`."""
+        if self.before is None or self.after is None:
+            return None
+        change = self.after - self.before
+        if (change if self.lower_is_better else -change) <= WORSE:
+            return None
+        return f"{self.text} got worse: {self.before:.3f} before, {self.after:.3f} after"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All figures of a fine-tuning, and what to know of them.
+
+    Attributes:
+        figures: in the order in which they are shown.
+        notes: on what they were measured, one line each.
+    """
+
+    figures: tuple[Figure, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each figure that got worse."""
+        return [figure.warning for figure in self.figures if figure.warning]
+
+    def table(self) -> str:
+        """The figures in columns of text."""
+        width = max(len(figure.text) for figure in self.figures)
+        lines = [f"{'':<{width}}  pictures  before   after"]
+        for f in self.figures:
+            numbers = f"{f.pictures:>8}  {_shown(f.before):>6}  {_shown(f.after):>6}"
+            lines.append(f"{f.text:<{width}}  {numbers}")
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> None:
+        """Writes all as JSON."""
+        content = {
+            "figures": {
+                f.name: {"pictures": f.pictures, "before": f.before, "after": f.after}
+                for f in self.figures
+            },
+            "warnings": self.warnings,
+            "notes": list(self.notes),
+        }
+        files.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
+    """Measures a fine-tuned detector and the one that it was made from.
+
+    False alarms are counted at each detector's own threshold for the rate `alpha`, which one half
+    of the held-out normal pictures sets; those of normal pictures are counted on the other half.
+    Anomalies are simulated on that half, too.
+
+    Args:
+        workdir: of the fine-tuned run; its thresholds are worked out and kept there. In the
+            directory of the run that was tuned nothing is written.
+        alpha: false-alarm rate of the threshold.
+
+    Raises:
+        UserError: a run, its pictures, or those that were given cannot be read.
+    """
+    tuned = Draem.load(workdir)
+    base = Draem.load(tuned.config.finetune.base, checkpoint=str(tuned.config.finetune.base_step))
+    sets, notes = _pictures(tuned.config)
+    base, thresholds = calibrated(tuned.config.finetune.base, base, keep=False)
+    before = _measure(base, thresholds, sets, alpha)
+    tuned, thresholds = calibrated(workdir, tuned)
+    after = _measure(tuned, thresholds, sets, alpha)
+    if thresholds is None:
+        notes.append(
+            "no normal pictures were held out (config.data.holdout is 0), so there is no threshold "
+            "to count false alarms at"
+        )
+    elif warning := thresholds.warning(alpha):
+        notes.append(warning)
+    figures = [replace(one, after=other.before) for one, other in zip(before, after, strict=True)]
+    return Comparison(tuple(figures), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures to measure with: their kind, what they are, and the truth about them."""
+
+    kind: str
+    text: str
+    images: UInt8[np.ndarray, "N H W 3"]
+    masks: Bool[np.ndarray, "N H W"]
+
+    @property
+    def defective(self) -> bool:
+        return self.kind in ("simulated", "defects")
+
+
+def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
+    """All that is measured on, normal pictures first, and notes on them."""
+    sets, notes = [], []
+
+    def add(kind: str, text: str, images: np.ndarray, masks: np.ndarray | None = None) -> None:
+        none = np.zeros(images.shape[:3], bool)
+        sets.append(_Pictures(kind, text, images, none if masks is None else masks))
+
+    held_out = bool(config.data.holdout)
+    normal = open_pictures(config, part="selection" if held_out else "training")
+    if not len(normal.normal):  # of one picture held out, none is left to choose by
+        normal = open_pictures(config, part="held_out")
+    add("normal", "held-out normal pictures" if held_out else "normal pictures", read_all(normal))
+    add("simulated", "simulated anomalies", *simulate_on(config, normal))
+    examples = read_examples(
+        config.finetune.accept, config.finetune.defects, size=image_size(config)
+    )
+    learned, apart = examples.divide(config.finetune.holdout)
+    for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):
+        if not len(getattr(examples, kind)):
+            continue
+        enough = len(getattr(apart, kind)) > 0
+        chosen = apart if enough else learned
+        masks = chosen.masks if kind == "defects" else None
+        add(kind, f"{'held-out' if enough else 'learned'} {text}", getattr(chosen, kind), masks)
+        if not enough:
+            notes.append(
+                f"too few {text} to hold some out ({LEAST_HELD_OUT} are the least, at a share of "
+                f"{config.finetune.holdout:g}): all were learned, and the figures are of these"
+            )
+    return sets, notes
+
+
+def _measure(
+    detector: Draem, thresholds: Thresholds | None, sets: Sequence[_Pictures], alpha: float
+) -> list[Figure]:
+    """All figures of one detector, as `before`."""
+    limit = thresholds.image_threshold(alpha) if thresholds is not None else None
+    figures = []
+    normal: tuple[np.ndarray, np.ndarray] | None = None
+    for pictures in sets:
+        margins, by_name = inspect_all(detector, pictures.images, (detector.score_name,))
+        scores = by_name[detector.score_name]
+        if not pictures.defective:
+            normal = (margins, scores) if normal is None else normal
+            alarms = None if limit is None else float(np.mean(scores > limit))
+            figures.append(_figure(pictures, "false_alarms", "false alarms", alarms, lower=True))
+            continue
+        assert normal is not None  # they come first
+        truth = np.concatenate([np.zeros(normal[0].shape, bool), pictures.masks])
+        margins = np.concatenate([normal[0], margins])
+        defective = np.arange(len(truth)) >= len(normal[0])
+        auroc = float(roc_auc_score(defective, np.concatenate([normal[1], scores])))
+        ap = float(average_precision_score(truth.ravel(), margins.ravel()))
+        figures.append(_figure(pictures, "image_auroc", "image AUROC", auroc))
+        figures.append(_figure(pictures, "pixel_ap", "pixel AP", ap))
+    return figures
+
+
+def _figure(
+    pictures: _Pictures, name: str, text: str, value: float | None, *, lower: bool = False
+) -> Figure:
+    return Figure(
+        name=f"{name}_{pictures.kind}",
+        text=f"{text}, {pictures.text}",
+        pictures=len(pictures.images),
+        before=value,
+        after=None,
+        lower_is_better=lower,
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

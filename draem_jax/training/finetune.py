@@ -1,0 +1,284 @@
+"""Fine-tuning of a trained detector on what a user shows it, from top to bottom.
+
+What is normal stays what the reconstructive network learned; only the discriminative network, which
+decides which differences matter, goes on learning.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Int, Key
+from ml_collections import ConfigDict
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.config import (
+    anomaly_params,
+    check_config,
+    differences,
+    image_size,
+    loss_weights,
+)
+from draem_jax.data.examples import Examples, read_examples
+from draem_jax.errors import UserError
+from draem_jax.losses import Losses, LossWeights, draem_losses
+from draem_jax.networks import DraemNetwork, forward
+from draem_jax.reports.pictures import sheet
+from draem_jax.scores import anomaly_map
+from draem_jax.training import parallel
+from draem_jax.training.checkpoints import claim_workdir, load_run, open_checkpoints
+from draem_jax.training.feed import make_feed, read_pictures
+from draem_jax.training.log import open_log
+from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
+from draem_jax.training.samples import Samples, take_pictures
+from draem_jax.training.state import (
+    TrainState,
+    create_network,
+    create_tuning_optimizer,
+    run_keys,
+)
+from draem_jax.training.step import repeat_steps, tuning_step
+from draem_jax.training.tuning_samples import (
+    TuningParams,
+    TuningPictures,
+    make_tuning_samples,
+    tuning_params,
+    tuning_pictures,
+)
+
+# No run is as long, so its samples are never trained on; training and calibration have others.
+_VALIDATION_STEP = 2**31 - 3
+_GRID_ROWS = 12
+
+
+def tuning_config(
+    workdir: str | Path,
+    *,
+    accept: str | Path | None = None,
+    defects: str | Path | None = None,
+    checkpoint: str = "latest",
+    config: ConfigDict | None = None,
+) -> ConfigDict:
+    """The config of a fine-tuning run: that of the run it starts from, with `finetune` filled in.
+
+    Args:
+        workdir: of the run to start from; nothing in it is changed.
+        accept: the folder of pictures on which nothing is a defect.
+        defects: the folder of defects with masks.
+        checkpoint: to start from: "latest", "best" or a step.
+        config: the run's config with other values in `finetune`; as the run has them if None.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or `config` differs from it elsewhere.
+    """
+    stored, state = load_run(Path(workdir), checkpoint=checkpoint)
+    config = (stored if config is None else config).copy_and_resolve_references()
+    stored.finetune = config.finetune
+    if changed := differences(stored, config):
+        raise UserError(
+            f"{workdir} was made with another config ({'; '.join(changed)}); only "
+            "config.finetune can be changed"
+        )
+    config.finetune.base = str(workdir)
+    config.finetune.base_step = int(state.step)
+    config.finetune.accept = str(accept or "")
+    config.finetune.defects = str(defects or "")
+    return config
+
+
+def finetune(
+    config: ConfigDict, workdir: str | Path, *, resume: bool = True, quiet: bool = False
+) -> TrainState:
+    """Fine-tunes the discriminative network of a run, or goes on with it, in another directory.
+
+    The reconstructive network's parameters and statistics stay bit for bit what they are, and so
+    does the directory of the run that is tuned. Steps are counted on from its own.
+
+    Args:
+        config: from `tuning_config`.
+        workdir: where the tuned detector is kept, as `draem_jax.training.loop.train` keeps one. If
+            it holds checkpoints of the same config, the run goes on from the last one.
+        resume: refuse such a directory if false.
+        quiet: print nothing.
+
+    Returns:
+        The state after the last step.
+
+    Raises:
+        UserError: config, pictures or a work directory do not do, or a loss is not finite.
+    """
+    workdir, base = Path(workdir), Path(config.finetune.base)
+    check_config(config)
+    if workdir.resolve() == base.resolve():
+        raise UserError(
+            f"{workdir} is the run that is tuned, and stays as it is; give another --out-workdir"
+        )
+    _, state = load_run(base, checkpoint=str(config.finetune.base_step))
+    network = create_network(config, axis_name=parallel.AXIS_NAME)
+    if not network.discriminates:
+        raise UserError(
+            f"{base} has no discriminative network to tune (config.model.variant is "
+            f"{config.model.variant})"
+        )
+    indices = parallel.sample_indices(config.train.batch_size)
+    examples = read_examples(
+        config.finetune.accept, config.finetune.defects, size=image_size(config)
+    )
+    learned, held_out = examples.divide(config.finetune.holdout)
+    pictures = open_pictures(config)
+    claim_workdir(workdir, config, resume=resume)
+
+    params = parallel.replicate((anomaly_params(config), tuning_params(config, learned)))
+    weights = parallel.replicate(loss_weights(config))
+    given = parallel.replicate(tuning_pictures(learned))
+    key = parallel.replicate(run_keys(config)[1])
+    optimizer = create_tuning_optimizer(config)
+    total = config.finetune.base_step + config.finetune.steps
+    with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
+        latest = checkpoints.latest_step()
+        if latest is None:
+            state = state.replace(opt_state=optimizer.init(state.params))
+        else:
+            state = checkpoints.restore(config, latest)
+        state = parallel.replicate(state)
+        step = int(state.step)
+        feed = make_feed(
+            config,
+            pictures,
+            key,
+            sample_indices=indices,
+            first_step=step,
+            last_step=total,
+            max_steps=1,
+        )
+        steps = _mapped_steps(network, optimizer, feed.pictures_axes)
+        samples, look = _make_look(config, pictures, key, params, weights, given)
+        with open_log(
+            workdir,
+            start=step,
+            total=total,
+            every=config.train.log_every,
+            batch_size=config.train.batch_size,
+            quiet=quiet,
+        ) as log:
+            log.say(_greeting(config, workdir, step, learned, held_out))
+            pending: Losses | None = None
+            while step < total:
+                state, losses = steps(
+                    state, indices, key, (feed.take(1), given), params, weights, np.int32(1)
+                )
+                step += 1
+                # The losses of a step are looked at once the next one is under way.
+                if pending is not None:
+                    log.steps(pending)
+                pending = losses
+                if step % config.train.checkpoint_every == 0 or step == total:
+                    log.steps(pending)
+                    pending = None
+                    loss, reconstruction, maps = look(state)
+                    if not math.isfinite(loss):
+                        raise UserError(
+                            f"after step {step} the parameters give a loss that is not finite; try "
+                            "a lower --config.finetune.relative_rate in another --out-workdir"
+                        )
+                    log.metrics(step, {"validation_loss": loss})
+                    log.grid(step, _grid(samples, reconstruction, maps))
+                    checkpoints.save(state, validation_loss=loss)
+    return state
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped_steps(
+    network: DraemNetwork, optimizer: optax.GradientTransformation, pictures_axes: int | None
+) -> Callable[..., tuple[TrainState, Losses]]:
+    def one(
+        i: Int[ArrayLike, ""],
+        state: TrainState,
+        sample_indices: Int[Array, " B"],
+        key: Key[Array, ""],
+        pictures: tuple[Pictures | StreamedPictures, TuningPictures],
+        params: tuple[AnomalyParams, TuningParams],
+        weights: LossWeights,
+    ) -> tuple[TrainState, Losses]:
+        chosen = take_pictures(i, key, state.step, sample_indices, pictures[0])
+        samples = make_tuning_samples(
+            key, state.step, sample_indices, *chosen, pictures[1], *params
+        )
+        return tuning_step(state, samples, weights, network=network, optimizer=optimizer)
+
+    return parallel.map_over_devices(
+        repeat_steps(one, max_steps=1), pictures_axes=(pictures_axes, None)
+    )
+
+
+def _make_look(
+    config: ConfigDict,
+    pictures: TrainingPictures,
+    key: jax.Array,
+    params: tuple[AnomalyParams, TuningParams],
+    weights: LossWeights,
+    given: TuningPictures,
+) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
+    """Draws samples that are never trained on, and makes the function that looks at them."""
+    indices = np.arange(config.train.validation_pictures, dtype=np.int32)
+    chosen = read_pictures(pictures, key, _VALIDATION_STEP, indices)
+    samples = jax.jit(make_tuning_samples)(
+        key, np.int32(_VALIDATION_STEP), indices, *chosen, given, *params
+    )
+    inspect = _make_inspect(create_network(config))
+
+    def look(state: TrainState) -> tuple[float, np.ndarray, np.ndarray]:
+        loss, reconstruction, maps = inspect(state.variables, samples, weights)
+        return float(loss), np.asarray(reconstruction), np.asarray(maps)
+
+    return samples, look
+
+
+@functools.lru_cache(maxsize=8)
+def _make_inspect(network: DraemNetwork) -> Callable:
+    @jax.jit
+    def inspect(variables, samples, weights):
+        output = forward(network, variables, samples.augmented)
+        losses = draem_losses(
+            images=samples.normal,
+            masks=samples.mask,
+            reconstruction=None,
+            logits=output.logits,
+            weights=weights,
+        )
+        return losses.total, output.reconstruction, anomaly_map(output.logits)
+
+    return inspect
+
+
+def _grid(samples: Samples, reconstruction: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    _, augmented, mask = (np.asarray(part[:_GRID_ROWS]) for part in samples)
+    return sheet(
+        {
+            "picture": augmented,
+            "mask": mask,
+            "reconstruction": np.clip(reconstruction[:_GRID_ROWS], 0, 1),
+            "anomaly map": maps[:_GRID_ROWS, ..., None],
+        }
+    )
+
+
+def _greeting(
+    config: ConfigDict, workdir: Path, step: int, learned: Examples, held_out: Examples
+) -> str:
+    counted = [
+        f"{len(getattr(learned, kind))} {text} to learn from and "
+        f"{len(getattr(held_out, kind))} to measure with"
+        for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects"))
+        if len(getattr(learned, kind))
+    ]
+    base = config.finetune.base
+    return f"{'; '.join(counted)}; {config.finetune.steps} steps of {config.train.batch_size}; " + (
+        f"going on from step {step} in {workdir}"
+        if step > config.finetune.base_step
+        else f"from {base}, step {step}, into {workdir}"
+    )

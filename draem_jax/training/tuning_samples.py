@@ -1,0 +1,154 @@
+"""Drawing samples to fine-tune on: simulated, accepted and labelled ones, mixed on the device."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from ml_collections import ConfigDict
+
+from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.examples import Examples
+from draem_jax.training.pictures import Parts
+from draem_jax.training.samples import Samples, make_samples, sample_keys
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuningParams:
+    """How given pictures are mixed and varied; traced numbers, see `config.finetune`.
+
+    Attributes:
+        accepted_share: of the samples, that are made of accepted pictures.
+        defect_share: of the samples, that are labelled defects.
+        flip: whether pictures are mirrored, upright and sideways.
+        turn: whether square pictures are turned by quarters.
+        brightness: by how large a share they are made brighter or darker at most.
+    """
+
+    accepted_share: Any
+    defect_share: Any
+    flip: Any
+    turn: Any
+    brightness: Any
+
+
+class TuningPictures(NamedTuple):
+    """The pictures that were given; they stay on the device.
+
+    Attributes:
+        accepted: on which nothing is a defect, RGB; one black one where none was given.
+        defects: with defects, RGB; one black one where none was given.
+        masks: of the defects.
+    """
+
+    accepted: UInt8[Array, "A H W 3"]
+    defects: UInt8[Array, "D H W 3"]
+    masks: Bool[Array, "D H W 1"]
+
+
+def tuning_params(config: ConfigDict, examples: Examples) -> TuningParams:
+    """The config's numbers; the share of a kind that was not given is 0."""
+    finetune = config.finetune
+    return TuningParams(
+        accepted_share=finetune.accepted_share * bool(len(examples.accepted)),
+        defect_share=finetune.defect_share * bool(len(examples.defects)),
+        flip=float(finetune.flip),
+        turn=float(finetune.turn),
+        brightness=finetune.brightness,
+    )
+
+
+def tuning_pictures(examples: Examples) -> TuningPictures:
+    """Lays out given pictures for `make_tuning_samples`."""
+
+    def at_least_one(array: np.ndarray) -> Array:
+        return jnp.asarray(array if len(array) else np.zeros((1, *array.shape[1:]), array.dtype))
+
+    return TuningPictures(
+        at_least_one(examples.accepted),
+        at_least_one(examples.defects),
+        at_least_one(examples.masks[..., None]),
+    )
+
+
+def make_tuning_samples(
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+    sample_indices: Int[Array, " B"],
+    normal: UInt8[Array, "B H W 3"],
+    textures: UInt8[Array, "B H W 3"],
+    parts: Parts,
+    given: TuningPictures,
+    params: AnomalyParams,
+    tuning: TuningParams,
+) -> Samples:
+    """Makes samples that depend on nothing but the run's key, the step and each sample's index.
+
+    Each sample is one of three kinds, by the shares of `tuning`: made as in training of a normal
+    picture; made likewise of an accepted one, so that nothing is marked on it but the anomaly that
+    is simulated, if one is; or a labelled defect with its mask. Given pictures are drawn with
+    replacement, and varied.
+
+    Args:
+        key: the run's key for samples.
+        step: the step that the samples are for.
+        sample_indices: their places in the batch.
+        normal: the normal picture, texture and part of each sample, from `take_pictures`.
+        textures: see `normal`.
+        parts: see `normal`.
+        given: accepted pictures and defects.
+        params: what the anomaly generator does.
+        tuning: how given pictures are mixed and varied.
+
+    Returns:
+        The samples; of a labelled defect, whose normal picture nobody knows, `normal` is the
+        picture itself.
+    """
+
+    def draw(
+        keys: Key[Array, " 4"], normal: UInt8[Array, "H W 3"]
+    ) -> tuple[Array, Array, Array, Array]:
+        kind_key, which_key, vary_key = jax.random.split(jax.random.fold_in(keys[0], 1), 3)
+        kind = jax.random.uniform(kind_key)
+        is_accepted = kind < tuning.accepted_share
+        is_defect = kind >= 1 - tuning.defect_share
+        accepted = given.accepted[jax.random.randint(which_key, (), 0, len(given.accepted))]
+        which = jax.random.randint(which_key, (), 0, len(given.defects))
+        picture = jnp.where(is_defect, given.defects[which], accepted)
+        picture, mask = _vary(vary_key, picture, given.masks[which], tuning)
+        return jnp.where(is_accepted, picture, normal), is_defect, picture, mask
+
+    keys = sample_keys(key, step, sample_indices)
+    backgrounds, is_defect, pictures, masks = jax.vmap(draw)(keys, normal)
+    samples = make_samples(key, step, sample_indices, backgrounds, textures, parts, params)
+    is_defect = is_defect[:, None, None, None]
+    labelled = pictures.astype(jnp.float32) / 255
+    return Samples(
+        jnp.where(is_defect, labelled, samples.normal),
+        jnp.where(is_defect, labelled, samples.augmented),
+        jnp.where(is_defect, masks, samples.mask),
+    )
+
+
+def _vary(
+    key: Key[Array, ""],
+    picture: UInt8[Array, "H W 3"],
+    mask: Bool[Array, "H W 1"],
+    tuning: TuningParams,
+) -> tuple[UInt8[Array, "H W 3"], Float[Array, "H W 1"]]:
+    """Mirrors, turns and brightens a picture, and mirrors and turns its mask alike."""
+    keys = jax.random.split(key, 4)
+    both = jnp.concatenate([picture, mask.astype(jnp.uint8)], axis=-1)
+    for axis in (0, 1):
+        mirrored = jax.random.uniform(keys[axis]) < 0.5 * tuning.flip
+        both = jnp.where(mirrored, jnp.flip(both, axis), both)
+    if both.shape[0] == both.shape[1]:
+        # Mirrored at the diagonal, which makes quarter turns of the other two.
+        turned = jax.random.uniform(keys[2]) < 0.5 * tuning.turn
+        both = jnp.where(turned, jnp.swapaxes(both, 0, 1), both)
+    factor = 1 + tuning.brightness * jax.random.uniform(keys[3], minval=-1.0)
+    brightened = jnp.clip(jnp.rint(both[..., :3] * factor), 0, 255).astype(jnp.uint8)
+    return brightened, both[..., 3:].astype(jnp.float32)

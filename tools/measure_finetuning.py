@@ -1,0 +1,85 @@
+"""Measures what fine-tuning does for a detector of the built-in surfaces.
+
+    python tools/measure_finetuning.py --workdir=runs/quickstart --out=/tmp/finetuning
+
+Twice: with ten accepted stained pictures, and with ten labelled pictures of the defect type whose
+pixel AP is worst. Both are drawn from the half of the photograph that training sees, and measured
+on pictures from the other half: the stain split, and the test pictures. Thresholds are those for
+5 % of good pictures.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from draem_jax.data.loading import labelled_source
+from draem_jax.data.surfaces import STAIN, export_samples
+from draem_jax.detector import Draem
+from draem_jax.evaluation.calibration import calibrated
+from draem_jax.evaluation.evaluate import measure, open_test_pictures
+from draem_jax.evaluation.finetuning import compare
+from draem_jax.evaluation.stream import MetricOptions
+from draem_jax.training.finetune import finetune, tuning_config
+from draem_jax.training.parallel import use_cpu_devices
+
+_ALPHA = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="of a run on surfaces")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is made")
+    parser.add_argument("--count", type=int, default=10, help="pictures that are given")
+    parser.add_argument("--only", choices=("accept", "defects"), help="measure one of the two")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=NUMBER", help="of config.finetune"
+    )
+    options = parser.parse_args()
+    use_cpu_devices(dividing=8)
+
+    before = _measure(options.workdir)
+    worst = min((kind for kind in before if kind.startswith("pixel AP, ")), key=before.__getitem__)
+    defect_type = worst.partition(", ")[2]
+    for flag, kind in (("accept", STAIN), ("defects", defect_type)):
+        if options.only not in (None, flag):
+            continue
+        given, out = options.out / kind, options.out / f"run-{kind}"
+        config = tuning_config(options.workdir)
+        category = config.data.category
+        export_samples(
+            given, category=category, split="train", defect_type=kind, indices=range(options.count)
+        )
+        for field in options.set:
+            name, _, value = field.partition("=")
+            config.finetune[name] = type(config.finetune[name])(float(value))
+        config = tuning_config(options.workdir, **{flag: given}, config=config)
+        finetune(config, out)
+        print(f"\n{options.count} pictures of {kind}, --{flag}\n{compare(out).table()}\n")
+        after = _measure(out)
+        for name, value in before.items():
+            print(f"{name:<32} {value:.3f}  {after[name]:.3f}  {after[name] - value:+.3f}")
+
+
+def _measure(workdir: Path) -> dict[str, float]:
+    """False alarms on stains and good test pictures, and how well true defects are found."""
+    detector, thresholds = calibrated(workdir, Draem.load(workdir), keep=False)
+    data = detector.config.data
+    stains = labelled_source(data.name, data.category, size=detector.image_size, split=STAIN)
+    images = np.stack([stains[i].image for i in range(len(stains))])
+    limit = thresholds.image_threshold(_ALPHA)
+    test, _ = open_test_pictures(detector)
+    evaluation = measure(detector, test, options=MetricOptions(replicates=0))["default"]
+    good = np.array([row.score for row in evaluation.pictures if row.defect_type == "good"])
+    return {
+        "false alarms, stains": float(np.mean(detector.predict(images).score > limit)),
+        "false alarms, good test pictures": float(np.mean(good > limit)),
+        "image AUROC": evaluation.overall.values["image_auroc"],
+        "pixel AP": evaluation.overall.values["pixel_ap"],
+    } | {f"pixel AP, {kind}": m.values["pixel_ap"] for kind, m in evaluation.types.items()}
+
+
+if __name__ == "__main__":
+    main()

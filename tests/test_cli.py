@@ -38,13 +38,14 @@ def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
     assert "tensorflow" not in sys.modules
 
 
-@pytest.mark.parametrize("verb", ["preview", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("verb", ["preview", "train", "evaluate", "predict", "finetune"])
 def test_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: draem-jax {verb}")
     assert f"draem-jax {verb} --" in text.split("flags:")[0]
     assert ("--config.data.image_size=" in text) == (verb in ("preview", "train"))
+    assert ("--config.finetune.steps=" in text) == (verb in ("preview", "train", "finetune"))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,8 @@ def test_help(verb, capsys):
         (["predict", "--workdir=nowhere", "--images=empty", "--out=o"], "holds no pictures"),
         (["predict", "--workdir=nowhere", "--images=none", "--out=o"], "no file or folder none"),
         (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
+        (["finetune", "--workdir=nowhere", "--accept=empty"], "--out-workdir=DIRECTORY is missing"),
+        (["finetune", "--workdir=nowhere", "--out-workdir=o"], "nowhere is not a work directory"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -1,8 +1,11 @@
 """The verbs about data, as a newcomer meets them."""
 
+import numpy as np
 import pytest
 
 from draem_jax.cli import main
+from draem_jax.data.pictures import read_mask, read_picture
+from draem_jax.data.surfaces import draw_sample
 from tests.data import fixtures
 
 
@@ -25,13 +28,13 @@ def table(out):
     return [line.split() for line in lines]
 
 
-@pytest.mark.parametrize("verb", ["prepare", "list", "check"])
+@pytest.mark.parametrize("verb", ["prepare", "list", "check", "export"])
 def test_help(run, verb):
     status, out, _ = run(verb, "--help")
     assert status == 0
     assert out.startswith(f"usage: draem-jax data {verb}")
     assert f"draem-jax data {verb}" in out.split("\n\n", 1)[1]
-    assert ("NAME" in out.splitlines()[0]) == (verb != "list")
+    assert ("NAME" in out.splitlines()[0]) == (verb in ("prepare", "check"))
 
 
 def test_prepare_list_and_check(run, tmp_path):
@@ -114,3 +117,23 @@ def test_mistakes_get_one_line(run, tmp_path, arguments, message):
     assert message in err + out
     assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_export(run, tmp_path):
+    status, out, _ = run("export", "--split=train", "--type=hole", "--count=2", "--out=holes")
+    assert (status, out) == (0, "2 pictures in holes\n")
+    sample = draw_sample(category="brick", split="train", defect_type="hole", index=1)
+    folder = tmp_path / "holes"
+    np.testing.assert_array_equal(read_picture(folder / "hole" / "001.png"), sample.image)
+    mask = read_mask(folder / "ground_truth" / "hole" / "001_mask.png")
+    np.testing.assert_array_equal(mask, sample.mask)
+    status, out, _ = run("export", "--split=stain", "--count=1", "--out=stains")
+    assert (status, out) == (0, "1 pictures in stains\n")
+    for arguments, message in (
+        (["--split=train", "--type=hole", "--out=x"], "--count"),
+        (["--split=half", "--out=x"], "--split=half is unknown; choose one of: train, test, stain"),
+        (["--split=test"], "--out=FOLDER is missing"),
+    ):
+        status, _, err = run("export", *arguments)
+        assert status == 1
+        assert message in err

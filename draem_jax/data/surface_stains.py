@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-# What the surface keeps of red, green and blue light where it is stained through: tea, rust-brown
-# oil, and moss.
-_LIQUIDS = np.array([[0.66, 0.52, 0.38], [0.56, 0.46, 0.40], [0.52, 0.58, 0.42]])
+# What the surface keeps of red, green and blue light where it is stained through: damp, moss, soot.
+_LIQUIDS = np.array([[0.60, 0.62, 0.66], [0.54, 0.62, 0.44], [0.52, 0.50, 0.48]])
 
 
 def stain(

@@ -140,9 +140,7 @@ def finetune(
     total = config.finetune.base_step + config.finetune.steps
     with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
         latest = checkpoints.latest_step()
-        if latest is None:
-            state = state.replace(opt_state=optimizer.init(state.params))
-        else:
+        if latest is not None:
             state = checkpoints.restore(config, latest)
         state = parallel.replicate(state)
         step = int(state.step)

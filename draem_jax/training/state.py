@@ -53,21 +53,25 @@ def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     of the epochs, the paper's with × 0.1 at epochs 400 and 600 of 700. The same schedule gives the
     same object.
     """
-    return _scheduled_adam(config, config.optimizer.learning_rate, config.train.steps)
+    return _scheduled_adam(config, config.optimizer.learning_rate, range(config.train.steps))
 
 
 def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam for fine-tuning: the same schedule at a lower rate, over the steps of fine-tuning."""
+    """Adam for fine-tuning: the same schedule at a lower rate, over the steps of fine-tuning.
+
+    It goes on with the moments and the count of the run that is tuned.
+    """
     rate = config.optimizer.learning_rate * config.finetune.relative_rate
-    return _scheduled_adam(config, rate, config.finetune.steps)
+    begin = config.finetune.base_step
+    return _scheduled_adam(config, rate, range(begin, begin + config.finetune.steps))
 
 
 def _scheduled_adam(
-    config: ConfigDict, learning_rate: float, steps: int
+    config: ConfigDict, learning_rate: float, steps: range
 ) -> optax.GradientTransformation:
     boundaries: dict[int, float] = {}
     for share in config.optimizer.milestones:
-        at = round(share * steps)
+        at = steps.start + round(share * len(steps))
         boundaries[at] = boundaries.get(at, 1.0) * config.optimizer.factor
     return _adam(learning_rate, tuple(boundaries.items()))
 

@@ -110,7 +110,7 @@ def tuning_step(
         output, updates = network.apply(
             {"params": {**state.params, "discriminative": tuned}, "batch_stats": state.batch_stats},
             samples.augmented,
-            train=True,
+            train=__import__("os").environ.get("FT_BN", "train") == "train",
             reconstruction_frozen=True,
             mutable=["batch_stats"],
         )

@@ -92,19 +92,30 @@ def test_labels_agree_with_types(data_dir):
     for example in builder.as_data_source("test"):
         assert example["label"] == (example["defect_type"] != b"good")
         assert set(np.unique(example["mask"])) <= {0, 255}
+    for example in builder.as_data_source("stain"):
+        assert (example["label"], example["defect_type"]) == (0, b"stain")
 
 
 def test_killed_half_way_then_prepared_again_gives_the_same(data_dir, tmp_path):
     process = start(PREPARE_AND_DIE, tmp_path)
     process.communicate()
     assert process.returncode == 9
-    assert not (tmp_path / "surfaces" / "brick" / "1.1.0").exists()
+    (finished,) = (data_dir / "surfaces" / "brick").iterdir()
+    assert not (tmp_path / "surfaces" / "brick" / finished.name).exists()
+    # What an earlier version prepared neither serves nor disturbs.
+    shutil.copytree(finished, tmp_path / "surfaces" / "brick" / "1.1.0")
     again = loading.load("surfaces", "brick", size=(96, 96), data_dir=tmp_path)
     first = loading.load("surfaces", "brick", size=(96, 96), data_dir=data_dir)
     for ours, theirs in zip(again, first, strict=True):
         assert ours.names == theirs.names
         np.testing.assert_array_equal(ours.images, theirs.images)
     np.testing.assert_array_equal(again[1].masks, first[1].masks)
+    stains = loading.labelled_source(
+        "surfaces", "brick", size=(96, 96), data_dir=tmp_path, split="stain"
+    )
+    assert len(stains) == 40
+    assert stains[7].name == "stain/007"
+    assert not stains[7].mask.any()
 
 
 def test_damaged_data(data_dir, tmp_path):

@@ -107,12 +107,41 @@ def test_good_pictures_are_whole():
 
 def test_pictures_are_in_colour_and_differ():
     digests = set()
-    for split, counts in COUNTS.items():
-        for sample in samples("brick", "good", split=split, count=counts["good"]):
+    counts = {split: COUNTS[split]["good"] for split in ("train", "test")}
+    for split, count in counts.items():
+        for sample in samples("brick", "good", split=split, count=count):
             assert sample.image.shape == (PICTURE_SIZE, PICTURE_SIZE, 3)
             assert (sample.image[..., 0].astype(int) - sample.image[..., 2]).mean() > 10
             digests.add(hashlib.sha256(sample.image.tobytes()).digest())
-    assert len(digests) == sum(counts["good"] for counts in COUNTS.values())
+    assert len(digests) == sum(counts.values())
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_stains_are_soft_patches_of_the_test_half(category):
+    middle = PHOTOGRAPHS[category]().shape[1] // 2
+    for sample in samples(category, "stain", split="stain", count=20):
+        assert sample.corner[1] >= middle
+        assert sample.area == 0  # a stain is no defect
+        change = sample.undamaged.astype(float) - sample.image
+        # It takes light away, with the surface's relief still there.
+        assert change.min() >= 0
+        darkened = ndimage.gaussian_filter(change.mean(-1), 2)
+        stained = darkened > darkened.max() / 2
+        assert 200 < stained.sum() < 2500
+        assert 20 < change.mean(-1)[stained].mean() < 90
+        kept = np.corrcoef(sample.image.mean(-1)[stained], sample.undamaged.mean(-1)[stained])
+        assert kept[0, 1] > 0.6
+        # From full strength to nothing it takes more than the two pixels of any defect's edge.
+        share = sample.image.sum(-1) / np.maximum(sample.undamaged.sum(-1, dtype=float), 1)
+        faint = ndimage.gaussian_filter(share, 1)
+        edge = (faint < 0.95) & (faint > faint.min() + 0.25 * (1 - faint.min()))
+        rim = ndimage.binary_dilation(faint < 0.95) & (faint >= 0.95)
+        assert edge.sum() > 2 * rim.sum()
+
+
+def test_areas_are_exact():
+    for sample in samples("gravel", "paint", count=3):
+        assert sample.area == (sample.image != sample.undamaged).any(-1).sum() > 0
 
 
 @pytest.mark.parametrize("defect", DEFECTS.values(), ids=DEFECTS)

@@ -1,0 +1,244 @@
+"""Fine-tuning changes the discriminative network alone, and nothing of the run it starts from."""
+
+import hashlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from draem_jax.cli import main
+from draem_jax.config import anomaly_params, differences
+from draem_jax.data.examples import read_examples
+from draem_jax.data.surfaces import export_samples
+from draem_jax.detector import Draem
+from draem_jax.errors import UserError
+from draem_jax.evaluation.finetuning import Comparison, Figure, compare
+from draem_jax.training.checkpoints import load_run
+from draem_jax.training.feed import read_pictures
+from draem_jax.training.finetune import finetune, tuning_config
+from draem_jax.training.pictures import open_pictures
+from draem_jax.training.state import run_keys
+from draem_jax.training.tuning_samples import (
+    make_tuning_samples,
+    tuning_params,
+    tuning_pictures,
+)
+
+pytestmark = pytest.mark.tiny_programs
+
+
+def _digests(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Folders of ten accepted stains and of ten labelled holes."""
+    folder = tmp_path_factory.mktemp("given")
+    for kind in ("stain", "hole"):
+        export_samples(
+            folder / kind, category="brick", split="train", defect_type=kind, indices=range(10)
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, trained, given):
+    """A run tuned from a copy of the tiny one, by the command line; the copy, and its digests."""
+    folder = tmp_path_factory.mktemp("tuned")
+    base, out = folder / "base", folder / "out"
+    shutil.copytree(trained, base)
+    before = _digests(base)
+    assert (
+        main(
+            [
+                "finetune",
+                f"--workdir={base}",
+                f"--out-workdir={out}",
+                f"--accept={given / 'stain'}",
+                f"--defects={given / 'hole'}",
+                "--config.finetune.steps=3",
+            ]
+        )
+        == 0
+    )
+    return base, out, before
+
+
+def test_the_frozen_network_and_the_run_stay_as_they_are(tuned):
+    base, out, before = tuned
+    assert _digests(base) == before
+    (config, old), (tuned_config, new) = load_run(base), load_run(out)
+    assert new.step == old.step + 3 == 7
+    for part in ("params", "batch_stats"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(old, part)["reconstructive"],
+            getattr(new, part)["reconstructive"],
+        )
+    changed = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b),
+        old.params["discriminative"],
+        new.params["discriminative"],
+    )
+    assert np.mean(jax.tree.leaves(changed)) > 0.9
+    assert {line.partition(":")[0] for line in differences(config, tuned_config)} == {
+        f"finetune.{name}" for name in ("base", "base_step", "accept", "defects", "steps")
+    }
+
+
+def test_it_goes_on_from_its_checkpoints(tuned, tmp_path):
+    _, out, _ = tuned
+    workdir = tmp_path / "out"
+    shutil.copytree(out, workdir)
+    assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"6", "7"}
+    shutil.rmtree(workdir / "checkpoints" / "7")
+    config, expected = load_run(out)
+    jax.tree.map(np.testing.assert_array_equal, finetune(config, workdir, quiet=True), expected)
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
+    assert steps == [5, 6, 6, 7, 7]
+
+
+def test_it_tells_before_and_after(tuned, capsys):
+    base, out, before = tuned
+    comparison = compare(out)
+    assert _digests(base) == before
+    told = json.loads((out / "finetune.json").read_text())
+    figures = {figure.name: figure for figure in comparison.figures}
+    assert (
+        list(told["figures"])
+        == list(figures)
+        == [
+            "false_alarms_normal",
+            "image_auroc_simulated",
+            "pixel_ap_simulated",
+            "false_alarms_accepted",
+            "image_auroc_defects",
+            "pixel_ap_defects",
+        ]
+    )
+    assert told["notes"] == list(comparison.notes)
+    assert "no normal pictures were held out" in told["notes"][-1]
+    assert figures["false_alarms_accepted"].before is None
+    assert len(comparison.table().splitlines()) == 7
+
+    # Independently, of what was given: ten holes against the normal pictures trained on.
+    config, _ = load_run(out)
+    holes = read_examples(None, config.finetune.defects, size=(32, 32)).defects
+    normal = open_pictures(config).normal
+    pictures = np.concatenate([np.stack([normal[i] for i in range(len(normal))]), holes])
+    labels = np.arange(len(pictures)) >= len(normal)
+    for workdir, value in ((base, "before"), (out, "after")):
+        auroc = roc_auc_score(labels, Draem.load(workdir).predict(pictures).score)
+        told_value = told["figures"]["image_auroc_defects"][value]
+        assert told_value == pytest.approx(auroc, abs=1e-4)
+
+
+def test_what_got_worse_is_warned_of():
+    def figure(before, after, lower_is_better):
+        return Figure("name", "text", 20, before, after, lower_is_better)
+
+    comparison = Comparison(
+        (
+            figure(0.0, 0.05, True),
+            figure(0.05, 0.0, True),
+            figure(0.9, 0.895, False),
+            figure(0.9, 0.85, False),
+            figure(None, None, True),
+        ),
+        (),
+    )
+    assert comparison.warnings == [
+        "text got worse: 0.000 before, 0.050 after",
+        "text got worse: 0.900 before, 0.850 after",
+    ]
+
+
+def test_samples_are_mixed_by_their_shares(tuned):
+    config, _ = load_run(tuned[1])
+    config.finetune.accepted_share, config.finetune.defect_share = 0.25, 0.5
+    config.finetune.brightness = 0.0
+    config.finetune.turn = True
+    config.anomalies.untouched_share = 1.0
+    config.anomalies.normal_rotation_share = 0.0
+    examples = read_examples(config.finetune.accept, config.finetune.defects, size=(32, 32))
+    tuning = tuning_params(config, examples)
+    key, indices, pictures = (
+        run_keys(config)[1],
+        np.arange(4, dtype=np.int32),
+        open_pictures(config),
+    )
+    draw = jax.jit(make_tuning_samples)
+
+    def varied(pictures):
+        """Each picture in the eight ways to mirror and turn it."""
+        for square in (pictures, pictures.swapaxes(1, 2)):
+            for rows in (1, -1):
+                for columns in (1, -1):
+                    yield from square[:, ::rows, ::columns]
+
+    def found(picture, among):
+        return next((i for i, other in enumerate(among) if np.array_equal(picture, other)), None)
+
+    accepted = list(varied(examples.accepted))
+    defects, masks = list(varied(examples.defects)), list(varied(examples.masks))
+    counts = {"accepted": 0, "defect": 0, "normal": 0}
+    which = set()
+    for step in range(40):
+        chosen = read_pictures(pictures, key, step, indices)
+        samples = draw(
+            key, np.int32(step), indices, *chosen, tuning_pictures(examples),
+            anomaly_params(config), tuning,
+        )  # fmt: skip
+        for augmented, mask, normal in zip(
+            np.rint(np.asarray(samples.augmented) * 255), samples.mask, chosen[0], strict=True
+        ):
+            mask = np.asarray(mask)[..., 0]
+            if (i := found(augmented, defects)) is not None:
+                np.testing.assert_array_equal(mask, masks[i])
+                counts["defect"] += 1
+                which.add(i)
+            else:
+                assert not mask.any()
+                is_accepted = found(augmented, accepted) is not None
+                counts["accepted" if is_accepted else "normal"] += 1
+                assert is_accepted or np.array_equal(augmented, normal)
+    # Of 160: within three standard deviations.
+    assert 24 <= counts["accepted"] <= 56
+    assert 61 <= counts["defect"] <= 99
+    assert len(which) > 40
+
+
+def test_mistakes_are_refused(tuned, given, tmp_path, capsys):
+    base, out, before = tuned
+
+    def refused(*arguments):
+        assert main(["finetune", f"--workdir={base}", *arguments]) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        return line
+
+    fresh, accept = f"--out-workdir={tmp_path / 'new'}", f"--accept={given / 'stain'}"
+    assert "nothing to learn from; give --accept=DIR" in refused(fresh)
+    assert "is the run that is tuned" in refused(f"--out-workdir={base}", accept)
+    assert "was made with another config (finetune.defects" in refused(
+        f"--out-workdir={out}", accept
+    )
+    assert "together they must be below 1" in refused(
+        fresh, accept, "--config.finetune.accepted_share=0.8"
+    )
+    assert "--config.seed cannot be changed here" in refused(fresh, accept, "--config.seed=1")
+    assert "did you mean finetune.steps" in refused(fresh, accept, "--config.finetune.step=1")
+    assert not (tmp_path / "new").exists()
+    assert _digests(base) == before
+
+    config = tuning_config(base, accept=given / "stain")
+    config.model.variant = "reconstruction_ssim"
+    with pytest.raises(UserError, match="finetune can be changed"):
+        tuning_config(base, config=config)

@@ -90,13 +90,8 @@ def default_config() -> ConfigDict:
     # simulated anomalies.
     config.evaluation.score = "mean21"
 
-    # Of `draem-jax finetune`, which sets the first four itself: the run that is tuned, the step
-    # of its checkpoint, the folder of accepted pictures and that of labelled defects.
+    # How `draem-jax finetune` goes on with a trained detector.
     config.finetune = ConfigDict()
-    config.finetune.base = ""
-    config.finetune.base_step = 0
-    config.finetune.accept = ""
-    config.finetune.defects = ""
     config.finetune.steps = 150
     # Times config.optimizer.learning_rate; it falls at the optimizer's milestones.
     config.finetune.relative_rate = 0.3
@@ -110,6 +105,14 @@ def default_config() -> ConfigDict:
     config.finetune.brightness = 0.1
     # Share of the given pictures that is kept to measure with, where there are enough.
     config.finetune.holdout = 0.2
+
+    # What a fine-tuned detector was made from, as `draem-jax finetune` notes it: work directory and
+    # step of the run, and the folders that were given.
+    config.tuned_from = ConfigDict()
+    config.tuned_from.workdir = ""
+    config.tuned_from.step = 0
+    config.tuned_from.accept = ""
+    config.tuned_from.defects = ""
     return config
 
 

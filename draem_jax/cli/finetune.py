@@ -86,7 +86,8 @@ VERB = Verb(
           --config.finetune.steps=300 --config.finetune.defect_share=0.4
 
     Prints and keeps (finetune.json) how it does before and after, and warns where it got worse.
-    With many labelled defects the same command is supervised training.
+    With many labelled defects the same command is supervised training, such as with
+    --defects=DAGM/Class1/Train.
     """,
     _define,
     _run,

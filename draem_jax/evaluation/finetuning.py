@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from draem_jax import files
 from draem_jax.config import image_size
 from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
+from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
 from draem_jax.thresholds import Thresholds
@@ -20,6 +21,10 @@ from draem_jax.training.pictures import open_pictures
 
 WORSE = 0.01
 """A figure that got worse by more than this is warned of."""
+
+
+# Without held-out normal pictures, so many of those trained on are looked at.
+_MOST_TRAINED_ON = 64
 
 
 @dataclass(frozen=True)
@@ -108,9 +113,9 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
         UserError: a run, its pictures, or those that were given cannot be read.
     """
     tuned = Draem.load(workdir)
-    base = Draem.load(tuned.config.finetune.base, checkpoint=str(tuned.config.finetune.base_step))
+    base = Draem.load(tuned.config.tuned_from.workdir, checkpoint=str(tuned.config.tuned_from.step))
     sets, notes = _pictures(tuned.config)
-    base, thresholds = calibrated(tuned.config.finetune.base, base, keep=False)
+    base, thresholds = calibrated(tuned.config.tuned_from.workdir, base, keep=False)
     before = _measure(base, thresholds, sets, alpha)
     tuned, thresholds = calibrated(workdir, tuned)
     after = _measure(tuned, thresholds, sets, alpha)
@@ -151,10 +156,15 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
     normal = open_pictures(config, part="selection" if held_out else "training")
     if not len(normal.normal):  # of one picture held out, none is left to choose by
         normal = open_pictures(config, part="held_out")
-    add("normal", "held-out normal pictures" if held_out else "normal pictures", read_all(normal))
+    if not held_out:
+        some = np.linspace(0, len(normal.normal) - 1, min(_MOST_TRAINED_ON, len(normal.normal)))
+        few = [normal.normal[i] for i in np.unique(some.astype(int))]
+        normal = replace(normal, normal=PictureArray(np.stack(few)))
+    text = "held-out normal pictures" if held_out else "normal pictures trained on"
+    add("normal", text, read_all(normal))
     add("simulated", "simulated anomalies", *simulate_on(config, normal))
     examples = read_examples(
-        config.finetune.accept, config.finetune.defects, size=image_size(config)
+        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):

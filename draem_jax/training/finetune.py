@@ -63,7 +63,7 @@ def tuning_config(
     checkpoint: str = "latest",
     config: ConfigDict | None = None,
 ) -> ConfigDict:
-    """The config of a fine-tuning run: that of the run it starts from, with `finetune` filled in.
+    """The config of a fine-tuning run: that of the run it starts from, which it notes.
 
     Args:
         workdir: of the run to start from; nothing in it is changed.
@@ -77,16 +77,16 @@ def tuning_config(
     """
     stored, state = load_run(Path(workdir), checkpoint=checkpoint)
     config = (stored if config is None else config).copy_and_resolve_references()
-    stored.finetune = config.finetune
+    stored.finetune, stored.tuned_from = config.finetune, config.tuned_from
     if changed := differences(stored, config):
         raise UserError(
             f"{workdir} was made with another config ({'; '.join(changed)}); only "
             "config.finetune can be changed"
         )
-    config.finetune.base = str(workdir)
-    config.finetune.base_step = int(state.step)
-    config.finetune.accept = str(accept or "")
-    config.finetune.defects = str(defects or "")
+    config.tuned_from.workdir = str(workdir)
+    config.tuned_from.step = int(state.step)
+    config.tuned_from.accept = str(accept or "")
+    config.tuned_from.defects = str(defects or "")
     return config
 
 
@@ -111,13 +111,13 @@ def finetune(
     Raises:
         UserError: config, pictures or a work directory do not do, or a loss is not finite.
     """
-    workdir, base = Path(workdir), Path(config.finetune.base)
+    workdir, base = Path(workdir), Path(config.tuned_from.workdir)
     check_config(config)
     if workdir.resolve() == base.resolve():
         raise UserError(
             f"{workdir} is the run that is tuned, and stays as it is; give another --out-workdir"
         )
-    _, state = load_run(base, checkpoint=str(config.finetune.base_step))
+    _, state = load_run(base, checkpoint=str(config.tuned_from.step))
     network = create_network(config, axis_name=parallel.AXIS_NAME)
     if not network.discriminates:
         raise UserError(
@@ -126,7 +126,7 @@ def finetune(
         )
     indices = parallel.sample_indices(config.train.batch_size)
     examples = read_examples(
-        config.finetune.accept, config.finetune.defects, size=image_size(config)
+        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
     )
     learned, held_out = examples.divide(config.finetune.holdout)
     pictures = open_pictures(config)
@@ -137,7 +137,7 @@ def finetune(
     given = parallel.replicate(tuning_pictures(learned))
     key = parallel.replicate(run_keys(config)[1])
     optimizer = create_tuning_optimizer(config)
-    total = config.finetune.base_step + config.finetune.steps
+    total = config.tuned_from.step + config.finetune.steps
     with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
         latest = checkpoints.latest_step()
         if latest is not None:
@@ -274,9 +274,9 @@ def _greeting(
         for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects"))
         if len(getattr(learned, kind))
     ]
-    base = config.finetune.base
+    base = config.tuned_from.workdir
     return f"{'; '.join(counted)}; {config.finetune.steps} steps of {config.train.batch_size}; " + (
         f"going on from step {step} in {workdir}"
-        if step > config.finetune.base_step
+        if step > config.tuned_from.step
         else f"from {base}, step {step}, into {workdir}"
     )

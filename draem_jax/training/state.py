@@ -62,7 +62,7 @@ def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     It goes on with the moments and the count of the run that is tuned.
     """
     rate = config.optimizer.learning_rate * config.finetune.relative_rate
-    begin = config.finetune.base_step
+    begin = config.tuned_from.step
     return _scheduled_adam(config, rate, range(begin, begin + config.finetune.steps))
 
 

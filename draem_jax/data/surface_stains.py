@@ -1,9 +1,9 @@
 """A stain on a photographed surface: unusual to look at, and no defect.
 
-It is what a liquid leaves that soaked in and dried: darker, of another tint, soft at its edge, with
-a faint tide mark along it, and the surface's relief shows through. It multiplies the light that the
-surface sends back, where the defect `paint` lies as a film over it. Sizes are meant for pictures of
-about 96 × 96 pixels.
+It is what damp and algae leave: darker and greenish, soft at its edge, with a faint tide mark along
+it, and the surface's relief shows through. It multiplies the light that the surface sends back,
+where the defect `paint` lies as a film over it. Sizes are meant for pictures of about 96 × 96
+pixels.
 
 As with the defects, nothing here is shared with the generator that anomalies are trained on.
 """
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-# What the surface keeps of red, green and blue light where it is stained through: damp, moss, soot.
-_LIQUIDS = np.array([[0.60, 0.62, 0.66], [0.54, 0.62, 0.44], [0.52, 0.50, 0.48]])
+# What the surface keeps of red, green and blue light where algae have soaked it through.
+_KEPT = np.array([0.54, 0.62, 0.44])
 
 
 def stain(
@@ -33,8 +33,8 @@ def stain(
     # It dries from the middle outwards, and leaves the most where it ends.
     tide = rng.uniform(0.15, 0.35) * 4 * soaked * (1 - soaked)
     strength = np.clip(rng.uniform(0.75, 1.0) * soaked + tide, 0, 1)[..., None]
-    liquid = _LIQUIDS[rng.integers(len(_LIQUIDS))] * rng.uniform(0.92, 1.08, 3)
-    drawn = image * (1 - strength * (1 - liquid))
+    kept = _KEPT * rng.uniform(0.9, 1.1, 3)
+    drawn = image * (1 - strength * (1 - kept))
     return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
 
 

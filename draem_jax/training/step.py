@@ -16,6 +16,10 @@ from draem_jax.training.pictures import Pictures, StreamedPictures
 from draem_jax.training.samples import Samples, make_samples, take_pictures
 from draem_jax.training.state import TrainState
 
+# The batches of fine-tuning differ by what happens to be among them, more than those of training:
+# statistics of the last ten would change from step to step what the networks say.
+_STATISTICS_RATE = 0.2
+
 
 def sample_losses(
     network: DraemNetwork,
@@ -136,10 +140,19 @@ def tuning_step(
         TrainState(
             step=state.step + 1,
             params={**state.params, "discriminative": tuned},
-            batch_stats={**state.batch_stats, "discriminative": statistics},
+            batch_stats={**state.batch_stats, "discriminative": _damped(state, statistics)},
             opt_state=opt_state,
         ),
         losses,
+    )
+
+
+def _damped(state: TrainState, statistics: Any) -> Any:
+    """Running statistics that remember five times as many batches as in training."""
+    return jax.tree.map(
+        lambda old, new: old + _STATISTICS_RATE * (new - old),
+        state.batch_stats["discriminative"],
+        statistics,
     )
 
 

@@ -20,7 +20,7 @@ from draem_jax.networks import DraemNetwork, forward
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.checkpoints import load_run
-from draem_jax.training.parallel import replicate, shard_batch
+from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
 
 
@@ -89,7 +89,7 @@ class Draem:
             UserError: there is no run in `workdir`, or no such checkpoint.
         """
         config, state = load_run(Path(workdir), checkpoint=checkpoint)
-        devices = jax.local_device_count()
+        devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
         return cls(
             config=config,

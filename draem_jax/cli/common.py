@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
 from draem_jax.errors import UserError
 
 PROGRAM = "draem-jax"
+
+ConfigKind = Literal["run", "study"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Verb:
         help: what a newcomer should know, with an example.
         define: defines the verb's flags.
         run: does it, given the parsed flags.
-        takes_config: whether the verb has --config and --config.FIELD.
+        config: what --config and --config.FIELD give the verb: "run", "study" or "" for none.
         argument: what the one word after the verb's name stands for, like NAME, and is given to
             `run` as well; "" for none.
     """
@@ -34,7 +36,7 @@ class Verb:
     help: str
     define: Callable[[flags.FlagValues], None]
     run: Callable[..., None]
-    takes_config: bool = False
+    config: ConfigKind | Literal[""] = ""
     argument: str = ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import benchmark, data, evaluate, predict, preview, train
+from draem_jax.cli import benchmark, data, evaluate, predict, preview, study, train
 from draem_jax.cli.common import PROGRAM, Verb
 from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.errors import UserError
@@ -22,6 +22,7 @@ _VERBS = {
         evaluate.VERB,
         predict.VERB,
         benchmark.VERB,
+        study.VERB,
     )
 }
 
@@ -66,8 +67,8 @@ def _dispatch(arguments: list[str]) -> None:
     if any(word in ("--help", "-h", "-help") for word in rest):
         print(_help(verb, values))
         return
-    if verb.takes_config:
-        rest = define_config(values, rest)
+    if verb.config:
+        rest = define_config(values, rest, kind=verb.config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
     if verb.argument and not positional:
         raise UserError(f"{verb.argument} is missing; see `{PROGRAM} {verb.name} --help`")
@@ -125,11 +126,13 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
     lines = [f"usage: {usage} --flag=value ...", ""]
     lines += [verb.summary, "", textwrap.dedent(verb.help)]
     lines.append("flags:")
-    if verb.takes_config:
+    if verb.config:
+        known = ", ".join(recipes(verb.config))
         lines.append(
             _flag_line(
                 "--config=FILE.py[:CATEGORY]",
-                f"The recipe: your own file, or one that comes along: {', '.join(recipes())}.",
+                f"The {'study' if verb.config == 'study' else 'recipe'}: your own file, or one "
+                f"that comes along: {known}.",
             )
         )
         lines.append(
@@ -142,7 +145,13 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
         default = "" if flag.default in (None, "") else f" Default: {str(flag.default).lower()}."
         shown = f"--[no]{name}" if flag.boolean else f"--{name}=…"
         lines.append(_flag_line(shown, f"{flag.help}{default}"))
-    if verb.takes_config:
+    if verb.config == "study":
+        lines += ["", "fields of a study, besides its variants; of --config.base, see train:"]
+        lines += [
+            "  --config.base.FIELD=…        --config.seeds=0,1,2         --config.categories=…",
+            "  --config.baseline=VARIANT    --config.metric=pixel_ap",
+        ]
+    if verb.config == "run":
         from draem_jax.config import default_config, flat
 
         lines += ["", "fields and their defaults, before the recipe changes them:"]

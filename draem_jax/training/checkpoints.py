@@ -16,6 +16,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json
 from draem_jax.errors import UserError
+from draem_jax.training.parallel import local_devices
 from draem_jax.training.state import TrainState, create_state
 
 _METRIC = "validation_loss"
@@ -64,7 +65,7 @@ class Checkpoints:
             step: one of `steps()`.
         """
         abstract = jax.eval_shape(lambda: create_state(config))
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), abstract
         )

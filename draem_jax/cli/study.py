@@ -30,7 +30,7 @@ def _run(values: Any) -> None:
     workdir = parse_workdir(values)
     study = parse_study(values.config)
     use_cpu_devices(values.cpu_devices)
-    with _progress() as tell:
+    with _progress(study.protocol) as tell:
         results = run_study(study, workdir, tell=tell)
     write_results(study, results, workdir)
     print((workdir / "results.md").read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def _run(values: Any) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[["Progress"], None]]:
+def _progress(protocol: str) -> Iterator[Callable[["Progress"], None]]:
     """A bar over the whole grid on a terminal; a line for each finished run in any case."""
     from tqdm import tqdm
 
@@ -61,7 +61,7 @@ def _progress() -> Iterator[Callable[["Progress"], None]]:
         figures = ", ".join(
             f"{name} {value:.3f}"
             for name in ("image_auroc", "pixel_ap")
-            if (value := result.metrics.get(name)) is not None
+            if (value := result.metrics(protocol).get(name)) is not None
         )
         tqdm.write(
             f"{progress.runs_done}/{progress.runs} {result.run.title}: "

@@ -21,6 +21,7 @@ from draem_jax.reports.pictures import to_uint8, write_png
 from draem_jax.studies.study import Run
 from draem_jax.training.feed import read_samples
 from draem_jax.training.loop import train
+from draem_jax.training.parallel import replicate
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.state import run_keys
 
@@ -37,20 +38,25 @@ class Result:
 
     Attributes:
         run: which one.
-        metrics: of its test pictures, by name; empty if it diverged.
+        protocols: the metrics of its test pictures by name, by the name of the mask protocol (see
+            `draem_jax.evaluation.protocols`); empty if it diverged.
         diverged: why there are none, in one line; "" if it did not.
     """
 
     run: Run
-    metrics: Mapping[str, float | None]
+    protocols: Mapping[str, Mapping[str, float | None]]
     diverged: str = ""
+
+    def metrics(self, protocol: str) -> Mapping[str, float | None]:
+        """Those of one protocol."""
+        return self.protocols.get(protocol, {})
 
 
 def read_result(run: Run, workdir: Path) -> Result | None:
     """The result that a finished run left; None if it has not been run to its end."""
     try:
         stored = json.loads((workdir / run.folder / "result.json").read_text(encoding="utf-8"))
-        return Result(run, dict(stored["metrics"]), str(stored["diverged"]))
+        return Result(run, dict(stored["protocols"]), str(stored["diverged"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -81,14 +87,14 @@ def execute(run: Run, workdir: Path, *, watch: Callable[[int], bool]) -> Result 
         if int(state.step) < detector.config.train.steps:
             return None
         test, _ = open_test_pictures(detector)
-        evaluation = measure(detector, test, options=MetricOptions(replicates=0))["default"]
-        result = Result(run, evaluation.overall.values)
+        evaluations = measure(detector, test, options=MetricOptions(replicates=0))
+        result = Result(run, {name: one.overall.values for name, one in evaluations.items()})
         _keep_maps(folder, detector, test)
     _keep_strip(run, folder)
     # Last, since it says that all else is there.
     files.write_text(
         folder / "result.json",
-        json.dumps({"metrics": dict(result.metrics), "diverged": result.diverged}, indent=2) + "\n",
+        json.dumps({"protocols": result.protocols, "diverged": result.diverged}, indent=2) + "\n",
     )
     return result
 
@@ -122,10 +128,11 @@ def _keep_maps(folder: Path, detector: Draem, test: LabelledPictures) -> None:
 
 def _keep_strip(run: Run, folder: Path) -> None:
     """Draws some of the run's simulated anomalies side by side, their masks below them."""
-    params = dataclasses.replace(anomaly_params(run.config), untouched_share=0.0)
-    # As many as training looks at, so that the program is there already.
+    # As many as training looks at, and placed alike, so that the program is there already.
     indices = np.arange(run.config.train.validation_pictures, dtype=np.int32)
-    samples = read_samples(open_pictures(run.config), run_keys(run.config)[1], 0, indices, params)
+    params = dataclasses.replace(anomaly_params(run.config), untouched_share=0.0)
+    params, key = replicate((params, run_keys(run.config)[1]))
+    samples = read_samples(open_pictures(run.config), key, 0, indices, params)
     parts = samples.augmented, samples.mask.repeat(3, axis=-1)
     # A row of pictures with a white line to the right of and below each.
     border = [(0, 0), (0, _GAP), (0, _GAP), (0, 0)]

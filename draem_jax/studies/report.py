@@ -14,22 +14,13 @@ from draem_jax.config import image_size
 from draem_jax.data.loading import labelled_source
 from draem_jax.data.pictures import resize_mask, resize_plane
 from draem_jax.reports import study_page
+from draem_jax.reports.metric_texts import label
 from draem_jax.reports.study_page import StudyPicture, StudyReport, StudyVariant, render_study
 from draem_jax.studies.execution import Result, read_maps
 from draem_jax.studies.study import METRICS, Run, Study, Variant
 from draem_jax.studies.summary import LEVEL, Average, Difference, Summary, summarise
 
 _SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.3")
-_TITLES = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1_max": "image best F1",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel best F1",
-    "aupro_0.3": "AUPRO",
-    "aupimo": "AUPIMO",
-}
 _DEMONSTRATION = (
     "surfaces is a demonstration with drawn defects: what ranks high here need not do so on real "
     "ones."
@@ -52,7 +43,7 @@ def write_results(study: Study, results: Sequence[Result], workdir: str | Path) 
     """
     workdir = Path(workdir)
     summary = summarise(study, results)
-    files.write_text(workdir / "results.csv", results_csv(results))
+    files.write_text(workdir / "results.csv", results_csv(study, results))
     files.write_text(workdir / "results.md", results_markdown(study, results, summary))
     files.write_text(
         workdir / "report.html", render_study(_report(study, results, summary, workdir))
@@ -60,14 +51,14 @@ def write_results(study: Study, results: Sequence[Result], workdir: str | Path) 
     return summary
 
 
-def results_csv(results: Sequence[Result]) -> str:
+def results_csv(study: Study, results: Sequence[Result]) -> str:
     """A line for each run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", "category", "seed", "status", *METRICS])
     for result in results:
         run, status = result.run, "diverged" if result.diverged else "done"
-        values = (result.metrics.get(name) for name in METRICS)
+        values = (result.metrics(study.protocol).get(name) for name in METRICS)
         figures = ["" if value is None else f"{value:.6f}" for value in values]
         writer.writerow([run.variant, run.category, run.seed, status, *figures])
     return text.getvalue()
@@ -79,8 +70,8 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
     header = ["", "variant"]
     for metric in shown:
         published = any(metric in variant.published for variant in study.variants)
-        header += [_TITLES[metric], *(["published"] if published else [])]
-    header += [f"{_TITLES[study.metric]}, difference"]
+        header += [label(metric), *(["published"] if published else [])]
+    header += [f"{label(study.metric)}, difference"]
     by_name = {variant.name: variant for variant in study.variants}
     lines = [
         f"# {_title(study)}",
@@ -103,8 +94,8 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
         "",
         "Per cent: mean ± standard deviation over seeds. Differences are paired by category and "
         f"seed, with the {LEVEL:.0%} bootstrap interval over seeds and categories. Few seeds make "
-        "that interval too narrow; a difference marked * is supported by a t-test as well, "
-        "corrected for the number of variants (p below 0.05).",
+        "that interval too narrow; a difference marked * is supported by a t-test, corrected for "
+        "the number of variants (p below 0.05).",
         "",
         *(f"- {sentence}" for sentence in _verdicts(study, summary)),
     ]
@@ -115,7 +106,7 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
 
 def _verdicts(study: Study, summary: Summary) -> list[str]:
     """Each comparison with the baseline in a sentence."""
-    metric = _TITLES[study.metric]
+    metric = label(study.metric)
     sentences = []
     for name in summary.ranking:
         found = summary.differences.get(name, {}).get(study.metric)
@@ -278,6 +269,7 @@ def _facts(study: Study, results: Sequence[Result]) -> dict[str, str]:
         "each run": f"{length} of {base.train.batch_size} at {height} x {width}",
         "widths": f"{base.model.reconstructive_width} / {base.model.discriminative_width}",
         "baseline": study.baseline,
+        "masks": f"{study.protocol} protocol",
     }
 
 

@@ -17,7 +17,7 @@ from draem_jax.data.loading import labelled_source
 from draem_jax.errors import UserError
 from draem_jax.studies.execution import Result, execute, read_result
 from draem_jax.studies.study import Run, Study, claim_study
-from draem_jax.training.parallel import on_devices
+from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.signals import stop_signals
 
@@ -89,7 +89,7 @@ def run_study(
                 if result is not None:
                     board.finish(run, result)
 
-        devices = jax.local_devices()
+        devices = local_devices()
         with ThreadPoolExecutor(len(devices), thread_name_prefix="study") as pool:
             working = [
                 pool.submit(board.guard(work), device, share)

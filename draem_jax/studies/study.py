@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from draem_jax import files
 from draem_jax.config import check_config, flat, unknown_field
 from draem_jax.errors import UserError
+from draem_jax.evaluation.protocols import PROTOCOLS
 
 # Fields whose numbers the compiled program takes as arguments; of the anomalies, all but the words.
 _TRACED = re.compile(r"seed$|losses\.|anomalies\.(?!mask$|blend$)")
@@ -90,6 +91,7 @@ class Study:
         categories: of the data set.
         seeds: each makes a run of every variant on every category.
         metric: that variants are ranked by.
+        protocol: for the masks, see `draem_jax.evaluation.protocols`.
     """
 
     base: ConfigDict
@@ -98,6 +100,7 @@ class Study:
     categories: tuple[str, ...]
     seeds: tuple[int, ...]
     metric: str
+    protocol: str
 
     def runs(self) -> list[Run]:
         """All of them; those of a seed stand together, so that a part of a study compares."""
@@ -123,6 +126,7 @@ def study_config(
     categories: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
     metric: str = "pixel_ap",
+    protocol: str = "default",
 ) -> ConfigDict:
     """The config of a study, as a file in `configs/studies/` returns it.
 
@@ -133,6 +137,7 @@ def study_config(
         categories: of the data set; the base's alone if empty.
         seeds: a run each.
         metric: that variants are ranked by.
+        protocol: for the masks: "default", or "paper" for figures that compare with published ones.
     """
     config = ConfigDict()
     config.base = base
@@ -141,6 +146,7 @@ def study_config(
     config.categories = tuple(categories)
     config.seeds = tuple(seeds)
     config.metric = metric
+    config.protocol = protocol
     return config
 
 
@@ -172,8 +178,18 @@ def parse_study(config: ConfigDict) -> Study:
         )
     if config.metric not in METRICS:
         raise UserError(f"config.metric must be one of {', '.join(METRICS)}, not {config.metric!r}")
+    if config.protocol not in PROTOCOLS:
+        raise UserError(
+            f"config.protocol must be one of {', '.join(PROTOCOLS)}, not {config.protocol!r}"
+        )
     study = Study(
-        config.base, variants, baseline, categories, tuple(map(int, config.seeds)), config.metric
+        base=config.base,
+        variants=variants,
+        baseline=baseline,
+        categories=categories,
+        seeds=tuple(map(int, config.seeds)),
+        metric=config.metric,
+        protocol=config.protocol,
     )
     for run in study.runs():
         try:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from draem_jax.studies.execution import Result
-from draem_jax.studies.study import Study
+from draem_jax.studies.study import METRICS, Study
 
 LEVEL = 0.95
 """Of the intervals; a difference is supported where its p-value is below the rest."""
@@ -80,8 +80,7 @@ def summarise(study: Study, results: Sequence[Result]) -> Summary:
         results: of its runs; missing and diverged ones leave gaps, and a difference is taken over
             the pairs that are whole.
     """
-    known = dict.fromkeys(name for result in results for name in result.metrics)
-    metrics = tuple(dict.fromkeys([study.metric, *known]))
+    metrics = tuple(dict.fromkeys([study.metric, *METRICS]))
     tables = {
         metric: {v.name: _table(study, results, v.name, metric) for v in study.variants}
         for metric in metrics
@@ -115,44 +114,54 @@ def average(table: Float[np.ndarray, "categories seeds"]) -> Average:
 
 
 def difference(table: Float[np.ndarray, "categories seeds"]) -> Difference:
-    """The mean of paired differences, with an interval and an uncorrected p-value.
+    """The mean of paired differences, with a bootstrap interval and an uncorrected p-value.
 
     The interval takes seeds and categories with replacement, each on its own. Of few it is too
     narrow: with three seeds and one category, it leaves out 0 in a quarter of all cases where there
-    is no difference. So whether a difference is supported is asked of a t-test instead, whose
-    variance is the sum of that of the seeds' means and that of the categories' means, with degrees
-    of freedom by Satterthwaite.
+    is no difference. So whether a difference is supported is left to `chance_alone`.
 
     Args:
-        table: differences; NaN for pairs that are not whole. Seeds, then categories with a gap are
-            left out.
+        table: differences; NaN for pairs that are not whole. For all but the mean, seeds without
+            any and then categories with a gap are left out.
     """
     known = table[np.isfinite(table)]
     mean = float(known.mean()) if len(known) else None
     table = table[:, np.isfinite(table).any(axis=0)]
     table = table[np.isfinite(table).all(axis=1)]
-    categories, seeds = table.shape
-    if categories * seeds < 2:
+    if table.size < 2:
         return Difference(mean, None, None, None)
+    categories, seeds = table.shape
     rng = np.random.default_rng(_SEED)
     rows = rng.integers(0, categories, (_REPLICATES, categories))
     columns = rng.integers(0, seeds, (_REPLICATES, seeds))
     drawn = table[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(mean, float(low), float(high), chance_alone(table))
 
+
+def chance_alone(table: Float[np.ndarray, "categories seeds"]) -> float:
+    """How likely differences at least as large are if there is none: Student's t-test, two-sided.
+
+    The mean's variance is that of the seeds' means plus that of the categories' means, as if both
+    were drawn from many, with degrees of freedom by Satterthwaite. With one category, or one seed,
+    it is the usual paired test.
+
+    Args:
+        table: differences, at least two.
+
+    Returns:
+        The p-value; 1 if all differences are the same, which says nothing of chance.
+    """
     parts = [
-        (values.var(ddof=1) / len(values), len(values) - 1)
-        for values in (table.mean(axis=0), table.mean(axis=1))
-        if len(values) > 1
+        (means.var(ddof=1) / len(means), len(means) - 1)
+        for means in (table.mean(axis=0), table.mean(axis=1))
+        if len(means) > 1
     ]
     variance = sum(part for part, _ in parts)
-    centre = float(table.mean())
-    if variance > 0:
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-        p_value = float(2 * stats.t.sf(abs(centre) / math.sqrt(variance), freedom))
-    else:
-        p_value = 1.0  # all pairs differ by the same; nothing can be said of chance
-    return Difference(mean, float(low), float(high), p_value)
+    if not variance > 0:
+        return 1.0
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(2 * stats.t.sf(abs(table.mean()) / math.sqrt(variance), freedom))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -172,7 +181,7 @@ def _table(
     """One metric of one variant, NaN where there is none."""
     table = np.full((len(study.categories), len(study.seeds)), np.nan)
     for result in results:
-        run, value = result.run, result.metrics.get(metric)
+        run, value = result.run, result.metrics(study.protocol).get(metric)
         if run.variant == variant and value is not None:
             table[study.categories.index(run.category), study.seeds.index(run.seed)] = value
     return table

@@ -145,9 +145,12 @@ def render_study(report: StudyReport) -> str:
         level=f"{100 * report.level:.3g} %",
         labels=[label(key) for key in report.metrics],
         rows=[_row(report, rank, variant) for rank, variant in ranked],
-        findings=[(variant.name, _finding(report, variant)) for _, variant in ranked],
+        findings=_findings(report, [variant for _, variant in ranked]),
         details=_details(report, [variant for _, variant in ranked]),
         explanations=[(label(key), explanation(key)) for key in report.metrics if explanation(key)],
+        has_published=any(
+            f.published is not None for v in report.variants for f in v.figures.values()
+        ),
         differences=_differences(report, [variant for _, variant in ranked]),
         curves=_curves(report),
         strips=_strips(report),
@@ -224,30 +227,50 @@ def _direction(difference: Difference | None) -> str:
     return "better" if difference.mean > 0 else "worse"
 
 
+def _findings(report: StudyReport, variants: Sequence[StudyVariant]) -> list[tuple[str, str, str]]:
+    """Name, mark and sentence for each variant but the baseline."""
+    if not report.metrics:
+        return []
+    return [
+        (v.name, _direction(_main_difference(report, v)), _finding(report, v))
+        for v in variants
+        if v.name != report.baseline
+    ]
+
+
 def _finding(report: StudyReport, variant: StudyVariant) -> str:
     """Says in words whether the data support that the variant differs from the baseline."""
-    if variant.name == report.baseline:
-        return "the baseline, which the others are held against."
     difference = _main_difference(report, variant)
     if not variant.runs:
         return "no run has finished, so nothing can be said."
     if difference is None or difference.mean is None:
         return "it has no run in common with the baseline, so nothing can be said."
-    metric = label(report.metrics[0])
-    interval = _interval(difference)
+    metric, points = label(report.metrics[0]), f"{_points(difference.mean)} points"
+    interval, direction = _interval(difference), _direction(difference)
     if not interval:
-        return f"no difference shown ({_points(difference.mean)} points; too few pairs to judge)."
-    by = f"{_points(difference.mean)} points, interval {interval}"
+        return f"no difference shown in {metric} ({points}; too few pairs to judge)."
+    reasons = f"{points}, interval {interval}"
     if difference.p_value is not None:
-        by += f", {_p_value(difference.p_value)}"
-    direction = _direction(difference)
+        reasons += f", {_p_value(difference.p_value)}"
     if direction:
-        return f"{direction} than the baseline in {metric} ({by})."
-    return f"no difference shown in {metric} ({by})."
+        return f"{direction} than the baseline in {metric} ({reasons})."
+    if _excludes_zero(difference):
+        reasons += "; the interval leaves zero out, but the t test does not agree"
+    return f"no difference shown in {metric} ({reasons})."
+
+
+def _excludes_zero(difference: Difference) -> bool:
+    low, high = difference.low, difference.high
+    return low is not None and high is not None and (low > 0 or high < 0)
 
 
 def _p_value(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    # No line breaks within.
+    return (
+        "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
+        if value < 0.001
+        else f"p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{value:.3f}"
+    )
 
 
 def _details(report: StudyReport, variants: Sequence[StudyVariant]) -> list[tuple[str, list]]:
@@ -286,11 +309,17 @@ def _differences(report: StudyReport, variants: Sequence[StudyVariant]) -> list[
     return drawn
 
 
-def _curves(report: StudyReport) -> Markup | None:
-    curves = {variant.name: variant.curves for variant in report.variants}
-    if not any(curves.values()):
+def _curves(report: StudyReport) -> dict[str, object] | None:
+    """The curves of all variants in one plot, and those of each in a small one."""
+    curves = {variant.name: variant.curves for variant in report.variants if variant.curves}
+    if not curves:
         return None
-    return inline(plots.learning_curves(curves, baseline=report.baseline))
+    panels = []
+    for name in curves:
+        plot = plots.learning_curves(curves, baseline=report.baseline, panel=name)
+        panels.append((name, inline(plot)))
+    overlaid = plots.learning_curves(curves, baseline=report.baseline)
+    return {"overlaid": inline(overlaid), "panels": panels if len(panels) > 1 else []}
 
 
 def _strips(report: StudyReport) -> list[tuple[str, str]]:
@@ -316,6 +345,8 @@ def _picture(report: StudyReport, picture: StudyPicture) -> dict[str, object]:
         maps.append((variant.name, shown))
     return {
         "name": picture.name,
+        "is_good": picture.mask is not None and mask is None,
+        "ratio": round(image.shape[1] / image.shape[0], 4),
         "type": picture.defect_type,
         "image": jpeg(image),
         "mask": mask,

@@ -17,10 +17,10 @@ def get_config():
     base.model.reconstructive_width = 16
     base.model.discriminative_width = 16
     base.optimizer.learning_rate = 1e-3
-    base.train.steps = 250
+    base.train.steps = 300
     base.train.log_every = 10
-    base.train.sample_every = 250
-    base.train.checkpoint_every = 250
+    base.train.sample_every = 300
+    base.train.checkpoint_every = 300
     base.train.keep_checkpoints = 1
     # As large a part of the picture as the authors' 21 pixels of 256.
     base.evaluation.score = "mean5"

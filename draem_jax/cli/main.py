@@ -117,7 +117,8 @@ def _overview(*, group: str = "") -> str:
         f"usage: {PROGRAM} VERB --flag=value ...\n\n"
         "DRÆM in JAX: finds surface defects, learning from normal pictures only.\n\n"
         f"verbs:\n{verbs}\n\n"
-        f"`{PROGRAM} VERB --help` tells a verb's flags; recipes: {', '.join(recipes())}"
+        f"`{PROGRAM} VERB --help` tells a verb's flags; recipes: {', '.join(recipes())}; "
+        f"studies: {', '.join(recipes('study'))}"
     )
 
 
@@ -136,9 +137,7 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
             )
         )
         lines.append(
-            _flag_line(
-                "--config.FIELD=VALUE", "Changes a field of the recipe; all are listed below."
-            )
+            _flag_line("--config.FIELD=VALUE", "Changes a field of it; all are listed below.")
         )
     for name in values:
         flag = values[name]
@@ -146,10 +145,14 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
         shown = f"--[no]{name}" if flag.boolean else f"--{name}=…"
         lines.append(_flag_line(shown, f"{flag.help}{default}"))
     if verb.config == "study":
-        lines += ["", "fields of a study, besides its variants; of --config.base, see train:"]
+        lines += ["", "fields of a study, besides its variants:"]
         lines += [
-            "  --config.base.FIELD=…        --config.seeds=0,1,2         --config.categories=…",
-            "  --config.baseline=VARIANT    --config.metric=pixel_ap",
+            "  --config.base.FIELD=…        of the base; `train --help` lists them",
+            "  --config.categories=A,B      of the data set",
+            "  --config.seeds=0,1,2         a run each",
+            "  --config.baseline=VARIANT    that the others are compared with",
+            "  --config.metric=pixel_ap     that variants are ranked by",
+            "  --config.protocol=default    for the masks, or paper",
         ]
     if verb.config == "run":
         from draem_jax.config import default_config, flat

@@ -158,9 +158,12 @@ def parse_study(config: ConfigDict) -> Study:
             does not do.
     """
     variants = tuple(config.variants)
-    names = [variant.name for variant in variants]
-    categories = tuple(config.categories) or (config.base.data.category,)
-    if not variants or not config.seeds:
+    variant_names = [variant.name for variant in variants]
+    # The command line gives names with commas between as one.
+    given = [name for names in config.categories for name in names.split(",") if name]
+    categories = tuple(given) or (config.base.data.category,)
+    seeds = _whole_numbers(config.seeds)
+    if not variants or not seeds:
         raise UserError("the study is empty: it needs at least one variant and one seed")
     for variant in variants:
         if not variant.folder or not re.fullmatch(r"[\w \-+.,()]+", variant.name):
@@ -168,13 +171,13 @@ def parse_study(config: ConfigDict) -> Study:
                 f"a variant cannot be called {variant.name!r}; use letters, digits, spaces and "
                 '"-_+.,()"'
             )
-    _check_distinct([variant.folder for variant in variants], names, "variants")
+    _check_distinct([variant.folder for variant in variants], variant_names, "variants")
     _check_distinct(list(categories), list(categories), "categories")
-    _check_distinct(list(config.seeds), [str(seed) for seed in config.seeds], "seeds")
-    baseline = config.baseline or names[0]
-    if baseline not in names:
+    _check_distinct(seeds, [str(seed) for seed in seeds], "seeds")
+    baseline = config.baseline or variant_names[0]
+    if baseline not in variant_names:
         raise UserError(
-            f"the study's baseline {baseline!r} is none of its variants {', '.join(names)}"
+            f"the study's baseline {baseline!r} is none of its variants {', '.join(variant_names)}"
         )
     if config.metric not in METRICS:
         raise UserError(f"config.metric must be one of {', '.join(METRICS)}, not {config.metric!r}")
@@ -187,7 +190,7 @@ def parse_study(config: ConfigDict) -> Study:
         variants=variants,
         baseline=baseline,
         categories=categories,
-        seeds=tuple(map(int, config.seeds)),
+        seeds=seeds,
         metric=config.metric,
         protocol=config.protocol,
     )
@@ -244,6 +247,13 @@ def _config_of(base: ConfigDict, variant: Variant, category: str, seed: int) -> 
     config.data.category = category
     config.seed = seed
     return config
+
+
+def _whole_numbers(seeds: Sequence[Any]) -> tuple[int, ...]:
+    try:
+        return tuple(int(seed) for seed in seeds if seed != "")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.seeds must be whole numbers, not {tuple(seeds)}") from error
 
 
 def _check_distinct(keys: Sequence[Any], names: Sequence[str], what: str) -> None:

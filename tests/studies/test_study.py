@@ -34,6 +34,11 @@ def test_a_run_for_each_cell_with_the_changes_of_its_variant():
     assert study.base.anomalies.mask == "perlin"
 
 
+def test_categories_may_come_from_the_command_line():
+    assert make(categories=("grass,gravel",)).categories == ("grass", "gravel")
+    assert make().categories == ("brick",)
+
+
 def test_numbers_share_a_program_and_words_do_not():
     study = make(seeds=(0, 1))
     programs = {}
@@ -68,6 +73,8 @@ def test_devices_take_equal_shares_and_few_programs():
         ([Variant("a", {"anomalies.opacity": "half"})], {}, "'a': anomalies.opacity cannot be"),
         ([Variant("a", {"anomalies.opacity": (0.5, 2.0)})], {}, "'a': opacity must lie from 0"),
         ([FULL], {"seeds": (1, 1)}, "two seeds of one name: '1', twice"),
+        ([FULL], {"seeds": ("",)}, "the study is empty"),
+        ([FULL], {"seeds": ("one",)}, "config.seeds must be whole numbers, not ('one',)"),
         ([FULL], {"baseline": "best"}, "baseline 'best' is none of its variants full"),
         ([FULL], {"metric": "accuracy"}, "config.metric must be one of"),
         ([FULL], {"protocol": "mine"}, "config.protocol must be one of default, paper"),

@@ -18,7 +18,9 @@ NO_OPACITY = Variant("no opacity", {"anomalies.opacity": (1.0, 1.0)})
 
 
 def make(variants=(FULL, NO_OPACITY, RECTANGLES), **options):
-    return parse_study(study_config(default_config(), variants, **options))
+    config = study_config(default_config(), variants)
+    config.update(options)  # as the command line does, which knows no types
+    return parse_study(config)
 
 
 def test_a_run_for_each_cell_with_the_changes_of_its_variant():

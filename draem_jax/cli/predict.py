@@ -1,5 +1,6 @@
 """`draem-jax predict`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ def _run(values: Any) -> None:
     for name in ("images", "out"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
+    for name in ("min_area", "join_gap"):
+        if math.isnan(values[name].value):
+            raise UserError(f"--{name} is not a number; give one from 0 up")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
-from draem_jax.data.pictures import resize, resize_plane
+from draem_jax.data.pictures import resize, resize_channels, resize_plane
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
@@ -135,7 +135,7 @@ class Draem:
         maps, scores, reconstructions = (np.concatenate(p) for p in zip(*parts, strict=True))
         if size != self.image_size:
             maps = np.stack([resize_plane(plane, size) for plane in maps])
-            reconstructions = np.stack([_resize_channels(r, size) for r in reconstructions])
+            reconstructions = np.stack([resize_channels(r, size) for r in reconstructions])
         return Prediction(maps, scores, reconstructions)
 
     def inspect(
@@ -208,13 +208,7 @@ def _checked(images: np.ndarray | jax.Array) -> np.ndarray:
 
 
 def _as_float(images: np.ndarray, size: tuple[int, int]) -> Float[np.ndarray, "B H W 3"]:
-    resized = resize if images.dtype == np.uint8 else _resize_channels
+    resized = resize if images.dtype == np.uint8 else resize_channels
     if images.shape[1:3] != size and len(images):
         images = np.stack([resized(image, size) for image in images])
     return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
-
-
-def _resize_channels(
-    image: Float[np.ndarray, "h w 3"], size: tuple[int, int]
-) -> Float[np.ndarray, "H W 3"]:
-    return np.stack([resize_plane(image[..., c], size) for c in range(3)], axis=-1)

@@ -82,6 +82,12 @@ def test_help(verb, capsys):
         (["evaluate", "--workdir=nowhere"], "nowhere is not a work directory"),
         (["predict", "--workdir=nowhere", "--images=empty", "--out=o"], "holds no pictures"),
         (["predict", "--workdir=nowhere", "--images=none", "--out=o"], "no file or folder none"),
+        (
+            ["predict", "--workdir=x", "--images=file", "--out=o", "--mm-per-pixel=0"],
+            "a pixel cannot be 0 mm wide; give a number above 0",
+        ),
+        (["predict", "--workdir=x", "--images=file", "--out=o", "--min_area=-1"], "min_area"),
+        (["predict", "--workdir=x", "--images=file", "--out=o", "--join_gap=nan"], "join_gap"),
         (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
     ],
 )

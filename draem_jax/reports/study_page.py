@@ -232,7 +232,11 @@ def _findings(report: StudyReport, variants: Sequence[StudyVariant]) -> list[tup
     if not report.metrics:
         return []
     return [
-        (v.name, _direction(_main_difference(report, v)), _finding(report, v))
+        (
+            v.name,
+            _direction(_main_difference(report, v)),
+            _finding(report, v) + _elsewhere(report, v),
+        )
         for v in variants
         if v.name != report.baseline
     ]
@@ -257,6 +261,20 @@ def _finding(report: StudyReport, variant: StudyVariant) -> str:
     if _excludes_zero(difference):
         reasons += "; the interval leaves zero out, but the t test does not agree"
     return f"no difference shown in {metric} ({reasons})."
+
+
+def _elsewhere(report: StudyReport, variant: StudyVariant) -> str:
+    """Says what the data support in the metrics that do not rank the variants."""
+    found = []
+    for key in report.metrics[1:]:
+        difference = variant.differences.get(key)
+        direction = _direction(difference)
+        if direction and difference is not None and difference.mean is not None:
+            reasons = [f"{_points(difference.mean)} points"]
+            if difference.p_value is not None:
+                reasons.append(_p_value(difference.p_value))
+            found.append(f"{direction} in {label(key)} ({', '.join(reasons)})")
+    return f" But {' and '.join(found)}." if found else ""
 
 
 def _excludes_zero(difference: Difference) -> bool:

@@ -105,27 +105,24 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
 
 
 def _verdicts(study: Study, summary: Summary) -> list[str]:
-    """Each comparison with the baseline in a sentence."""
-    metric = label(study.metric)
+    """What is supported in the ranking metric, or that nothing is; and what is in the others."""
     sentences = []
     for name in summary.ranking:
-        found = summary.differences.get(name, {}).get(study.metric)
-        if found is None:
-            continue
-        if found.mean is None:
-            sentences.append(f"{name}: no run to compare")
-        elif found.is_supported:
-            side = "better" if found.mean > 0 else "worse"
-            sentences.append(
-                f"{name}: {side} than {study.baseline} in {metric} by "
-                f"{100 * abs(found.mean):.1f} points (p = {found.p_value:.2g})"
-            )
-        else:
-            chance = "" if found.p_value is None else f" (p = {found.p_value:.2g})"
-            sentences.append(
-                f"{name}: no difference from {study.baseline} in {metric} shown{chance}"
-            )
+        for metric in _shown(study):
+            found = summary.differences.get(name, {}).get(metric)
+            if found is not None and (found.is_supported or metric == study.metric):
+                sentences.append(f"{name}: {_verdict(found, label(metric), study.baseline)}")
     return sentences
+
+
+def _verdict(found: Difference, metric: str, baseline: str) -> str:
+    if found.mean is None:
+        return "no run to compare"
+    chance = "" if found.p_value is None else f" (p = {found.p_value:.2g})"
+    if not found.is_supported:
+        return f"no difference from {baseline} in {metric} shown{chance}"
+    side, points = "better" if found.mean > 0 else "worse", 100 * abs(found.mean)
+    return f"{side} than {baseline} in {metric} by {points:.1f} points{chance}"
 
 
 def _average_text(average: Average) -> str:

@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from draem_jax.reports.metric_texts import label
 from draem_jax.reports.plots import UNKNOWN
 from draem_jax.reports.study_page import (
     Difference,
@@ -213,6 +214,18 @@ def test_few_pairs_and_none_are_told_apart(report):
     for difference, words in ((few, "(+0.5 points; too few pairs"), (none, "no run in common")):
         variants = [base, dataclasses.replace(other, differences={"pixel_ap": difference})]
         assert words in render_study(dataclasses.replace(report, variants=variants))
+
+
+def test_what_other_metrics_support_is_said(report):
+    base, other = report.variants[0], report.variants[1]
+    none = Difference(0.001, -0.01, 0.01, 0.9, False)
+    clear = Difference(-0.17, -0.18, -0.16, 0.005, True)
+    found = dict.fromkeys(report.metrics, none) | {report.metrics[-1]: clear}
+    variants = [base, dataclasses.replace(other, differences=found)]
+    page = render_study(dataclasses.replace(report, variants=variants))
+    metric = label(report.metrics[-1])
+    sentence = f"But worse in {metric} (\N{MINUS SIGN}17.0 points, p = 0.005)."
+    assert sentence in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_diverged_runs_are_named(text):

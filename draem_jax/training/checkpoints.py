@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +50,12 @@ class Checkpoints:
         """Saves a state under its step, in the background.
 
         The state is copied to the host first, so it may be donated at once. It must be finite.
+
+        Raises:
+            UserError: there is no room for it.
         """
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
+        _check_room(Path(self._manager.directory), sum(a.nbytes for a in jax.tree.leaves(host)))
         self._manager.save(
             int(host.step),
             args=ocp.args.StandardSave(host),
@@ -76,6 +81,17 @@ class Checkpoints:
                 f"checkpoint {self._manager.directory / str(step)} cannot be read "
                 f"({type(error).__name__}); move it away to go on from the one before it"
             ) from error
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """A disk that fills in the middle of a save says so late, and in many words."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"the disk is full: a checkpoint in {folder} takes {needed / 2**20:.1f} MiB, and "
+            f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room, and the same "
+            "command goes on"
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -125,6 +126,17 @@ def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, traine
     monkeypatch.undo()
     train(tiny_config(), workdir, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], load_run(trained)[1])
+
+
+def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monkeypatch):
+    state = load_run(trained)[1]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with (
+        open_checkpoints(tmp_path, keep=1) as checkpoints,
+        pytest.raises(UserError, match=r"the disk is full: .* and 1.0 MiB are free"),
+    ):
+        checkpoints.save(state, validation_loss=1.0)
+    assert not _steps_saved(tmp_path)
 
 
 def _metrics(workdir):

@@ -102,10 +102,9 @@ def traces(monkeypatch):
         def train_steps(state, indices, key, pictures, params, weights, steps):
             traced.append(network.variant)
             noise = jax.random.normal(jax.random.fold_in(key, state.step))
-            seen = (
-                pictures.normal[state.step].mean() / 255 + params.opacity[0] + params.threshold[0]
-            )
-            change = noise * seen * weights.focal * (1 + indices[0])
+            numbers = params.opacity[0] + params.threshold[0] + params.texture.operations
+            picture = pictures.normal[state.step].mean() / 255
+            change = noise * (picture + numbers) * weights.focal * (1 + indices[0])
             moved = jax.tree.map(lambda p: p + change, state.params)
             losses = Losses(*jnp.full((len(Losses._fields), max_steps), change))
             return state.replace(step=state.step + 1, params=moved), losses

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
 from draem_jax.data.pictures import resize, resize_channels, resize_plane
-from draem_jax.networks import DraemNetwork, forward
+from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.checkpoints import load_run
@@ -47,12 +47,15 @@ class Inspection(NamedTuple):
         anomaly_map: its sigmoid, in [0, 1].
         score: of each picture, in [0, 1].
         reconstruction: in [0, 1].
+        features: what the discriminative network computes on its way to the margin, at a lower
+            resolution; None where it was not asked for, or there is no such network.
     """
 
     margin: Float[jax.Array, "B H W"]
     anomaly_map: Float[jax.Array, "B H W"]
     score: Float[jax.Array, " B"]
     reconstruction: Float[jax.Array, "B H W 3"]
+    features: Float[jax.Array, "B h w C"] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Draem:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
 
+    @property
+    def feature_channels(self) -> int:
+        """How many features `inspect` returns of each place; 0 if the detector has none."""
+        return create_network(self.config).feature_channels
+
     def predict(self, images: np.ndarray | jax.Array) -> Prediction:
         """Looks for anomalies.
 
@@ -139,38 +147,50 @@ class Draem:
         return Prediction(maps, scores, reconstructions)
 
     def inspect(
-        self, pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"]
+        self,
+        pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
+        *,
+        with_features: bool = False,
     ) -> Inspection:
         """Inspects at most `batch_size` pictures of the trained size, without waiting for it.
 
         Args:
             pictures: RGB, uint8 or float in [0, 1].
+            with_features: whether to return the discriminative network's features as well.
 
         Returns:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
         """
         padding = [(0, self.batch_size - len(pictures))] + [(0, 0)] * 3
-        inspect = _make_inspect(create_network(self.config), self.score_name)
-        return Inspection(*inspect(self._variables, shard_batch(np.pad(pictures, padding))))
+        inspect = _make_inspect(create_network(self.config), self.score_name, with_features)
+        return inspect(self._variables, shard_batch(np.pad(pictures, padding)))
 
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
         inspection = self.inspect(pictures)
-        return Prediction(*(np.asarray(part)[: len(pictures)] for part in inspection[1:]))
+        return Prediction(
+            *(np.asarray(getattr(inspection, part))[: len(pictures)] for part in Prediction._fields)
+        )
 
 
 # Detectors of one architecture share a program.
 @functools.lru_cache(maxsize=8)
-def _make_inspect(network: DraemNetwork, score_name: str) -> Callable[..., tuple[jax.Array, ...]]:
+def _make_inspect(
+    network: DraemNetwork, score_name: str, with_features: bool
+) -> Callable[..., Inspection]:
     score = score_by_name(score_name)
 
     @jax.jit
     def inspect(variables, images):
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
-        output = forward(network, variables, images)
+        features = None
+        if with_features:
+            output, features = forward_with_features(network, variables, images)
+        else:
+            output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
         reconstruction = jnp.clip(output.reconstruction, 0, 1)
-        return margin(output.logits), maps, score(maps), reconstruction
+        return Inspection(margin(output.logits), maps, score(maps), reconstruction, features)
 
     return inspect
 

@@ -89,6 +89,11 @@ def test_help(verb, capsys):
         (["predict", "--workdir=x", "--images=file", "--out=o", "--min_area=-1"], "min_area"),
         (["predict", "--workdir=x", "--images=file", "--out=o", "--join_gap=nan"], "join_gap"),
         (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
+        (["types", "fit", "--workdir=x"], "--examples is missing"),
+        (["types", "fit", "--workdir=x", "--examples=empty"], "empty holds no examples"),
+        (["types", "fit", "--workdir=x", "--examples=empty", "--unknown_rate=1"], "--unknown_rate"),
+        (["types", "cluster", "--workdir=x", "--images=empty", "--out=o"], "holds no pictures"),
+        (["types", "clutser"], "did you mean types cluster?"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """What the verbs share: their form, and flags of several."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,32 @@ def define_checkpoint(values: flags.FlagValues) -> None:
         "batch_size", None, "Pictures that the devices take at once; the config's "
         "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
     )  # fmt: skip
+
+
+def define_regions(values: flags.FlagValues) -> None:
+    """Defines --min_area, --join_gap, --pixel_threshold and --alpha."""
+    flags.DEFINE_float(
+        "min_area", 10, "Regions of fewer pixels are left out.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_float(
+        "join_gap", 3, "Regions with fewer pixels than this between them become one.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "pixel_threshold", "best_f1", ["best_f1", "conformal"], "How anomalous a pixel must be for "
+        "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
+        "where no pictures were held out); conformal, above what leaves all but the share --alpha "
+        "of good pictures without a region.", flag_values=values,
+    )  # fmt: skip
+    define_alpha(values)
+
+
+def check_regions(values: Any) -> None:
+    """Raises UserError unless the flags of `define_regions` make sense."""
+    check_alpha(values.alpha)
+    for name in ("min_area", "join_gap"):
+        if math.isnan(values[name].value):
+            raise UserError(f"--{name} is not a number; give one from 0 up")
 
 
 def define_alpha(values: flags.FlagValues) -> None:

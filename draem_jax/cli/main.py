@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import benchmark, data, evaluate, predict, preview, study, train
+from draem_jax.cli import benchmark, data, evaluate, predict, preview, study, train, types
 from draem_jax.cli.common import PROGRAM, Verb
 from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.errors import UserError
@@ -21,6 +21,7 @@ _VERBS = {
         train.VERB,
         evaluate.VERB,
         predict.VERB,
+        *types.VERBS,
         benchmark.VERB,
         study.VERB,
     )

@@ -1,6 +1,5 @@
 """`draem-jax predict`."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from absl import flags
 from draem_jax.cli.common import (
     PROGRAM,
     Verb,
-    check_alpha,
-    define_alpha,
+    check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_regions,
     define_workdir,
     parse_workdir,
     progress_bar,
@@ -34,21 +33,8 @@ def _define(values: flags.FlagValues) -> None:
         "name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for those "
         "that it leaves out.", flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_float(
-        "min_area", 10, "Regions of fewer pixels are left out.", lower_bound=0, flag_values=values
-    )
-    flags.DEFINE_float(
-        "join_gap", 3, "Regions with fewer pixels than this between them become one.",
-        lower_bound=0, flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_enum(
-        "pixel_threshold", "best_f1", ["best_f1", "conformal"], "How anomalous a pixel must be for "
-        "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
-        "where no pictures were held out); conformal, above what leaves all but the share --alpha "
-        "of good pictures without a region.", flag_values=values,
-    )  # fmt: skip
+    define_regions(values)
     define_checkpoint(values)
-    define_alpha(values)
     define_cpu_devices(values)
 
 
@@ -57,17 +43,15 @@ def _run(values: Any) -> None:
     from draem_jax.detector import Draem
     from draem_jax.evaluation.calibration import calibrated
     from draem_jax.inspection.millimetres import check_mm_per_pixel
+    from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import predict_files
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
-    check_alpha(values.alpha)
+    check_regions(values)
     for name in ("images", "out"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
-    for name in ("min_area", "join_gap"):
-        if math.isnan(values[name].value):
-            raise UserError(f"--{name} is not a number; give one from 0 up")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading
@@ -76,12 +60,14 @@ def _run(values: Any) -> None:
     detector, thresholds = calibrated(workdir, detector)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
         found = predict_files(
             detector,
             values.images,
             values.out,
             thresholds=thresholds,
+            types=types,
             alpha=values.alpha,
             pixel_rule=values.pixel_threshold,
             join_gap=values.join_gap,
@@ -97,6 +83,8 @@ def _run(values: Any) -> None:
         f"{found.threshold.map_value:.3g} in the map ({found.threshold.rule}); see "
         f"{out / 'regions.csv'} and {out / 'overlays'}"
     )
+    if found.types:
+        print("types: " + ", ".join(f"{count} {name}" for name, count in found.types.items()))
 
 
 def _count(number: int, what: str) -> str:
@@ -113,7 +101,8 @@ VERB = Verb(
                          high) and whether it is called anomalous, which at most the share
                          --alpha of good pictures is
       regions.csv        of each anomalous region: bounding box, area, length and width,
-                         direction, severity, in pixels and with --mm_per_pixel in millimetres
+                         direction, severity, in pixels and with --mm_per_pixel in millimetres;
+                         and after `types fit` its type
       regions.json       the regions as polygons, in COCO's format; regions_rle.json as run
                          lengths, which keep holes
       maps/              the anomaly maps (16-bit PNG, 65535 for certainty)

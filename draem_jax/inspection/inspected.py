@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.special import expit
@@ -75,9 +76,24 @@ def pixel_threshold(
     return PixelThreshold(thresholds.best_f1_margin, "best_f1")
 
 
+class Seen(NamedTuple):
+    """A picture as the networks see it, at the size they were trained at.
+
+    Attributes:
+        picture: RGB.
+        reconstruction: in [0, 1].
+        features: of the discriminative network, at a lower resolution; None where they were not
+            asked for, or there is no such network.
+    """
+
+    picture: UInt8[np.ndarray, "h w 3"]
+    reconstruction: Float[np.ndarray, "h w 3"]
+    features: Float[np.ndarray, "_ _ C"] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """What is said of a picture; all maps are of its own size.
+    """What is said of a picture; maps are of its own size.
 
     Attributes:
         picture: RGB, as it was given.
@@ -86,6 +102,7 @@ class Inspected:
         anomaly_map: how likely each pixel is anomalous, in [0, 1].
         score: of the picture, in [0, 1].
         regions: the largest first.
+        seen: the picture at the networks' size; all else here is of the picture's own.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]
@@ -94,6 +111,7 @@ class Inspected:
     anomaly_map: Float[np.ndarray, "H W"]
     score: float
     regions: list[Region]
+    seen: Seen
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"]:
@@ -111,10 +129,18 @@ def inspect_picture(
     *,
     join_gap: int | float = 0,
     min_area: int | float = 0,
+    with_features: bool = False,
 ) -> Inspected:
     """Inspects one picture; see `inspect_pictures`."""
     return next(
-        inspect_pictures(detector, [picture], threshold, join_gap=join_gap, min_area=min_area)
+        inspect_pictures(
+            detector,
+            [picture],
+            threshold,
+            join_gap=join_gap,
+            min_area=min_area,
+            with_features=with_features,
+        )
     )
 
 
@@ -125,6 +151,7 @@ def inspect_pictures(
     *,
     join_gap: int | float = 0,
     min_area: int | float = 0,
+    with_features: bool = False,
 ) -> Iterator[Inspected]:
     """Looks for regions in pictures of any sizes, a batch of them at a time.
 
@@ -135,6 +162,8 @@ def inspect_pictures(
             said in `draem_jax.inspection.edges`.
         join_gap: see `find_regions`, in pixels of the picture, as all sizes are.
         min_area: see `find_regions`.
+        with_features: whether to keep what the discriminative network computes, for
+            `draem_jax.inspection.features`.
 
     Yields:
         What is said of each picture, in their order.
@@ -142,24 +171,27 @@ def inspect_pictures(
     remaining = iter(pictures)
     while batch := list(itertools.islice(remaining, detector.batch_size)):
         small = np.stack([resize(picture, detector.image_size) for picture in batch])
-        inspection = detector.inspect(small)
-        for picture, margin, anomaly_map, score, reconstruction in zip(
-            batch, *(np.asarray(part)[: len(batch)] for part in inspection), strict=True
-        ):
+        found = jax.device_get(detector.inspect(small, with_features=with_features))
+        for i, picture in enumerate(batch):
             size = picture.shape[:2]
-            margin = resize_plane(margin, size)
-            anomaly_map = resize_plane(anomaly_map, size)
+            margin = resize_plane(found.margin[i], size)
+            anomaly_map = resize_plane(found.anomaly_map[i], size)
             scale = math.sqrt(margin.size / math.prod(detector.image_size))
             yield Inspected(
                 picture=picture,
-                reconstruction=resize_channels(reconstruction, size),
+                reconstruction=resize_channels(found.reconstruction[i], size),
                 margin=margin,
                 anomaly_map=anomaly_map,
-                score=float(score),
+                score=float(found.score[i]),
                 regions=find_regions(
                     above_edges(margin, threshold, scale=scale),
                     anomaly_map=anomaly_map,
                     join_gap=join_gap,
                     min_area=min_area,
+                ),
+                seen=Seen(
+                    picture=small[i],
+                    reconstruction=found.reconstruction[i],
+                    features=None if found.features is None else found.features[i],
                 ),
             )

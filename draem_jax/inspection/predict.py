@@ -1,9 +1,8 @@
 """Looking for anomalies in any pictures: files in; maps, regions, tables and overlays out."""
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from draem_jax.data.pictures import list_pictures, read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table
+from draem_jax.inspection.features import region_features
 from draem_jax.inspection.inspected import (
     Inspected,
     PixelRule,
@@ -24,6 +24,7 @@ from draem_jax.inspection.inspected import (
 )
 from draem_jax.inspection.millimetres import check_mm_per_pixel, read_mm_per_pixel
 from draem_jax.inspection.regions import Region
+from draem_jax.inspection.types import Named, TypeModel
 from draem_jax.reports.pictures import (
     label_places,
     outline,
@@ -44,6 +45,7 @@ _COLUMNS = (
     "overlay",
     "mask",
     "regions",
+    *("type", "type_probability", "type_likeness"),
 )
 
 
@@ -55,12 +57,15 @@ class Predicted(NamedTuple):
         with_regions: in how many of them there is a region.
         regions: how many there are in all.
         threshold: what a pixel had to exceed for a region to begin.
+        types: how many regions are of which type, the most frequent first; empty where the detector
+            knows no types.
     """
 
     pictures: int
     with_regions: int
     regions: int
     threshold: PixelThreshold
+    types: Mapping[str, int]
 
 
 def predict_files(
@@ -69,6 +74,7 @@ def predict_files(
     out: str | Path,
     *,
     thresholds: Thresholds | None = None,
+    types: TypeModel | None = None,
     alpha: float = 0.05,
     pixel_rule: PixelRule = "best_f1",
     join_gap: int | float = 0,
@@ -82,8 +88,8 @@ def predict_files(
     `out` gets
 
     - `predictions.csv`: of each picture the score, p-value, whether it is called anomalous, the
-      share of its pixels above the pixel threshold, its map, overlay and mask, and its number of
-      regions. Without thresholds p-value and decision stay empty.
+      share of its pixels above the pixel threshold, its map, overlay and mask, its number of
+      regions, and the type of the largest one. Without thresholds p-value and decision stay empty.
     - `regions.csv`: a line for each region, see `draem_jax.inspection.table`.
     - `regions.json` and `regions_rle.json`: the regions in COCO's format, as polygons and as run
       lengths, see `draem_jax.inspection.coco`. A picture's file name is its path within `images`.
@@ -96,6 +102,8 @@ def predict_files(
         images: a picture's file or a folder of pictures.
         out: the folder to write to; files of the same names are replaced.
         thresholds: of the detector, see `draem_jax.evaluation.calibration`.
+        types: of defects that the detector knows, see `draem_jax.inspection.naming`; without them,
+            regions and pictures have no types.
         alpha: the share of good pictures that may be called anomalous.
         pixel_rule: where regions begin, see `draem_jax.inspection.inspected.pixel_threshold`.
         join_gap: regions with fewer pixels than this between them become one.
@@ -123,9 +131,11 @@ def predict_files(
         threshold.margin,
         join_gap=join_gap,
         min_area=min_area,
+        with_features=types is not None,
     )
     rows: list[Sequence[Any]] = []
     region_rows: list[Sequence[Any]] = []
+    found_types: list[str] = []
     entries: list[dict[str, Any]] = []
     with_polygons: list[dict[str, Any]] = []
     with_run_lengths: list[dict[str, Any]] = []
@@ -134,8 +144,12 @@ def predict_files(
     ):
         shape = inspected.margin.shape
         entries.append(coco.image_entry(len(entries) + 1, inner.as_posix(), shape))
-        for region in inspected.regions:
-            region_rows.append(table.row(str(path), region, threshold, width))
+        named: Sequence[Named | None] = [None] * len(inspected.regions)
+        if types is not None:
+            named = types.name_regions(region_features(inspected))
+            found_types += [name.defect_type for name in named if name]
+        for region, name_of_region in zip(inspected.regions, named, strict=True):
+            region_rows.append(table.row(str(path), region, threshold, width, name_of_region))
             ids = {"number": len(region_rows), "image": len(entries)}
             with_polygons.append(coco.annotation(region, coco.polygons(region), **ids))
             with_run_lengths.append(coco.annotation(region, coco.run_lengths(region, shape), **ids))
@@ -150,18 +164,20 @@ def predict_files(
                 f"{np.mean(inspected.margin > threshold.margin):.6f}",
                 *(Path(kind) / name for kind in ("maps", "overlays", "masks")),
                 len(inspected.regions),
+                *table.name_cells(named[0] if named else None),
             )
         )
         progress(len(rows), len(paths))
     _write_json(out / "regions.json", coco.dataset(entries, with_polygons))
     _write_json(out / "regions_rle.json", coco.dataset(entries, with_run_lengths))
-    _write_csv(out / "regions.csv", table.COLUMNS, region_rows)
-    _write_csv(out / "predictions.csv", _COLUMNS, rows)
+    files.write_csv(out / "regions.csv", table.COLUMNS, region_rows)
+    files.write_csv(out / "predictions.csv", _COLUMNS, rows)
     return Predicted(
         pictures=len(rows),
-        with_regions=sum(row[-1] > 0 for row in rows),
+        with_regions=sum(row[_COLUMNS.index("regions")] > 0 for row in rows),
         regions=len(region_rows),
         threshold=threshold,
+        types=dict(Counter(found_types).most_common()),
     )
 
 
@@ -204,16 +220,6 @@ def _decision(score: float, thresholds: Thresholds | None, alpha: float) -> tupl
         return "", ""
     (p_value,) = thresholds.p_values(np.array([score]))
     return f"{p_value:.6g}", str(int(p_value <= alpha))
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with (
-        files.atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

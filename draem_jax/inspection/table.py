@@ -2,6 +2,7 @@
 
 from draem_jax.inspection.inspected import PixelThreshold
 from draem_jax.inspection.regions import Region
+from draem_jax.inspection.types import Named
 
 _LENGTHS = ("length", "width", "skeleton_length", "skeleton_width")
 
@@ -21,12 +22,19 @@ COLUMNS = (
     "mm_per_pixel",
     "area_mm2",
     *(f"{name}_mm" for name in _LENGTHS),
+    "type",
+    "type_probability",
+    "type_likeness",
 )
-"""Of the file: see `Region`; and `PixelThreshold`, as a value of the anomaly map."""
+"""Of the file: see `Region`; `PixelThreshold`, as a value of the anomaly map; and `Named`."""
 
 
 def row(
-    picture: str, region: Region, threshold: PixelThreshold, mm_per_pixel: float | None
+    picture: str,
+    region: Region,
+    threshold: PixelThreshold,
+    mm_per_pixel: float | None,
+    named: Named | None = None,
 ) -> tuple[str, ...]:
     """A region's figures as text, in the order of `COLUMNS`.
 
@@ -35,6 +43,7 @@ def row(
         region: of it.
         threshold: that it was found by.
         mm_per_pixel: how wide its pixels are; what is in millimetres stays empty where None.
+        named: its type; what is said of it stays empty where None.
     """
     lengths = [getattr(region, name) for name in _LENGTHS]
     millimetres = [""] * (2 + len(lengths))
@@ -55,4 +64,16 @@ def row(
         f"{threshold.map_value:.6f}",
         threshold.rule,
         *millimetres,
+        *name_cells(named),
+    )
+
+
+def name_cells(named: Named | None) -> tuple[str, str, str]:
+    """What a region or picture is called, as text: type, probability and likeness."""
+    if named is None:
+        return "", "", ""
+    return (
+        named.defect_type,
+        "" if named.probability is None else f"{named.probability:.4f}",
+        f"{named.likeness:.4f}",
     )

@@ -228,6 +228,51 @@ def sheet(
     return np.asarray(canvas)
 
 
+def contact_sheet(
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    captions: Sequence[str],
+    *,
+    title: str = "",
+    per_row: int = 8,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Puts pictures of any sizes into a grid, each brought to the same square and captioned.
+
+    Args:
+        pictures: RGB, one at least.
+        captions: of each; cut where they are wider than the square.
+        title: above all.
+        per_row: how many stand in a row at most.
+
+    Returns:
+        The sheet, RGB.
+
+    Raises:
+        ValueError: there are no pictures, or not one caption for each.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise ValueError(f"{len(pictures)} pictures cannot have {len(captions)} captions")
+    font = ImageFont.load_default(_TEXT_SIZE)
+    line = _TEXT_SIZE + _GAP
+    top = 2 * _GAP + _TEXT_SIZE if title else _GAP
+    columns = min(per_row, len(pictures))
+    rows = -(-len(pictures) // columns)
+    size = (_GAP + columns * (_TILE + _GAP), top + rows * (_TILE + line + _GAP))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP, top / 2), _shorten(title, size[0] - 2 * _GAP, font), _INK, font, anchor="lm")
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x = _GAP + place % columns * (_TILE + _GAP)
+        y = top + place // columns * (_TILE + line + _GAP)
+        factor = _TILE / max(picture.shape[:2])
+        width, height = (max(1, round(factor * side)) for side in picture.shape[1::-1])
+        resampling = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
+        tile = Image.fromarray(picture).resize((width, height), resampling)
+        canvas.paste(tile, (x + (_TILE - width) // 2, y + (_TILE - height) // 2))
+        text = _shorten(caption, _TILE, font)
+        draw.text((x + _TILE / 2, y + _TILE + line / 2), text, _INK, font, anchor="mm")
+    return np.asarray(canvas)
+
+
 def write_png(
     path: str | Path,
     image: UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W"],

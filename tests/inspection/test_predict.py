@@ -69,7 +69,7 @@ def test_what_is_no_picture_is_named(detector, tmp_path):
 class Bright(Draem):
     """Takes what is white for anomalous, and black for normal."""
 
-    def inspect(self, pictures):
+    def inspect(self, pictures, *, with_features=False):
         margin = jnp.asarray(pictures[..., 0] / 255 * 8 - 4, jnp.float32)
         anomaly_map = jnp.asarray(expit(margin))
         reconstruction = jnp.zeros((*margin.shape, 3), jnp.float32)

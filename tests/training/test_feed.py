@@ -67,6 +67,7 @@ def test_parts_are_drawn_by_their_weights():
         assert set(np.asarray(choices.texture)[np.asarray(choices.part) == part]) == set(expected)
 
 
+@pytest.mark.long
 def test_each_part_gives_what_it_says():
     # Without operations and fully opaque, a sample inside its mask is its texture.
     weights = dict.fromkeys(AnomalyParams().texture.weights.__dataclass_fields__, 0.0)

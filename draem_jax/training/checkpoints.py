@@ -3,8 +3,9 @@
 import logging
 import math
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json
 from draem_jax.errors import UserError
-from draem_jax.training.parallel import local_devices
+from draem_jax.training.parallel import local_devices, shares_process
 from draem_jax.training.state import TrainState, create_state
 
 _METRIC = "validation_loss"
+
+# Orbax numbers the saves of a process: two at a time would wait for each other's signals.
+_SAVING = threading.Lock()
 
 
 class Checkpoints:
@@ -47,7 +51,7 @@ class Checkpoints:
         return min(losses, key=lambda step: losses[step]) if losses else None
 
     def save(self, state: TrainState, *, validation_loss: float) -> None:
-        """Saves a state under its step, in the background.
+        """Saves a state under its step: in the background, unless other runs share the process.
 
         The state is copied to the host first, so it may be donated at once. It must be finite.
 
@@ -56,11 +60,14 @@ class Checkpoints:
         """
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(Path(self._manager.directory), sum(a.nbytes for a in jax.tree.leaves(host)))
-        self._manager.save(
-            int(host.step),
-            args=ocp.args.StandardSave(host),
-            metrics={_METRIC: float(validation_loss)},
-        )
+        with _SAVING if shares_process() else nullcontext():
+            self._manager.save(
+                int(host.step),
+                args=ocp.args.StandardSave(host),
+                metrics={_METRIC: float(validation_loss)},
+            )
+            if shares_process():
+                self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int) -> TrainState:
         """Restores the state of a step, which must exist.

@@ -54,7 +54,7 @@ def never(step):
     return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_from_end_to_end_on_one_device(make, tmp_path):
     study = make(NUMERIC[:2], seeds=(0,))
     told = []
@@ -148,6 +148,9 @@ def test_four_devices_take_two_runs_each_and_give_the_same(make, tmp_path, monke
     assert len(traces) == 4  # a device compiles its own
     with on_devices(jax.devices()[:1]):
         run_study(study, tmp_path / "one")
+        run = study.runs()[-1]
+        train(run.config, tmp_path / "alone", quiet=True)
+    assert same(parameters(tmp_path / "alone"), parameters(tmp_path / "four" / run.folder))
     states = {}
     for run in study.runs():
         states[run.title] = parameters(tmp_path / "four" / run.folder)

@@ -99,7 +99,8 @@ def test_each_part_gives_what_it_says():
     assert len(colours) > 1
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [0, 2])
 def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     key = jax.random.key(2)
     options = {

@@ -132,6 +132,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     assert step == 8
 
 
+@pytest.mark.long
 def test_each_host_reads_its_own_share():
     key = jax.random.key(3)
 

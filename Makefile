@@ -1,22 +1,24 @@
 # make quickstart   install into .venv, train and evaluate configs/quickstart.py
 # make test         install into .venv with the tools, check style and types, run the tests
+# make test-all     the same with the tests that are left out for their length
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := runs/quickstart
 
-.PHONY: quickstart test format clean
+.PHONY: quickstart test test-all format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/draem-jax train --config=configs/quickstart.py --workdir=$(RUN)
 	$(BIN)/draem-jax evaluate --workdir=$(RUN)
 
-test: $(VENV)/.installed-dev
+test: CHOSEN := -m "not long"
+test test-all: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(CHOSEN)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
-from draem_jax.data.pictures import resize, resize_plane
-from draem_jax.networks import DraemNetwork, forward
+from draem_jax.data.pictures import resize, resize_channels, resize_plane
+from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.checkpoints import load_run
-from draem_jax.training.parallel import replicate, shard_batch
+from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
 
 
@@ -47,12 +47,15 @@ class Inspection(NamedTuple):
         anomaly_map: its sigmoid, in [0, 1].
         score: of each picture, in [0, 1].
         reconstruction: in [0, 1].
+        features: what the discriminative network computes on its way to the margin, at a lower
+            resolution; None where it was not asked for, or there is no such network.
     """
 
     margin: Float[jax.Array, "B H W"]
     anomaly_map: Float[jax.Array, "B H W"]
     score: Float[jax.Array, " B"]
     reconstruction: Float[jax.Array, "B H W 3"]
+    features: Float[jax.Array, "B h w C"] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Draem:
             UserError: there is no run in `workdir`, or no such checkpoint.
         """
         config, state = load_run(Path(workdir), checkpoint=checkpoint)
-        devices = jax.local_device_count()
+        devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
         return cls(
             config=config,
@@ -103,6 +106,11 @@ class Draem:
     def image_size(self) -> tuple[int, int]:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
+
+    @property
+    def feature_channels(self) -> int:
+        """How many features `inspect` returns of each place; 0 if the detector has none."""
+        return create_network(self.config).feature_channels
 
     def predict(self, images: np.ndarray | jax.Array) -> Prediction:
         """Looks for anomalies.
@@ -135,42 +143,54 @@ class Draem:
         maps, scores, reconstructions = (np.concatenate(p) for p in zip(*parts, strict=True))
         if size != self.image_size:
             maps = np.stack([resize_plane(plane, size) for plane in maps])
-            reconstructions = np.stack([_resize_channels(r, size) for r in reconstructions])
+            reconstructions = np.stack([resize_channels(r, size) for r in reconstructions])
         return Prediction(maps, scores, reconstructions)
 
     def inspect(
-        self, pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"]
+        self,
+        pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
+        *,
+        with_features: bool = False,
     ) -> Inspection:
         """Inspects at most `batch_size` pictures of the trained size, without waiting for it.
 
         Args:
             pictures: RGB, uint8 or float in [0, 1].
+            with_features: whether to return the discriminative network's features as well.
 
         Returns:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
         """
         padding = [(0, self.batch_size - len(pictures))] + [(0, 0)] * 3
-        inspect = _make_inspect(create_network(self.config), self.score_name)
-        return Inspection(*inspect(self._variables, shard_batch(np.pad(pictures, padding))))
+        inspect = _make_inspect(create_network(self.config), self.score_name, with_features)
+        return inspect(self._variables, shard_batch(np.pad(pictures, padding)))
 
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
         inspection = self.inspect(pictures)
-        return Prediction(*(np.asarray(part)[: len(pictures)] for part in inspection[1:]))
+        return Prediction(
+            *(np.asarray(getattr(inspection, part))[: len(pictures)] for part in Prediction._fields)
+        )
 
 
 # Detectors of one architecture share a program.
 @functools.lru_cache(maxsize=8)
-def _make_inspect(network: DraemNetwork, score_name: str) -> Callable[..., tuple[jax.Array, ...]]:
+def _make_inspect(
+    network: DraemNetwork, score_name: str, with_features: bool
+) -> Callable[..., Inspection]:
     score = score_by_name(score_name)
 
     @jax.jit
     def inspect(variables, images):
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
-        output = forward(network, variables, images)
+        features = None
+        if with_features:
+            output, features = forward_with_features(network, variables, images)
+        else:
+            output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
         reconstruction = jnp.clip(output.reconstruction, 0, 1)
-        return margin(output.logits), maps, score(maps), reconstruction
+        return Inspection(margin(output.logits), maps, score(maps), reconstruction, features)
 
     return inspect
 
@@ -208,13 +228,7 @@ def _checked(images: np.ndarray | jax.Array) -> np.ndarray:
 
 
 def _as_float(images: np.ndarray, size: tuple[int, int]) -> Float[np.ndarray, "B H W 3"]:
-    resized = resize if images.dtype == np.uint8 else _resize_channels
+    resized = resize if images.dtype == np.uint8 else resize_channels
     if images.shape[1:3] != size and len(images):
         images = np.stack([resized(image, size) for image in images])
     return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
-
-
-def _resize_channels(
-    image: Float[np.ndarray, "h w 3"], size: tuple[int, int]
-) -> Float[np.ndarray, "H W 3"]:
-    return np.stack([resize_plane(image[..., c], size) for c in range(3)], axis=-1)

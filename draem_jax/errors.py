@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""Exceptions for what a user can mend."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The command line prints the message alone and exits with status 1. Everything else that is
     raised is a defect of this package and keeps its traceback.
     """
+
+
+class DivergedError(UserError):
+    """Training ended in numbers that are not finite; the message names the step."""

@@ -1,8 +1,9 @@
 """Writing files so that a reader never sees half of one."""
 
+import csv
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes `content` to `path`, atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table as CSV in UTF-8, atomically (see `atomic_path`).
+
+    Args:
+        path: the file.
+        columns: their names, the first line.
+        rows: of values, written as text.
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _umask() -> int:

@@ -37,6 +37,14 @@ def test_the_batch_a_picture_is_in_does_not_matter(trained, detector, images):
         np.testing.assert_allclose(a[3:4], c, atol=1e-5)
 
 
+def test_features_come_with_the_same_figures(detector, images):
+    plain, found = (detector.inspect(images[:2], with_features=f) for f in (False, True))
+    assert plain.features is None
+    assert found.features.shape == (detector.batch_size, 4, 4, detector.feature_channels)
+    for name in ("margin", "anomaly_map", "score", "reconstruction"):
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), atol=1e-5)
+
+
 def test_uint8_and_float_say_the_same(detector, images):
     for size in (slice(None), slice(7)):  # at the trained size, and resized
         chosen = images[:, :, size]

@@ -56,5 +56,5 @@ VERB = Verb(
     """,
     _define,
     _run,
-    takes_config=True,
+    config="run",
 )

@@ -1,17 +1,20 @@
 """What the verbs share: their form, and flags of several."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from absl import flags
 
 from draem_jax.errors import UserError
 
 PROGRAM = "draem-jax"
+
+ConfigKind = Literal["run", "study"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Verb:
         help: what a newcomer should know, with an example.
         define: defines the verb's flags.
         run: does it, given the parsed flags.
-        takes_config: whether the verb has --config and --config.FIELD.
+        config: what --config and --config.FIELD give the verb: "run", "study" or "" for none.
         run_config: group of the fields that the verb changes in the config of the run that
             --workdir names, by --config.GROUP.FIELD; "" for none.
         argument: what the one word after the verb's name stands for, like NAME, and is given to
@@ -36,7 +39,7 @@ class Verb:
     help: str
     define: Callable[[flags.FlagValues], None]
     run: Callable[..., None]
-    takes_config: bool = False
+    config: ConfigKind | Literal[""] = ""
     run_config: str = ""
     argument: str = ""
 
@@ -67,6 +70,32 @@ def define_checkpoint(values: flags.FlagValues) -> None:
         "batch_size", None, "Pictures that the devices take at once; the config's "
         "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
     )  # fmt: skip
+
+
+def define_regions(values: flags.FlagValues) -> None:
+    """Defines --min_area, --join_gap, --pixel_threshold and --alpha."""
+    flags.DEFINE_float(
+        "min_area", 10, "Regions of fewer pixels are left out.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_float(
+        "join_gap", 3, "Regions with fewer pixels than this between them become one.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_enum(
+        "pixel_threshold", "best_f1", ["best_f1", "conformal"], "How anomalous a pixel must be for "
+        "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
+        "where no pictures were held out); conformal, above what leaves all but the share --alpha "
+        "of good pictures without a region.", flag_values=values,
+    )  # fmt: skip
+    define_alpha(values)
+
+
+def check_regions(values: Any) -> None:
+    """Raises UserError unless the flags of `define_regions` make sense."""
+    check_alpha(values.alpha)
+    for name in ("min_area", "join_gap"):
+        if math.isnan(values[name].value):
+            raise UserError(f"--{name} is not a number; give one from 0 up")
 
 
 def define_alpha(values: flags.FlagValues) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, train
+from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
 from draem_jax.cli.common import PROGRAM, Verb
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
@@ -21,8 +21,10 @@ _VERBS = {
         train.VERB,
         evaluate.VERB,
         predict.VERB,
+        *types.VERBS,
         finetune.VERB,
         benchmark.VERB,
+        study.VERB,
     )
 }
 
@@ -67,8 +69,8 @@ def _dispatch(arguments: list[str]) -> None:
     if any(word in ("--help", "-h", "-help") for word in rest):
         print(_help(verb, values))
         return
-    if verb.takes_config:
-        rest = define_config(values, rest)
+    if verb.config:
+        rest = define_config(values, rest, kind=verb.config)
     if verb.run_config:
         define_run_config(values, rest, group=verb.run_config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
@@ -119,7 +121,8 @@ def _overview(*, group: str = "") -> str:
         f"usage: {PROGRAM} VERB --flag=value ...\n\n"
         "DRÆM in JAX: finds surface defects, learning from normal pictures only.\n\n"
         f"verbs:\n{verbs}\n\n"
-        f"`{PROGRAM} VERB --help` tells a verb's flags; recipes: {', '.join(recipes())}"
+        f"`{PROGRAM} VERB --help` tells a verb's flags; recipes: {', '.join(recipes())}; "
+        f"studies: {', '.join(recipes('study'))}"
     )
 
 
@@ -128,17 +131,17 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
     lines = [f"usage: {usage} --flag=value ...", ""]
     lines += [verb.summary, "", textwrap.dedent(verb.help)]
     lines.append("flags:")
-    if verb.takes_config:
+    if verb.config:
+        known = ", ".join(recipes(verb.config))
         lines.append(
             _flag_line(
                 "--config=FILE.py[:CATEGORY]",
-                f"The recipe: your own file, or one that comes along: {', '.join(recipes())}.",
+                f"The {'study' if verb.config == 'study' else 'recipe'}: your own file, or one "
+                f"that comes along: {known}.",
             )
         )
         lines.append(
-            _flag_line(
-                "--config.FIELD=VALUE", "Changes a field of the recipe; all are listed below."
-            )
+            _flag_line("--config.FIELD=VALUE", "Changes a field of it; all are listed below.")
         )
     if verb.run_config:
         lines.append(
@@ -152,7 +155,17 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
         default = "" if flag.default in (None, "") else f" Default: {str(flag.default).lower()}."
         shown = f"--[no]{name}" if flag.boolean else f"--{name}=…"
         lines.append(_flag_line(shown, f"{flag.help}{default}"))
-    if verb.takes_config or verb.run_config:
+    if verb.config == "study":
+        lines += ["", "fields of a study, besides its variants:"]
+        lines += [
+            "  --config.base.FIELD=…        of the base; `train --help` lists them",
+            "  --config.categories=A,B      of the data set",
+            "  --config.seeds=0,1,2         a run each",
+            "  --config.baseline=VARIANT    that the others are compared with",
+            "  --config.metric=pixel_ap     that variants are ranked by",
+            "  --config.protocol=default    for the masks, or paper",
+        ]
+    if verb.config == "run" or verb.run_config:
         from draem_jax.config import default_config, flat
 
         lines += ["", "fields and their defaults, before the recipe changes them:"]

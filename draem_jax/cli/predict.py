@@ -9,10 +9,10 @@ from absl import flags
 from draem_jax.cli.common import (
     PROGRAM,
     Verb,
-    check_alpha,
-    define_alpha,
+    check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_regions,
     define_workdir,
     parse_workdir,
     progress_bar,
@@ -23,11 +23,18 @@ from draem_jax.errors import UserError
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to predict with.")
     flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
+    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    flags.DEFINE_float(
+        "mm_per_pixel", None, "How many millimetres of the surface one pixel of the pictures is "
+        "wide, for sizes in millimetres.", flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_string(
-        "out", None, "The folder for maps, overlays and predictions.csv.", flag_values=values
-    )
+        "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the columns "
+        "name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for those "
+        "that it leaves out.", flag_values=values,
+    )  # fmt: skip
+    define_regions(values)
     define_checkpoint(values)
-    define_alpha(values)
     define_cpu_devices(values)
 
 
@@ -35,43 +42,76 @@ def _run(values: Any) -> None:
     from draem_jax.data.pictures import list_pictures
     from draem_jax.detector import Draem
     from draem_jax.evaluation.calibration import calibrated
+    from draem_jax.inspection.millimetres import check_mm_per_pixel
+    from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import predict_files
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
-    check_alpha(values.alpha)
+    check_regions(values)
     for name in ("images", "out"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
+    if values.mm_per_pixel is not None:
+        check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading
     use_cpu_devices(values.cpu_devices)
     detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
     detector, thresholds = calibrated(workdir, detector)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
-        count = predict_files(
+        found = predict_files(
             detector,
             values.images,
             values.out,
             thresholds=thresholds,
+            types=types,
             alpha=values.alpha,
+            pixel_rule=values.pixel_threshold,
+            join_gap=values.join_gap,
+            min_area=values.min_area,
+            mm_per_pixel=values.mm_per_pixel,
+            mm_per_pixel_csv=values.mm_per_pixel_csv,
             progress=progress,
         )
-    print(f"{count} pictures; see {Path(values.out) / 'predictions.csv'}")
+    out = Path(values.out)
+    print(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}")
+    print(
+        f"{_count(found.regions, 'region')} in {_count(found.with_regions, 'picture')}, from "
+        f"{found.threshold.map_value:.3g} in the map ({found.threshold.rule}); see "
+        f"{out / 'regions.csv'} and {out / 'overlays'}"
+    )
+    if found.types:
+        print("types: " + ", ".join(f"{count} {name}" for name, count in found.types.items()))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 VERB = Verb(
     "predict",
-    "Look for anomalies in any pictures.",
+    "Look for anomalies in any pictures, and measure them.",
     """\
-    Writes for each picture the anomaly map (16-bit PNG, 65535 for certainty), the map laid
-    over the picture, and a line in predictions.csv: score, p-value (how often a good picture
-    scores as high) and whether it is called anomalous, which at most the share --alpha of good
-    pictures is.
+    Writes into --out
+
+      predictions.csv    of each picture: score, p-value (how often a good picture scores as
+                         high) and whether it is called anomalous, which at most the share
+                         --alpha of good pictures is
+      regions.csv        of each anomalous region: bounding box, area, length and width,
+                         direction, severity, in pixels and with --mm_per_pixel in millimetres;
+                         and after `types fit` its type
+      regions.json       the regions as polygons, in COCO's format; regions_rle.json as run
+                         lengths, which keep holes
+      maps/              the anomaly maps (16-bit PNG, 65535 for certainty)
+      masks/             the regions, white on black
+      overlays/          the pictures with map, numbered outlines and a scale bar
 
       draem-jax predict --workdir=runs/quickstart --images=photos/ --out=found/
-      draem-jax predict --workdir=runs/quickstart --images=photo.jpg --out=found/ --alpha=0.1
+      draem-jax predict --workdir=runs/quickstart --images=photo.jpg --out=found/ \\
+        --mm_per_pixel=0.05 --min_area=50
     """,
     _define,
     _run,

@@ -38,5 +38,5 @@ VERB = Verb(
     """,
     _define,
     _run,
-    takes_config=True,
+    config="run",
 )

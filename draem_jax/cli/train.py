@@ -47,5 +47,5 @@ VERB = Verb(
     """,
     _define,
     _run,
-    takes_config=True,
+    config="run",
 )

@@ -182,6 +182,13 @@ def resize_plane(
     return np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
+def resize_channels(
+    image: Float[np.ndarray, "h w 3"], size: tuple[int, int]
+) -> Float[np.ndarray, "H W 3"]:
+    """Resizes a picture of floats, such as a reconstruction, channel by channel."""
+    return np.stack([resize_plane(image[..., c], size) for c in range(3)], axis=-1)
+
+
 def resize_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """Resizes a mask to (height, width): each pixel takes the value of the nearest one."""
     if mask.shape == size:

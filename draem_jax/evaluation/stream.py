@@ -26,6 +26,7 @@ from draem_jax.evaluation.pixel_counts import (
     zero_counts,
 )
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.training.parallel import local_devices
 
 FLUSH_PIXELS = 2**27
 """Pixels after which counts leave the devices: int32 must not overflow, nor float32 round."""
@@ -106,7 +107,7 @@ class MetricStream:
 
     def __init__(self, options: MetricOptions = MetricOptions()):
         self.options = options
-        devices = jax.local_devices()
+        devices = local_devices()
         self._devices = len(devices)
         self._programs = _programs(Mesh(np.array(devices), (_AXIS,)))
         self._key = jax.random.key(options.seed)

@@ -3,7 +3,14 @@
 from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.initialisation import initialise
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
-from draem_jax.networks.pair import DraemNetwork, DraemOutput, Variant, default_dtype, forward
+from draem_jax.networks.pair import (
+    DraemNetwork,
+    DraemOutput,
+    Variant,
+    default_dtype,
+    forward,
+    forward_with_features,
+)
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
@@ -16,5 +23,6 @@ __all__ = [
     "check_size",
     "default_dtype",
     "forward",
+    "forward_with_features",
     "initialise",
 ]

@@ -3,7 +3,9 @@
 These are the authors' code's choices; the biases are PyTorch's default.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -62,7 +64,21 @@ def initialise(
     Returns:
         `params` and `batch_stats`.
     """
-    shapes = jax.eval_shape(lambda: network.init(key, images, train=False))
+    draw, shapes = _make_draw(network, images.shape)
+    means_and_variances = jax.tree_util.tree_map_with_path(
+        lambda path, a: jnp.full(a.shape, float(path[-1].key == "var"), a.dtype),
+        shapes["batch_stats"],
+    )
+    return {"params": draw(key), "batch_stats": means_and_variances}
+
+
+# Compiling takes longer than drawing, so runs that share an architecture share the program.
+@functools.lru_cache(maxsize=8)
+def _make_draw(network: nn.Module, images_shape: tuple[int, ...]) -> tuple[Callable, Any]:
+    """The function from a key to parameters, and the shapes of all variables."""
+    shapes = jax.eval_shape(
+        lambda key: network.init(key, jnp.zeros(images_shape), train=False), jax.random.key(0)
+    )
 
     @jax.jit
     def draw(key):
@@ -92,8 +108,4 @@ def initialise(
 
         return jax.tree_util.tree_map_with_path(start, shapes["params"])
 
-    means_and_variances = jax.tree_util.tree_map_with_path(
-        lambda path, a: jnp.full(a.shape, float(path[-1].key == "var"), a.dtype),
-        shapes["batch_stats"],
-    )
-    return {"params": draw(key), "batch_stats": means_and_variances}
+    return draw, shapes

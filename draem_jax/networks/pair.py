@@ -15,6 +15,8 @@ from draem_jax.similarity import msgms_map, ssim_map
 
 Variant = Literal["full", "discriminative", "reconstruction_ssim", "reconstruction_msgms"]
 
+_FEATURES = "encoder4"  # of the discriminative network; it tells types better than its neighbours
+
 # A dissimilarity is kept so far from 0 and 1 that its logit is finite.
 _LEAST = 1e-6
 
@@ -67,6 +69,11 @@ class DraemNetwork(nn.Module):
     def discriminates(self) -> bool:
         """Whether there is a discriminative network."""
         return self.variant in ("full", "discriminative")
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of what `forward_with_features` returns as features; 0 for none."""
+        return 8 * self.discriminative_width if self.discriminates else 0
 
     def setup(self) -> None:
         """Builds the networks that there are."""
@@ -129,6 +136,34 @@ def forward(
         images: float in [0, 1], RGB; height and width divisible by 32.
     """
     return cast(DraemOutput, network.apply(variables, images, train=False))
+
+
+def forward_with_features(
+    network: DraemNetwork, variables: Mapping[str, Any], images: Float[Array, "B H W 3"]
+) -> tuple[DraemOutput, Float[Array, "B H//8 W//8 C"] | None]:
+    """Applies the networks as `forward` does, and returns features of the discriminative one.
+
+    Args:
+        network: the networks.
+        variables: see `forward`.
+        images: see `forward`.
+
+    Returns:
+        The output; and what the discriminative network has computed at an eighth of the height
+        and width on its way down, None where there is no such network.
+    """
+    if not network.discriminates:
+        return forward(network, variables, images), None
+    path = ("discriminative", _FEATURES)
+    output, captured = network.apply(
+        variables,
+        images,
+        train=False,
+        capture_intermediates=lambda module, _: module.path == path,
+        mutable=["intermediates"],
+    )
+    (features,) = captured["intermediates"][path[0]][path[1]]["__call__"]
+    return cast(DraemOutput, output), features.astype(jnp.float32)
 
 
 def default_dtype() -> Any:

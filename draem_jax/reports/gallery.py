@@ -1,15 +1,13 @@
 """The pictures of a report: which are wrong, in what order, and how they are shown."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int
 
+from draem_jax.reports.data_uris import fit, fit_mask, jpeg, png
 from draem_jax.reports.pictures import Mask, Picture, heat_map, outline, overlay, to_uint8
 from draem_jax.reports.plots import percent
 
@@ -20,9 +18,6 @@ WORST_FIRST = (
     "the worse the more defective pictures score at most as high; among equals, the one whose map "
     "differs more from the true mask comes first."
 )
-
-_LONGEST_SIDE = 512  # of a picture on the page, in pixels
-_JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
@@ -204,53 +199,22 @@ def _remark(picture: ReportPicture, rank_error: float) -> str:
 
 
 def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> Entry:
-    image, reconstruction = _fit(to_uint8(picture.image)), _fit(to_uint8(picture.reconstruction))
-    anomaly_map = _fit(picture.anomaly_map.astype(np.float32))
+    image, reconstruction = fit(to_uint8(picture.image)), fit(to_uint8(picture.reconstruction))
+    anomaly_map = fit(picture.anomaly_map.astype(np.float32))
     glow = overlay(image, anomaly_map)
     mask = None
     if picture.mask is not None and picture.mask.any():
-        mask = _fit((picture.mask > 0).astype(np.uint8), Image.Resampling.NEAREST) > 0
+        mask = fit_mask(picture.mask)
         glow = outline(glow, mask)
     tiles = [
-        ("Picture", _jpeg(image)),
-        ("Reconstruction", _jpeg(reconstruction)),
-        ("Anomaly map", _jpeg(heat_map(anomaly_map))),
-        ("Overlay", _jpeg(glow)),
-        ("True mask", None if mask is None else _png(to_uint8(mask))),
+        ("Picture", jpeg(image)),
+        ("Reconstruction", jpeg(reconstruction)),
+        ("Anomaly map", jpeg(heat_map(anomaly_map))),
+        ("Overlay", jpeg(glow)),
+        ("True mask", None if mask is None else png(mask)),
     ]
     empty = "no defect"
     if picture.is_defective:
         empty = "not known" if picture.mask is None else "empty"
     ratio = round(image.shape[1] / image.shape[0], 4)
     return Entry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)
-
-
-def _fit(
-    image: np.ndarray, resampling: Image.Resampling = Image.Resampling.BOX
-) -> UInt8[np.ndarray, "..."] | Float[np.ndarray, "..."]:
-    height, width = image.shape[:2]
-    factor = _LONGEST_SIDE / max(height, width)
-    if factor >= 1:
-        return image
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    grey = image.ndim == 3 and image.shape[-1] == 1
-    small = Image.fromarray(image[..., 0] if grey else image).resize(size, resampling)
-    return np.asarray(small)[..., None] if grey else np.asarray(small)
-
-
-def _jpeg(image: UInt8[np.ndarray, "H W C"]) -> str:
-    data = io.BytesIO()
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    # Full colour resolution keeps thin outlines and map edges clean.
-    picture.save(data, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
-    return _data_uri("image/jpeg", data.getvalue())
-
-
-def _png(mask: UInt8[np.ndarray, "H W"]) -> str:
-    data = io.BytesIO()
-    Image.fromarray(mask).convert("1").save(data, "PNG", optimize=True)
-    return _data_uri("image/png", data.getvalue())
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -5,43 +5,20 @@ from outside, so it can be mailed, archived or opened years later.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from draem_jax.reports import plots
 from draem_jax.reports.gallery import WORST_FIRST, ReportPicture, make_entries
+from draem_jax.reports.metric_texts import Value, explanation, label, number
+from draem_jax.reports.templates import fill, inline
 
-Figure = float | int | None
 Interval = tuple[float, float]
 Curves = Mapping[str, plots.Curve]
-
-_EXPLANATIONS = {
-    "image_auroc": "The chance that a defective picture scores higher than a good one.",
-    "image_ap": "Precision averaged over recall, the pictures ranked by their score.",
-    "image_f1_max": "The best F1 that one threshold on the image score reaches.",
-    "pixel_auroc": "The chance that a defect pixel has a higher map value than a good pixel.",
-    "pixel_ap": "Precision averaged over recall, all pixels ranked by their map value.",
-    "pixel_f1_max": "The best F1 of pixels that one threshold on the map reaches.",
-    "aupro": "Overlap with each defect, large or small, averaged over low false-positive rates.",
-    "aupimo": "Overlap with each defect at false-positive rates that hardly any good pixel meets.",
-}
-_WORDS = {
-    "auroc": "AUROC",
-    "ap": "AP",
-    "f1": "F1",
-    "aupro": "AUPRO",
-    "aupimo": "AUPIMO",
-    "tpr": "TPR",
-    "tnr": "TNR",
-}
-_SHARES = {*_WORDS, "accuracy", "precision", "recall"}
 
 
 @dataclass(frozen=True)
@@ -84,8 +61,8 @@ class Report:
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    metrics: Mapping[str, Figure] = field(default_factory=dict)
-    metrics_by_type: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    metrics: Mapping[str, Value] = field(default_factory=dict)
+    metrics_by_type: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     intervals_by_type: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     interval_level: float = 0.95
@@ -120,9 +97,8 @@ def render(report: Report, *, max_pictures: int = 48) -> str:
     """
     gallery = make_entries(report.pictures, threshold=report.threshold, max_pictures=max_pictures)
     scores = _Scores.of(report)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = resources.files(__package__).joinpath("page.html.j2").read_text("utf-8")
-    page = environment.from_string(template).render(
+    return fill(
+        "page.html.j2",
         report=report,
         cards=[_card(report, key, value) for key, value in report.metrics.items()],
         level=f"{100 * report.interval_level:.3g} %",
@@ -137,8 +113,6 @@ def render(report: Report, *, max_pictures: int = 48) -> str:
         total=report.total_pictures or len(report.pictures),
         worst_first=WORST_FIRST,
     )
-    # A file's name need not be UTF-8; what is not becomes visible instead of spoiling the page.
-    return page.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -168,44 +142,22 @@ def _is_complete(report: Report) -> bool:
     return report.total_pictures in (None, len(report.pictures))
 
 
-def _label(key: str) -> str:
-    words = [_WORDS.get(word, word) for word in key.split("_")]
-    text = " ".join(words).replace("F1 max", "best F1")
-    return text[:1].upper() + text[1:]
-
-
-def _explanation(key: str) -> str:
-    # A key may name its protocol at the end, as in pixel_ap_eroded.
-    known = (name for name in _EXPLANATIONS if key == name or key.startswith(f"{name}_"))
-    return _EXPLANATIONS.get(next(known, ""), "")
-
-
-def _number(key: str, value: Figure) -> str:
-    if value is None or not math.isfinite(value):
-        return plots.UNKNOWN
-    if isinstance(value, int):
-        return f"{value:,}"
-    if _SHARES.intersection(key.split("_")):
-        return plots.percent(value)
-    return f"{value:.4g}"
-
-
-def _card(report: Report, key: str, value: Figure) -> dict[str, str]:
-    text = _number(key, value)
+def _card(report: Report, key: str, value: Value) -> dict[str, str]:
+    text = number(key, value)
     missing = _why_missing(report, key) if text == plots.UNKNOWN else ""
     return {
-        "label": _label(key),
+        "label": label(key),
         "value": text,
         "interval": _interval(key, value, report.intervals.get(key)),
-        "explanation": _explanation(key),
+        "explanation": explanation(key),
         "missing": missing,
     }
 
 
-def _interval(key: str, value: Figure, interval: Interval | None) -> str:
+def _interval(key: str, value: Value, interval: Interval | None) -> str:
     if value is None or interval is None or not all(map(math.isfinite, (value, *interval))):
         return ""
-    low, high = (_number(key, float(end)) for end in interval)
+    low, high = (number(key, float(end)) for end in interval)
     return f"{low.removesuffix(' %')} {plots.UNKNOWN} {high}"
 
 
@@ -248,7 +200,7 @@ def _table(report: Report, scores: _Scores) -> dict[str, list]:
         row = report.metrics_by_type.get(name, {})
         intervals = report.intervals_by_type.get(name, {})
         cells = [
-            (_number(key, row.get(key)), _interval(key, row.get(key), intervals.get(key)))
+            (number(key, row.get(key)), _interval(key, row.get(key), intervals.get(key)))
             for key in keys
         ]
         if counted:
@@ -257,8 +209,8 @@ def _table(report: Report, scores: _Scores) -> dict[str, list]:
             cells.insert(0, (f"{found} of {len(values)}" if len(values) else plots.UNKNOWN, ""))
         rows.append((name, cells))
         for key, reason in report.reasons_by_type.get(name, {}).items():
-            reasons.append((name, _label(key), reason))
-    return {"labels": labels + [_label(key) for key in keys], "rows": rows, "reasons": reasons}
+            reasons.append((name, label(key), reason))
+    return {"labels": labels + [label(key) for key in keys], "rows": rows, "reasons": reasons}
 
 
 def _curves(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
@@ -282,7 +234,7 @@ def _curves(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
     if report.pimo_curves:
         plot = plots.pimo(report.pimo_curves, caption=caption)
         drawn.append(("Overlap in each picture (PIMO)", plot))
-    return [(title, _inline(plot)) for title, plot in drawn]
+    return [(title, inline(plot)) for title, plot in drawn]
 
 
 def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
@@ -301,7 +253,7 @@ def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
     if pixel_ap:
         plot = plots.bars(pixel_ap, label="Pixel AP", caption=report.caption)
         drawn.append(("Pixel AP", plot))
-    return [(title, _inline(plot)) for title, plot in drawn]
+    return [(title, inline(plot)) for title, plot in drawn]
 
 
 def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, Markup]]]]:
@@ -327,13 +279,8 @@ def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, M
         if name in pro:
             plot = plots.pro(pro[name], limit=report.pro_limit, behind=report.pro_curves, **look)
             drawn.append(("PRO", plot))
-        result.append((name, [(title, _inline(plot)) for title, plot in drawn]))
+        result.append((name, [(title, inline(plot)) for title, plot in drawn]))
     return result
-
-
-def _inline(svg: str) -> Markup:
-    # HTML knows the namespaces of SVG; without them the page holds no address at all.
-    return Markup(re.sub(r' xmlns(?::\w+)?="[^"]*"', "", svg))
 
 
 def _scores_by_type(pictures: Sequence[ReportPicture]) -> dict[str, plots.Values]:

@@ -1,10 +1,11 @@
-"""Pictures to look at: heat maps, overlays, outlines and contact sheets, and their files.
+"""Pictures to look at: heat maps, overlays, outlines, scales, contact sheets, and their files.
 
 Every function takes NumPy arrays and returns uint8. A picture that goes in is either float with
 values in [0, 1], clipped where it leaves that range, or uint8; its last axis is the colour
 channels, one or three.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8, UInt16
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from draem_jax.files import atomic_path
 
@@ -28,6 +30,7 @@ _BLACK = np.array([0, 0, 0], np.uint8)
 _TILE = 128  # the least side of a tile in a sheet, in pixels
 _GAP = 6
 _TEXT_SIZE = 14
+_SMALL_TEXT_SIZE = 10
 _PAPER = (250, 250, 249)
 _INK = (41, 41, 46)
 
@@ -83,26 +86,94 @@ def overlay(
     return np.rint((1 - weight) * picture + weight * glow).astype(np.uint8)
 
 
-def outline(image: Picture, mask: Mask) -> UInt8[np.ndarray, "H W 3"]:
+def outline(image: Picture, mask: Mask, *, width: int = 1) -> UInt8[np.ndarray, "H W 3"]:
     """Draws the contour of a mask on a picture, around the mask so that all in it stays visible.
 
-    The contour is two lines, each one pixel wide: a bright one along the mask and a black one
-    around that, so that it stands out on light and dark surfaces alike.
+    The contour is two lines: a bright one along the mask and a black one around that, so that it
+    stands out on light and dark surfaces alike.
 
     Args:
         image: the picture, grey or RGB.
         mask: the region; every value above 0 belongs to it. Where it touches the picture's border
             the contour is open.
+        width: of each line, in pixels.
 
     Returns:
         A copy of the picture with the contour, RGB.
     """
     inside = mask > 0
     picture = _rgb(image).copy()
-    near = _dilate(inside)
-    picture[_dilate(near) & ~near] = _BLACK
+    near = _dilate(inside, width)
+    picture[_dilate(near, width) & ~near] = _BLACK
     picture[near & ~inside] = _BRIGHT
     return picture
+
+
+def label_places(
+    image: Picture, labels: Mapping[tuple[int, int], str]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Writes short texts on a picture, bright with a black rim.
+
+    Args:
+        image: the picture, grey or RGB.
+        labels: (row, column) → the text that ends above it, or below the picture's upper border
+            where there is no room.
+
+    Returns:
+        A copy of the picture with the texts, RGB.
+    """
+    canvas = Image.fromarray(_rgb(image))
+    draw, size = ImageDraw.Draw(canvas), _text_size(canvas, _SMALL_TEXT_SIZE)
+    font, rim = ImageFont.load_default(size), max(1, size // 12)
+    for (row, column), text in labels.items():
+        left, top, right, bottom = draw.textbbox((0, 0), text, font, "ls", stroke_width=rim)
+        x = max(min(column - left, canvas.width - right), -left)
+        y = max(min(row - bottom, canvas.height - bottom), -top)
+        draw.text(
+            (x, y),
+            text,
+            tuple(_BRIGHT.tolist()),
+            font,
+            "ls",
+            stroke_width=rim,
+            stroke_fill=(0,) * 3,
+        )
+    return np.asarray(canvas)
+
+
+def scale_bar(
+    image: Picture, *, mm_per_pixel: float | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Puts a strip with a scale bar under a picture, so that it hides nothing.
+
+    The bar is 1, 2 or 5 times a power of ten long, up to two fifths of the picture's width.
+
+    Args:
+        image: the picture, grey or RGB.
+        mm_per_pixel: how wide a pixel is; where None, the bar is so many pixels long.
+
+    Returns:
+        The picture, in its place at the top left, and the strip, which is wider than a very
+        narrow picture.
+    """
+    picture = Image.fromarray(_rgb(image))
+    unit = mm_per_pixel or 1.0
+    length = _round_length(0.4 * picture.width * unit)
+    if mm_per_pixel is None:
+        length = max(length, 1.0)
+    text = f"{length:g} {'px' if mm_per_pixel is None else 'mm'}"
+    size = _text_size(picture, _TEXT_SIZE)
+    font, gap, bar = ImageFont.load_default(size), size // 2, max(1, round(length / unit))
+    width = max(picture.width, round(3 * gap + bar + font.getlength(text)))
+    canvas = Image.new("RGB", (width, picture.height + size + gap), _PAPER)
+    canvas.paste(picture, (0, 0))
+    draw, middle, tick = ImageDraw.Draw(canvas), picture.height + (size + gap) // 2, size // 4
+    thick = max(2, size // 7)
+    draw.rectangle((gap, middle - thick // 2, gap + bar - 1, middle + (thick - 1) // 2), _INK)
+    for end in (gap, gap + bar - 1):
+        draw.line((end, middle - tick, end, middle + tick), _INK)
+    draw.text((2 * gap + bar, middle), text, _INK, font, anchor="lm")
+    return np.asarray(canvas)
 
 
 def sheet(
@@ -157,6 +228,51 @@ def sheet(
     return np.asarray(canvas)
 
 
+def contact_sheet(
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    captions: Sequence[str],
+    *,
+    title: str = "",
+    per_row: int = 8,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Puts pictures of any sizes into a grid, each brought to the same square and captioned.
+
+    Args:
+        pictures: RGB, one at least.
+        captions: of each; cut where they are wider than the square.
+        title: above all.
+        per_row: how many stand in a row at most.
+
+    Returns:
+        The sheet, RGB.
+
+    Raises:
+        ValueError: there are no pictures, or not one caption for each.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise ValueError(f"{len(pictures)} pictures cannot have {len(captions)} captions")
+    font = ImageFont.load_default(_TEXT_SIZE)
+    line = _TEXT_SIZE + _GAP
+    top = 2 * _GAP + _TEXT_SIZE if title else _GAP
+    columns = min(per_row, len(pictures))
+    rows = -(-len(pictures) // columns)
+    size = (_GAP + columns * (_TILE + _GAP), top + rows * (_TILE + line + _GAP))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP, top / 2), _shorten(title, size[0] - 2 * _GAP, font), _INK, font, anchor="lm")
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x = _GAP + place % columns * (_TILE + _GAP)
+        y = top + place // columns * (_TILE + line + _GAP)
+        factor = _TILE / max(picture.shape[:2])
+        width, height = (max(1, round(factor * side)) for side in picture.shape[1::-1])
+        resampling = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
+        tile = Image.fromarray(picture).resize((width, height), resampling)
+        canvas.paste(tile, (x + (_TILE - width) // 2, y + (_TILE - height) // 2))
+        text = _shorten(caption, _TILE, font)
+        draw.text((x + _TILE / 2, y + _TILE + line / 2), text, _INK, font, anchor="mm")
+    return np.asarray(canvas)
+
+
 def write_png(
     path: str | Path,
     image: UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W"],
@@ -196,11 +312,19 @@ def _rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
     return np.broadcast_to(to_uint8(image), (*image.shape[:2], 3))
 
 
-def _dilate(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    padded = np.pad(mask, 1)
-    up, down = padded[:-2, 1:-1], padded[2:, 1:-1]
-    left, right = padded[1:-1, :-2], padded[1:-1, 2:]
-    return mask | up | down | left | right
+def _dilate(mask: Bool[np.ndarray, "H W"], times: int = 1) -> Bool[np.ndarray, "H W"]:
+    return ndimage.binary_dilation(mask, iterations=times)
+
+
+def _text_size(image: Image.Image, least: int) -> int:
+    """Text that can be read when the whole picture is looked at."""
+    return max(least, min(image.size) // 36)
+
+
+def _round_length(longest: float) -> float:
+    """The greatest of 1, 2 and 5 times powers of ten that is not longer."""
+    power = 10.0 ** math.floor(math.log10(longest))
+    return max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
 
 
 def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -11,18 +11,20 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 Values = Float[np.ndarray, " _"]
 Curve = tuple[Values, Values, float | None]
+LearningCurve = tuple[Int[np.ndarray, " _"] | Values, Values]
 
 Corner = Literal["lower right", "lower left", "upper left"]
 
@@ -34,7 +36,12 @@ _DOTS = 150  # of one row of scores
 _LETTERS = 22  # of a type's name beside its row
 _SERIES = ("#3b82c4", "#d9822b", "#5b9e6f", "#a06cc0")
 _GOOD, _DEFECTIVE = _SERIES[:2]
+# Okabe and Ito's colours, which the colour-blind tell apart, less those that white or black hides.
+_VARIANTS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2")
 _NAMES = ("images", "pixels")  # have the same colours in every plot
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+_STRETCHES = 60  # of a learning curve
+_NEUTRAL = "#85878f"
 _NOTE = "#b7791f"  # captions; legible on light and dark alike
 _SIZE = (3.6, 3.1)
 _PANEL_SIZE = (1.95, 1.75)
@@ -320,6 +327,157 @@ def bars(values: Mapping[str, float | None], *, label: str, caption: str = "") -
                 color="white" if within else _INK,
             )
         return _svg(figure, f"{label} by defect type", caption)
+
+
+def differences(
+    values: Mapping[str, tuple[float | None, float | None, float | None]],
+    *,
+    label: str,
+    supported: Collection[str] = (),
+    caption: str = "",
+) -> str:
+    """Plots differences to a baseline with their intervals, one row each, about a line at zero.
+
+    Args:
+        values: name → (difference, lower and upper end of its interval), shares in [-1, 1], None
+            where they are not known; in the order of the rows from the top.
+        label: the metric's name.
+        supported: the names whose difference the data support; their marks are filled.
+        caption: see `roc`.
+
+    Returns:
+        The plot, an <svg> element.
+    """
+    with matplotlib.rc_context(_style("")):
+        figure, axes = _rows(list(values), f"{label}: difference\nto the baseline, points")
+        axes.axvline(0, color=_INK, linewidth=0.9)
+        shown = [0.0]
+        for row, (name, (mean, low, high)) in enumerate(values.items()):
+            if mean is None or not math.isfinite(mean):
+                axes.annotate(
+                    "not known",
+                    (0, row),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+                continue
+            is_supported = name in supported
+            color = _NEUTRAL if not is_supported else _GOOD if mean > 0 else _DEFECTIVE
+            if low is not None and high is not None:
+                axes.plot([100 * low, 100 * high], [row, row], color=color, linewidth=1.6)
+                shown += [100 * low, 100 * high]
+            face = color if is_supported else "none"
+            axes.plot([100 * mean], [row], "o", color=color, mfc=face, ms=5.5, mew=1.4)
+            shown.append(100 * mean)
+        reach = max(1.0, max(shown) - min(shown))
+        axes.set_xlim(min(shown) - 0.06 * reach, max(shown) + 0.06 * reach)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return _svg(figure, f"Differences in {label}", caption)
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[LearningCurve]],
+    *,
+    baseline: str = "",
+    caption: str = "",
+    panel: str = "",
+) -> str:
+    """Plots the losses of several variants' runs over the steps, one colour a variant.
+
+    Each point is the mean over a short stretch of steps, so that what is seen is the course.
+
+    Args:
+        curves: variant → for each of its runs (steps, losses), arrays of one length. A curve ends
+            where its loss is not finite, with a cross.
+        baseline: the variant that has the colour of the text.
+        caption: see `roc`, as for what follows.
+        panel: one of the variants. A small plot shows it before the baseline, drawn faintly; its
+            colours and its limits are those of the plot of all.
+
+    Returns:
+        The plot, an <svg> element.
+    """
+    runs = _smooth(curves)
+    looks = _looks([name for name, drawn in runs.items() if drawn], baseline)
+    with matplotlib.rc_context(_style(panel)):
+        height = 2.9 + 0.09 * (len(looks) + 1)
+        figure = Figure(figsize=_PANEL_SIZE if panel else (3.6, height), layout="constrained")
+        axes = figure.add_subplot()
+        if not panel:
+            axes.set(xlabel="Step", ylabel="Loss")
+        for name in dict.fromkeys([baseline, panel] if panel else looks):
+            alpha = 0.5 if panel and name != panel else 0.85
+            for x, y, is_whole in runs.get(name, ()):
+                axes.plot(x, y, **looks[name], linewidth=0.9, alpha=alpha)
+                if not is_whole:
+                    axes.plot(x[-1:], y[-1:], "x", color=looks[name]["color"], ms=5)
+        _limit_losses(axes, [run for drawn in runs.values() for run in drawn])
+        axes.set_xlim(0, _last_step(curves))
+        axes.xaxis.set_major_locator(MaxNLocator(2 if panel else 5, integer=True))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if not panel and looks:
+            handles = [Line2D([], [], **look, linewidth=2) for look in looks.values()]
+            names = [_short(name, _LETTERS) for name in looks]
+            legend = figure.legend(
+                handles, names, loc="outside lower center", ncols=2, fontsize=8, handlelength=1.6
+            )
+            for text in legend.get_texts():
+                text.set_parse_math(False)
+        return _svg(figure, _about("Learning curves", panel), caption)
+
+
+def _looks(names: list[str], baseline: str) -> dict[str, dict[str, Any]]:
+    """Gives each name a colour, and dashes when the colours begin anew."""
+    looks = {}
+    others = [name for name in names if name != baseline]
+    for number, name in enumerate(others):
+        turn, color = divmod(number, len(_VARIANTS))
+        looks[name] = {"color": _VARIANTS[color], "linestyle": _DASHES[turn % len(_DASHES)]}
+    return ({baseline: {"color": _INK, "linestyle": "-"}} if baseline in names else {}) | looks
+
+
+def _smooth(
+    curves: Mapping[str, Sequence[LearningCurve]],
+) -> dict[str, list[tuple[Values, Values, bool]]]:
+    """Averages curves over the same stretches of steps; says of each whether it is whole."""
+    last = _last_step(curves)
+    smooth: dict[str, list[tuple[Values, Values, bool]]] = {name: [] for name in curves}
+    for name, runs in curves.items():
+        for steps, losses in runs:
+            finite = np.isfinite(losses)
+            end = len(losses) if finite.all() else int(np.argmin(finite))
+            if not end:
+                continue
+            place = (steps[:end] * (_STRETCHES / last)).astype(int)
+            place = np.minimum(place, _STRETCHES - 1)
+            counts = np.bincount(place)
+            kept = counts > 0
+            x, y = (
+                np.bincount(place, values[:end])[kept] / counts[kept] for values in (steps, losses)
+            )
+            smooth[name].append((x, y, end == len(losses)))
+    return smooth
+
+
+def _last_step(curves: Mapping[str, Sequence[LearningCurve]]) -> float:
+    return max([1.0, *(float(x[-1]) for runs in curves.values() for x, _ in runs if len(x))])
+
+
+def _limit_losses(axes: Axes, runs: list[tuple[Values, Values, bool]]) -> None:
+    """Shows the runs that did not diverge in full, in decades where all losses are positive."""
+    if not runs:
+        return
+    low = min(y.min() for _, y, _ in runs)
+    high = max(y.max() for _, y, _ in [run for run in runs if run[2]] or runs)
+    if low <= 0 or low == high:
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.1, high * 1.1)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _style(panel: str) -> dict[Any, Any]:

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json
 from draem_jax.errors import UserError
+from draem_jax.training.parallel import local_devices, shares_process
 from draem_jax.training.state import TrainState, create_state
 
 _METRIC = "validation_loss"
+
+# Orbax numbers the saves of a process: two at a time would wait for each other's signals.
+_SAVING = threading.Lock()
 
 
 class Checkpoints:
@@ -45,16 +51,23 @@ class Checkpoints:
         return min(losses, key=lambda step: losses[step]) if losses else None
 
     def save(self, state: TrainState, *, validation_loss: float) -> None:
-        """Saves a state under its step, in the background.
+        """Saves a state under its step: in the background, unless other runs share the process.
 
         The state is copied to the host first, so it may be donated at once. It must be finite.
+
+        Raises:
+            UserError: there is no room for it.
         """
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
-        self._manager.save(
-            int(host.step),
-            args=ocp.args.StandardSave(host),
-            metrics={_METRIC: float(validation_loss)},
-        )
+        _check_room(Path(self._manager.directory), sum(a.nbytes for a in jax.tree.leaves(host)))
+        with _SAVING if shares_process() else nullcontext():
+            self._manager.save(
+                int(host.step),
+                args=ocp.args.StandardSave(host),
+                metrics={_METRIC: float(validation_loss)},
+            )
+            if shares_process():
+                self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int) -> TrainState:
         """Restores the state of a step, which must exist.
@@ -64,7 +77,7 @@ class Checkpoints:
             step: one of `steps()`.
         """
         abstract = jax.eval_shape(lambda: create_state(config))
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), abstract
         )
@@ -75,6 +88,17 @@ class Checkpoints:
                 f"checkpoint {self._manager.directory / str(step)} cannot be read "
                 f"({type(error).__name__}); move it away to go on from the one before it"
             ) from error
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """A disk that fills in the middle of a save says so late, and in many words."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"the disk is full: a checkpoint in {folder} takes {needed / 2**20:.1f} MiB, and "
+            f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room, and the same "
+            "command goes on"
+        )
 
 
 @contextmanager

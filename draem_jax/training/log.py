@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from draem_jax import files
-from draem_jax.errors import UserError
+from draem_jax.errors import DivergedError
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
 
@@ -50,14 +50,14 @@ class RunLog:
         """Takes the losses of the next steps, arrays with one entry each.
 
         Raises:
-            UserError: a loss is not finite.
+            DivergedError: a loss is not finite.
         """
         for values in zip(*(np.asarray(part) for part in losses), strict=True):
             self._step += 1
             one = dict(zip(Losses._fields, map(float, values), strict=True))
             self._losses.append(one)
             if not math.isfinite(one["total"]):
-                raise UserError(
+                raise DivergedError(
                     f"the loss of step {self._step} is not finite ({_describe(one)}); "
                     "the last good checkpoint stays. Try a lower "
                     "--config.optimizer.learning_rate in another --workdir"
@@ -102,7 +102,7 @@ class RunLog:
         self._bar.set_postfix_str(_describe(means | ({"img/s": rate} if rate else {})))
         if self._bar.disable:
             left = (self._total - self._step) * self._batch_size / rate if rate else None
-            tail = f", {rate:.1f} img/s, {_duration(left)} left" if left is not None else ""
+            tail = f", {rate:.1f} img/s, {duration(left)} left" if left is not None else ""
             self.say(f"step {self._step}/{self._total}: {_describe(means)}{tail}")
 
     def _rate(self) -> float | None:
@@ -151,7 +151,8 @@ def _describe(values: Mapping[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -2,11 +2,8 @@
 
 import functools
 import math
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +13,7 @@ from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
-from draem_jax.errors import UserError
+from draem_jax.errors import DivergedError
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.reports.pictures import sheet
@@ -27,6 +24,7 @@ from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples
+from draem_jax.training.signals import stop_signals
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -39,10 +37,17 @@ from draem_jax.training.step import make_train_steps, sample_losses
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
 _VALIDATION_STEP = 2**31 - 1
 _GRID_ROWS = 6
+# Kept in a process: as many as a study of many variants needs.
+_PROGRAMS = 32
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, *, resume: bool = True, quiet: bool = False
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    resume: bool = True,
+    quiet: bool = False,
+    watch: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Trains the networks, or goes on with training them, until the config's steps are made.
 
@@ -55,12 +60,15 @@ def train(
             are kept. If it holds checkpoints, the run goes on from the last one.
         resume: refuse such a directory if false.
         quiet: print nothing.
+        watch: is told the steps made so far after each call to the devices; where it returns true,
+            the run saves itself and stops, as it does at SIGTERM and Ctrl-C.
 
     Returns:
         The state after the last step made: of the whole run, unless it was asked to stop.
 
     Raises:
-        UserError: config, data or work directory do not do, or a loss is not finite.
+        UserError: config, data or work directory do not do.
+        DivergedError: a loss is not finite.
     """
     workdir = Path(workdir)
     check_config(config)
@@ -76,7 +84,7 @@ def train(
     total = config.train.steps
     with (
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
-        _stop_signals() as stop_asked,
+        stop_signals() as stop_asked,
     ):
         latest = checkpoints.latest_step()
         state = create_state(config) if latest is None else checkpoints.restore(config, latest)
@@ -90,6 +98,7 @@ def train(
             create_optimizer(config),
             max_steps,
             feed.pictures_axes,
+            parallel.chosen_devices(),
         )
         samples, look = _make_look(
             config, _validation_pictures(config, pictures), key, params, weights
@@ -115,7 +124,7 @@ def train(
                     log.steps(pending)
                 pending = jax.tree.map(lambda values, n=count: values[:n], losses)
 
-                stopping = stop_asked()
+                stopping = watch(step) or stop_asked()
                 at_grid = step % config.train.sample_every == 0 or step == total
                 at_checkpoint = (
                     step % config.train.checkpoint_every == 0 or step == total or stopping
@@ -125,7 +134,7 @@ def train(
                     pending = None
                     loss, reconstruction, maps = look(state)
                     if not math.isfinite(loss):
-                        raise UserError(
+                        raise DivergedError(
                             f"after step {step} the parameters give a loss that is not finite; "
                             "the last good checkpoint stays. Try a lower "
                             "--config.optimizer.learning_rate in another --workdir"
@@ -141,16 +150,19 @@ def train(
     return state
 
 
-# Runs in one process that differ in numbers only share a program; a few programs are kept.
-@functools.lru_cache(maxsize=8)
+# Runs in one process that differ in numbers only share a program.
+@functools.lru_cache(maxsize=_PROGRAMS)
 def _mapped_train_steps(
     network: DraemNetwork,
     optimizer: optax.GradientTransformation,
     max_steps: int,
     pictures_axes: int | None,
+    devices: tuple[jax.Device, ...] | None,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     return parallel.map_over_devices(
-        make_train_steps(network, optimizer, max_steps=max_steps), pictures_axes=pictures_axes
+        make_train_steps(network, optimizer, max_steps=max_steps),
+        pictures_axes=pictures_axes,
+        devices=devices,
     )
 
 
@@ -197,7 +209,7 @@ def _make_look(
     return samples, look
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=_PROGRAMS)
 def _make_inspect(network: DraemNetwork) -> Callable:
     @jax.jit
     def inspect(state, samples, weights):
@@ -226,7 +238,7 @@ def _grid(
 def _greeting(
     config: ConfigDict, workdir: Path, step: int, pictures: TrainingPictures, feed: Feed
 ) -> str:
-    devices = jax.device_count()
+    devices = parallel.device_count()
     height, width = pictures.size
     data = config.data.name + (f":{config.data.category}" if config.data.category else "")
     return (
@@ -236,26 +248,3 @@ def _greeting(
         f"device{'s' if devices > 1 else ''}; "
         + (f"going on from step {step} in {workdir}" if step else f"into {workdir}")
     )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that the run can save itself."""
-    asked = False
-    previous: dict[int, Any] = {}
-
-    def ask(number, frame):
-        nonlocal asked
-        asked = True
-        signal.signal(number, previous[number])  # a second one stops at once
-
-    try:
-        for wanted in (signal.SIGTERM, signal.SIGINT):
-            previous[wanted] = signal.signal(wanted, ask)
-    except ValueError:
-        pass  # only the main thread may set handlers
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

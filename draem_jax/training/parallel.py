@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from draem_jax.errors import UserError
 
 AXIS_NAME = "batch"
+
+_chosen: ContextVar[tuple[jax.Device, ...] | None] = ContextVar("devices", default=None)
 
 
 def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
@@ -32,13 +35,44 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
+@contextlib.contextmanager
+def on_devices(devices: Sequence[jax.Device]) -> Iterator[None]:
+    """Lets the calling thread train and evaluate on some of this host's devices alone."""
+    token = _chosen.set(tuple(devices))
+    try:
+        with jax.default_device(devices[0]):
+            yield
+    finally:
+        _chosen.reset(token)
+
+
+def chosen_devices() -> tuple[jax.Device, ...] | None:
+    """Those of `on_devices`; None outside of it, which stands for all devices of all hosts."""
+    return _chosen.get()
+
+
+def shares_process() -> bool:
+    """Whether the thread has some devices of its own, so that others may train on the rest."""
+    return _chosen.get() is not None
+
+
+def local_devices() -> Sequence[jax.Device]:
+    """This host's devices that the calling thread works on."""
+    return _chosen.get() or jax.local_devices()
+
+
+def device_count() -> int:
+    """How many devices share a batch, those of other hosts among them."""
+    return len(_chosen.get() or jax.devices())
+
+
 def samples_per_device(batch_size: int) -> int:
     """How many samples of a batch each device takes.
 
     Raises:
         UserError: the devices do not divide the batch.
     """
-    devices = jax.device_count()
+    devices = device_count()
     if batch_size % devices:
         nearest = max(devices, round(batch_size / devices) * devices)
         raise UserError(
@@ -51,30 +85,33 @@ def samples_per_device(batch_size: int) -> int:
 def sample_indices(batch_size: int) -> np.ndarray:
     """This host's share of the batch's sample indices, int32 (local devices, samples of each)."""
     each = samples_per_device(batch_size)
-    local = jax.local_device_count()
+    local = len(local_devices())
     first = jax.process_index() * local * each
     return np.arange(first, first + local * each, dtype=np.int32).reshape(local, each)
 
 
 def replicate(tree: Any) -> Any:
-    """Places a tree of arrays on all local devices, without a device axis."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS_NAME,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Places a tree of arrays on the local devices, without a device axis."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def shard_batch(array: np.ndarray) -> jax.Array:
     """Spreads an array over the local devices along its first axis, which they must divide."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS_NAME,))
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS_NAME)))
+    return jax.device_put(array, NamedSharding(_mesh(), PartitionSpec(AXIS_NAME)))
 
 
 def shard_if_divided(array: np.ndarray) -> Any:
     """`shard_batch` where the devices divide the first axis, else the array as it is."""
-    return array if len(array) % jax.local_device_count() else shard_batch(array)
+    return array if len(array) % len(local_devices()) else shard_batch(array)
 
 
-def map_over_devices(train_steps: Callable, *, pictures_axes: Any = None) -> Callable:
-    """Maps `train_steps` over all devices along `AXIS_NAME`.
+def map_over_devices(
+    train_steps: Callable,
+    *,
+    pictures_axes: Any = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable:
+    """Maps `train_steps` over devices along `AXIS_NAME`; over all where `devices` is None.
 
     The state is donated: the one that was passed in must not be used again. Of the arguments
     only the sample indices have a device axis, and the pictures where `pictures_axes` says so; all
@@ -87,4 +124,9 @@ def map_over_devices(train_steps: Callable, *, pictures_axes: Any = None) -> Cal
         in_axes=(None, 0, None, pictures_axes, None, None, None),
         out_axes=None,
         donate_argnums=0,
+        devices=devices,
     )
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(local_devices()), (AXIS_NAME,))

@@ -157,6 +157,7 @@ def test_splitting_the_batch_changes_nothing(eight_samples):
         np.testing.assert_array_equal(found.reshape(whole.shape), whole)
 
 
+@pytest.mark.long
 def test_vectorised_as_on_an_accelerator(eight_samples):
     """On a CPU, `vmap` over batches of one takes every branch, as accelerators do."""
     samples, params, expected = eight_samples

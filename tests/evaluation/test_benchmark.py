@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -26,6 +27,9 @@ STREAMING = {
 }
 
 
+param = partial(pytest.param, marks=pytest.mark.long)
+
+
 def make_folder(root, _):
     for i in range(6):
         fixtures.write_picture(root / f"größe {i}.png")
@@ -38,10 +42,10 @@ def make_folder(root, _):
     ("name", "category", "make", "counts"),
     [
         ("mvtec_ad", "bottle", fixtures.make_mvtec_ad, {"good": 2, "defective": 3}),
-        ("mvtec_loco", "pushpins", fixtures.make_mvtec_loco, {"good": 2, "defective": 4}),
-        ("visa", "candle", fixtures.make_visa, {"good": 2, "defective": 3}),
-        ("btad", "03", fixtures.make_btad, {"good": 2, "defective": 2}),
-        ("dagm", "Class3", fixtures.make_dagm, {"good": 2, "defective": 2}),
+        param("visa", "candle", fixtures.make_visa, {"good": 2, "defective": 3}),
+        param("mvtec_loco", "pushpins", fixtures.make_mvtec_loco, {"good": 2, "defective": 4}),
+        param("btad", "03", fixtures.make_btad, {"good": 2, "defective": 2}),
+        param("dagm", "Class3", fixtures.make_dagm, {"good": 2, "defective": 2}),
         ("folder", "", make_folder, {"good": 1, "defective": 64}),
     ],
 )
@@ -100,6 +104,7 @@ def test_the_table_shows_the_paper_beside_and_what_is_missing(table):
     assert rows[1]["image_auroc"] == rows[3]["image_auroc"] == ""
 
 
+@pytest.mark.long
 def test_a_benchmark_skips_what_is_done_and_goes_on_after_failures(
     tmp_path, tiny_config, trained, monkeypatch
 ):

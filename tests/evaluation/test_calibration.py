@@ -103,7 +103,7 @@ def test_evaluation_and_prediction_decide_by_them(held_out, thresholds, tmp_path
     assert row["anomalous"] == str(int(float(row["p_value"]) <= 0.1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_original_size_by_sorting(held_out):
     options = MetricOptions(replicates=0, exact=True)
     metrics = evaluate(held_out, options=options, original_size=True).values

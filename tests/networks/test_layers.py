@@ -78,6 +78,7 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
     assert not unit["norm"]["bias"].any()
 
 
+@pytest.mark.long
 def test_bfloat16_activations_keep_float32_parameters_and_outputs():
     network = DraemNetwork(4, 4, dtype=jnp.bfloat16)
     x = jax.random.uniform(jax.random.key(1), (1, 32, 64, 3))
@@ -95,6 +96,7 @@ def test_other_sizes_are_refused_with_the_nearest(size, nearest):
         check_size(*size)
 
 
+@pytest.mark.long
 def test_rematerialising_changes_nothing():
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
     stages = [Stage((4, 4), remat=remat) for remat in (False, True)]

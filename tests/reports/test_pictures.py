@@ -74,6 +74,46 @@ def test_outline_of_nothing_and_of_everything_draws_nothing(rng):
         np.testing.assert_array_equal(pictures.outline(image, mask), image)
 
 
+def test_wide_outlines_leave_the_mask_visible(rng):
+    image = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    mask = np.hypot(*(np.mgrid[:40, :40] - 20)) < 8
+    drawn = pictures.outline(image, mask, width=3)
+    np.testing.assert_array_equal(drawn[mask], image[mask])
+    changed = (drawn != image).any(-1)
+    assert changed[20, 29:34].all()
+    assert not changed[20, 35:].any()
+
+
+def test_labels_stay_within_the_picture():
+    image = np.full((30, 40, 3), 128, np.uint8)
+    for place in ((0, 0), (0, 39), (29, 39), (29, 0), (15, 20)):
+        drawn = pictures.label_places(image, {place: "12"})
+        rows, columns = np.nonzero((drawn != image).any(-1))
+        assert np.ptp(rows) >= 6  # none of it is cut off
+        assert np.ptp(columns) >= 9
+        assert abs(rows.mean() - place[0]) < 12
+
+
+@pytest.mark.parametrize(
+    ("width", "mm_per_pixel", "length"),
+    [(100, None, 20), (300, None, 100), (100, 0.1, 20), (100, 0.07, 2 / 0.07), (640, 0.5, 200)],
+)
+def test_the_scale_bar_is_as_long_as_it_says(rng, width, mm_per_pixel, length):
+    image = rng.integers(0, 256, (50, width, 3)).astype(np.uint8)
+    drawn = pictures.scale_bar(image, mm_per_pixel=mm_per_pixel)
+    np.testing.assert_array_equal(drawn[:50], image)
+    (*_, row) = (row for row in (drawn[50:] == pictures._INK).all(-1) if row[7:17].all())
+    assert row[6:].argmin() == 0
+    assert row[7:].argmin() == round(length)
+
+
+def test_the_scale_bar_makes_room_beside_a_narrow_picture():
+    drawn = pictures.scale_bar(np.zeros((20, 2, 3), np.uint8))
+    assert drawn.shape[1] > 20
+    assert (drawn[:20, :2] == 0).all()
+    assert (drawn[:20, 2:] > 200).all()
+
+
 def test_sheet_dimensions_follow_from_tiles_gaps_and_text():
     columns = {"normal": np.zeros((4, 64, 64, 3)), "mask": np.ones((4, 64, 64, 1), bool)}
     drawn = pictures.sheet(columns)

@@ -22,6 +22,9 @@ def curve(count: int):
 
 SCORES = {"good": np.linspace(0, 1, 9), HOSTILE: np.array([0.5]), "none": np.zeros(0)}
 BARS = {HOSTILE: 0.5, "b": 0.999, "c": None, "d": float("nan")}
+STEPS = np.arange(1, 1_001)
+RUNS = [(STEPS, 1 / STEPS), (STEPS, np.where(STEPS < 500, 2 / STEPS, np.nan))]
+DIFFERENCES = {HOSTILE: (0.02, 0.01, 0.03), "b": (-0.1, None, None), "c": (None, None, None)}
 DRAW = {
     "roc": lambda: plots.roc({"image": curve(100), HOSTILE: curve(10)}),
     "precision_recall": lambda: plots.precision_recall({"image": curve(100), HOSTILE: curve(10)}),
@@ -35,6 +38,11 @@ DRAW = {
     ),
     "scores": lambda: plots.scores(SCORES, threshold=0.4),
     "bars": lambda: plots.bars(BARS, label="AP"),
+    "differences": lambda: plots.differences(DIFFERENCES, label="AP", supported=["b"]),
+    "learning_curves": lambda: plots.learning_curves({HOSTILE: RUNS, "b": RUNS}, baseline="b"),
+    "learning_panel": lambda: plots.learning_curves(
+        {HOSTILE: RUNS}, panel=HOSTILE, caption=HOSTILE
+    ),
 }
 
 
@@ -122,7 +130,38 @@ def test_histograms_of_little():
     assert len(plots.histogram(np.random.default_rng(0).random(100_000), one)) < 15_000
 
 
+def test_learning_curves_are_means_over_stretches_up_to_where_they_diverge():
+    rng = np.random.default_rng(0)
+    steps, losses = np.arange(1, 6_001), rng.random(6_000)
+    broken = np.where(steps < 3_000, losses, np.inf)
+    (x, y, is_whole), (short_x, short_y, short_is_whole) = plots._smooth(
+        {"a": [(steps, losses), (steps, broken)]}
+    )["a"]
+    assert (is_whole, short_is_whole) == (True, False)
+    assert len(x) == 60
+    # The step 6,000 closes the last stretch; before it, each holds the steps from 100 k on.
+    np.testing.assert_allclose(y[1:-1], losses[99:5_899].reshape(58, 100).mean(1))
+    np.testing.assert_allclose(x[1:-1], steps[99:5_899].reshape(58, 100).mean(1))
+    np.testing.assert_allclose(y[-1], losses[5_899:].mean())
+    np.testing.assert_allclose(short_y, y[: len(short_y)])
+    assert short_x[-1] < 3_000
+    few = np.array([1, 500, 1_000]), np.array([3.0, 2.0, 1.0])
+    ((x, y, _),) = plots._smooth({"a": [few]})["a"]
+    assert (x.tolist(), y.tolist()) == ([1, 500, 1_000], [3, 2, 1])
+
+
+def test_variants_can_be_told_apart_and_keep_their_looks():
+    names = [f"v{number}" for number in range(12)]
+    looks = plots._looks(names, "v3")
+    assert len({(look["color"], look["linestyle"]) for look in looks.values()}) == 12
+    assert plots._looks(names[:5], "v3").items() <= looks.items()
+
+
 def test_empty_plots_are_drawn():
+    nothing = np.zeros(0, int), np.zeros(0)
+    for curves in ({}, {"a": []}, {"a": [nothing]}, {"a": [(np.ones(1, int), np.zeros(1))]}):
+        texts(plots.learning_curves(curves, baseline="a"))
+    texts(plots.differences({}, label="AP"))
     for svg in (plots.roc({}), plots.scores({}), plots.bars({}, label="AP")):
         texts(svg)
     for svg in (plots.pro({}), plots.pimo({}), plots.histogram(np.zeros(0), np.zeros(0))):

@@ -67,6 +67,7 @@ def test_parts_are_drawn_by_their_weights():
         assert set(np.asarray(choices.texture)[np.asarray(choices.part) == part]) == set(expected)
 
 
+@pytest.mark.long
 def test_each_part_gives_what_it_says():
     # Without operations and fully opaque, a sample inside its mask is its texture.
     weights = dict.fromkeys(AnomalyParams().texture.weights.__dataclass_fields__, 0.0)
@@ -98,6 +99,7 @@ def test_each_part_gives_what_it_says():
     assert len(colours) > 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     key = jax.random.key(2)
@@ -130,6 +132,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     assert step == 8
 
 
+@pytest.mark.long
 def test_each_host_reads_its_own_share():
     key = jax.random.key(3)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -64,38 +65,40 @@ def _steps_saved(workdir):
 
 @pytest.mark.slow
 @pytest.mark.tiny_programs
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_config, capsys):
+@pytest.mark.parametrize("feed", ["resident", pytest.param("streaming", marks=pytest.mark.long)])
+def test_a_killed_run_goes_on_bit_for_bit(feed, tmp_path, tiny_config, capsys):
     changes = {"train.steps": 40, "train.checkpoint_every": 5}
-    resident, streaming = tiny_config(**changes), tiny_config(**changes, **STREAMING)
-    expected = train(resident, tmp_path / "straight", quiet=True)
+    straight, workdir = tmp_path / "straight", tmp_path / "run"
+    expected = train(tiny_config(**changes), straight, quiet=True)
     assert expected.step == 40
-    for name, config in (("resident", resident), ("streaming", streaming)):
-        # Killed without warning soon after the first checkpoint stands: somewhere in the next
-        # steps or in a save.
-        workdir, config_path = tmp_path / name, tmp_path / f"{name}.json"
-        config_path.write_text(to_json(config))
-        run = _start(config_path, workdir)
-        while not _steps_saved(workdir):
-            assert run.poll() is None, run.communicate()
-            time.sleep(0.01)
-        time.sleep(0.1)
-        workers = _children(run.pid)
-        run.kill()
-        assert run.wait() == -signal.SIGKILL
-        assert workers or name == "resident" or not Path("/proc").is_dir()
-        _wait_until(lambda workers=workers: not any(Path(f"/proc/{w}").exists() for w in workers))
-        killed_at = max(_steps_saved(workdir))
-        assert killed_at < 40
+    config = tiny_config(**changes, **(STREAMING if feed == "streaming" else {}))
+    config_path = tmp_path / "config.json"
+    config_path.write_text(to_json(config))
 
-        capsys.readouterr()
-        state = train(config, workdir)
-        said = capsys.readouterr().err
-        assert f"going on from step {killed_at} " in said
-        assert ("worker process;" in said) == (name == "streaming")
-        jax.tree.map(np.testing.assert_array_equal, state, expected)
-        logs = [[m for m in _metrics(d) if "total" in m] for d in (tmp_path / "straight", workdir)]
-        assert [m["step"] for m in logs[1]] == list(range(1, 41))
-        assert [m["total"] for m in logs[0]] == [m["total"] for m in logs[1]]
+    # Killed without warning soon after the first checkpoint stands: somewhere in the next steps or
+    # in a save.
+    run = _start(config_path, workdir)
+    while not _steps_saved(workdir):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.01)
+    time.sleep(0.1)
+    workers = _children(run.pid)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    assert workers or feed == "resident" or not Path("/proc").is_dir()
+    _wait_until(lambda: not any(Path(f"/proc/{w}").exists() for w in workers))
+    killed_at = max(_steps_saved(workdir))
+    assert killed_at < 40
+
+    capsys.readouterr()
+    state = train(config, workdir)
+    said = capsys.readouterr().err
+    assert f"going on from step {killed_at} " in said
+    assert ("worker process;" in said) == (feed == "streaming")
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    logs = [[m for m in _metrics(d) if "total" in m] for d in (straight, workdir)]
+    assert [m["step"] for m in logs[1]] == list(range(1, 41))
+    assert [m["total"] for m in logs[0]] == [m["total"] for m in logs[1]]
 
 
 def test_streaming_many_steps_a_call_is_the_same_training(tmp_path, tiny_config, trained):
@@ -123,6 +126,17 @@ def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, traine
     monkeypatch.undo()
     train(tiny_config(), workdir, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], load_run(trained)[1])
+
+
+def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monkeypatch):
+    state = load_run(trained)[1]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with (
+        open_checkpoints(tmp_path, keep=1) as checkpoints,
+        pytest.raises(UserError, match=r"the disk is full: .* and 1.0 MiB are free"),
+    ):
+        checkpoints.save(state, validation_loss=1.0)
+    assert not _steps_saved(tmp_path)
 
 
 def _metrics(workdir):

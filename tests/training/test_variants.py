@@ -72,7 +72,7 @@ def test_a_map_without_a_discriminative_network(variant, samples):
     assert float(anomaly_map(alike.logits).max()) < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_config, samples):
     config = tiny_config(**{"model.variant": "discriminative"})
     network, optimizer = create_network(config), create_optimizer(config)

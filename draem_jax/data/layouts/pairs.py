@@ -55,6 +55,24 @@ def list_halves(
     return make_listing(entries, problems, {"files that are no pictures": others})
 
 
+def list_types(types: list[Path], masks: Path | None) -> Listing:
+    """Lists folders of test pictures by type, where none is to be trained on.
+
+    Args:
+        types: one folder for each type.
+        masks: the folder that holds a folder of masks for each type; masks of other types in it
+            do not matter. A type without any mask is one whose masks are unknown.
+    """
+    entries, problems, others = [], [], 0
+    for folder in types:
+        mask_folder = None if masks is None else masks / folder.name
+        found, wrong, more = _list_type(folder, "test", mask_folder, masks_expected=False)
+        entries += found
+        problems += wrong
+        others += more
+    return make_listing(entries, problems, {"files that are no pictures": others})
+
+
 def missing_mask(picture: Path, where: Path | str) -> Problem:
     """A defective picture has no mask."""
     return Problem(

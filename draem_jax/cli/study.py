@@ -1,0 +1,95 @@
+"""`draem-jax study`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from draem_jax.cli.common import Verb, define_workdir, parse_workdir
+
+if TYPE_CHECKING:
+    from draem_jax.studies.runner import Progress
+
+
+def _define(values: flags.FlagValues) -> None:
+    define_workdir(values, "Where all runs of the study and its results are kept.")
+    flags.DEFINE_integer(
+        "cpu_devices", 0, "On CPUs: devices, each of which takes a run at a time; 0 for one a "
+        "core.", lower_bound=0, flag_values=values,
+    )  # fmt: skip
+
+
+def _run(values: Any) -> None:
+    from draem_jax.studies.report import write_results
+    from draem_jax.studies.runner import run_study
+    from draem_jax.studies.study import parse_study
+    from draem_jax.training.parallel import use_cpu_devices
+
+    workdir = parse_workdir(values)
+    study = parse_study(values.config)
+    use_cpu_devices(values.cpu_devices)
+    with _progress(study.protocol) as tell:
+        results = run_study(study, workdir, tell=tell)
+    write_results(study, results, workdir)
+    print((workdir / "results.md").read_text(encoding="utf-8"))
+    print(f"report: {workdir / 'report.html'}")
+    total = len(study.runs())
+    if len(results) < total:
+        print(f"stopped after {len(results)} of {total} runs; the same command goes on")
+
+
+@contextmanager
+def _progress(protocol: str) -> Iterator[Callable[["Progress"], None]]:
+    """A bar over the whole grid on a terminal; a line for each finished run in any case."""
+    from tqdm import tqdm
+
+    from draem_jax.training.log import duration
+
+    bar = tqdm(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def tell(progress: "Progress") -> None:
+        bar.total = progress.steps
+        bar.set_description(f"{progress.runs_done} of {progress.runs} runs", refresh=False)
+        bar.update(progress.steps_done - bar.n)
+        if progress.finished is None:
+            return
+        result, left = progress.finished, ""
+        if progress.seconds_left:
+            left = f"; about {duration(progress.seconds_left)} left"
+        figures = ", ".join(
+            f"{name} {value:.3f}"
+            for name in ("image_auroc", "pixel_ap")
+            if (value := result.metrics(protocol).get(name)) is not None
+        )
+        tqdm.write(
+            f"{progress.runs_done}/{progress.runs} {result.run.title}: "
+            f"{figures or 'diverged'}{left}",
+            file=sys.stderr,
+        )
+
+    with bar:
+        yield tell
+
+
+VERB = Verb(
+    "study",
+    "Train variants of a recipe side by side, and tell which differences the data support.",
+    """\
+    A study is a base recipe, named variants of it, categories and seeds; its file lists them. Each
+    run takes one device, as many at a time, and is a work directory of its own under WORKDIR/runs/.
+    Stopped or killed, the same command goes on; what is done is skipped. Variants, seeds and
+    categories may be added later.
+
+      draem-jax study --config=configs/studies/quick.py --workdir=runs/quick
+      draem-jax study --config=configs/studies/opacity.py --workdir=runs/opacity \\
+          --config.categories=grass,gravel --config.seeds=0,1,2,3,4 --config.base.train.steps=2000
+
+    Writes results.csv (a line a run), results.md (the ranking) and report.html: means over seeds,
+    paired differences to the baseline, learning curves, and each variant's anomalies and maps.
+    """,
+    _define,
+    _run,
+    config="study",
+)

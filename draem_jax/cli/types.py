@@ -1,0 +1,189 @@
+"""`draem-jax types fit` and `types cluster`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    check_regions,
+    define_checkpoint,
+    define_cpu_devices,
+    define_regions,
+    define_workdir,
+    parse_workdir,
+    progress_bar,
+)
+from draem_jax.errors import UserError
+
+
+def _define_fit(values: flags.FlagValues) -> None:
+    define_workdir(values, "Of the run whose detector finds the regions.")
+    flags.DEFINE_string(
+        "examples", None, "A folder with a folder of pictures for each type of defect, or a list "
+        "(.csv) with the columns path and type.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "leave_out", None, "Types to leave out, separated by commas: to see whether their pictures "
+        "are called unknown.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "unknown_rate", 0.1, "The share of known defects that may be called unknown, about; no "
+        "less than one in as many as there are examples.", flag_values=values,
+    )  # fmt: skip
+    define_regions(values)
+    define_checkpoint(values)
+    define_cpu_devices(values)
+
+
+def _define_cluster(values: flags.FlagValues) -> None:
+    define_workdir(values, "Of the run whose detector finds the regions.")
+    flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
+    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    flags.DEFINE_integer(
+        "groups", None, "How many groups; from 2 to 12, what parts them best, if not given.",
+        lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    define_regions(values)
+    define_checkpoint(values)
+    define_cpu_devices(values)
+
+
+def _fit(values: Any) -> None:
+    from draem_jax.inspection.examples import list_examples
+    from draem_jax.inspection.naming import fit_types
+    from draem_jax.inspection.types import UNKNOWN
+
+    workdir = parse_workdir(values)
+    if not values.examples:
+        raise UserError(f"--examples is missing; see `{PROGRAM} types fit --help`")
+    if not 0 < values.unknown_rate < 1:
+        raise UserError(
+            f"--unknown_rate={values.unknown_rate:g} must lie between 0 and 1; 0.1 is one in ten"
+        )
+    check_regions(values)
+    entries = list_examples(values.examples)
+    detector, threshold = _detector(values, workdir)
+    with progress_bar("picture") as progress:
+        fitted = fit_types(
+            workdir,
+            detector,
+            entries,
+            threshold,
+            leave_out=values.leave_out or (),
+            unknown_rate=values.unknown_rate,
+            join_gap=values.join_gap,
+            min_area=values.min_area,
+            progress=progress,
+        )
+    for note in fitted.notes:
+        print(f"{PROGRAM}: warning: {note}", file=sys.stderr)
+    print(_confusion(fitted.model.types, UNKNOWN, fitted.confusion))
+    print(
+        f"macro-F1 {fitted.macro_f1:.3f}, each example named by a model that was fitted without it"
+    )
+    for name, counts in fitted.left_out.items():
+        called = ", ".join(f"{count} {given}" for given, count in counts.items())
+        print(f"left out: {name}: {called}")
+    print(f"report: {fitted.report}")
+
+
+def _cluster(values: Any) -> None:
+    from draem_jax.data.pictures import list_pictures
+    from draem_jax.inspection.clusters import cluster_files
+
+    workdir = parse_workdir(values)
+    for name in ("images", "out"):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; see `{PROGRAM} types cluster --help`")
+    check_regions(values)
+    list_pictures(values.images, recursive=True)
+    detector, threshold = _detector(values, workdir)
+    with progress_bar("picture") as progress:
+        found = cluster_files(
+            detector,
+            values.images,
+            values.out,
+            threshold.margin,
+            groups=values.groups,
+            join_gap=values.join_gap,
+            min_area=values.min_area,
+            progress=progress,
+        )
+    print(
+        f"{sum(found.sizes)} regions in {found.with_regions} of {found.pictures} pictures, in "
+        f"{len(found.sizes)} groups of {', '.join(map(str, found.sizes))}"
+    )
+    out = Path(values.out)
+    print(
+        f"look at {out / 'group_1.png'} and the others, put names in place of the groups in "
+        f"{out / 'examples.csv'}, and go on with `{PROGRAM} types fit --workdir={workdir} "
+        f"--examples={out / 'examples.csv'}`"
+    )
+
+
+def _detector(values: Any, workdir: Path) -> Any:
+    from draem_jax.detector import Draem
+    from draem_jax.evaluation.calibration import calibrated
+    from draem_jax.inspection.inspected import pixel_threshold
+    from draem_jax.training.parallel import use_cpu_devices
+
+    use_cpu_devices(values.cpu_devices)
+    detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
+    detector, thresholds = calibrated(workdir, detector)
+    return detector, pixel_threshold(thresholds, rule=values.pixel_threshold, alpha=values.alpha)
+
+
+def _confusion(types: Any, unknown: str, counts: Any) -> str:
+    rows = [["", *types, unknown]]
+    rows += [[name, *map(str, line)] for name, line in zip(types, counts, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
+    )
+
+
+VERBS = (
+    Verb(
+        "types fit",
+        "Learn the kinds of defects from a few examples of each, for predict to name.",
+        """\
+    Five examples of each type are enough to begin with, two the least. Where masks are in
+    ground_truth/TYPE, only regions that touch them are examples. Writes the types beside the
+    checkpoint, in WORKDIR/types/, and a page with a confusion matrix there: each example is named
+    by a model that was fitted without it. From then on `predict` gives every region a type with
+    a probability, or calls it unknown.
+
+      draem-jax types fit --workdir=runs/bottle --examples=bottle/test
+      draem-jax types fit --workdir=runs/mine --examples=examples/ --leave_out=scratch
+    """,
+        _define_fit,
+        _fit,
+    ),
+    Verb(
+        "types cluster",
+        "Group anomalous regions that are alike, without labels, for a person to name.",
+        """\
+    Writes into --out
+
+      group_1.png ...    crops around the regions of each group, the most typical first
+      regions.csv        the group of each region
+      examples.csv       the group of each picture's largest region, as its type: put names in
+                         place of the groups, delete lines that are wrong, and give the file to
+                         `types fit` as --examples
+
+      draem-jax types cluster --workdir=runs/mine --images=photos/ --out=groups/
+    """,
+        _define_cluster,
+        _cluster,
+    ),
+)

@@ -1,0 +1,183 @@
+"""Groups of regions that are alike, found without any labels, for a person to name."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import silhouette_score
+
+from draem_jax import files
+from draem_jax.data.pictures import list_pictures, read_picture
+from draem_jax.detector import Draem
+from draem_jax.errors import UserError
+from draem_jax.inspection.classifier import centre_and_scale, scaled
+from draem_jax.inspection.examples import crop_around
+from draem_jax.inspection.features import feature_names, feature_weights, region_features
+from draem_jax.inspection.inspected import inspect_pictures
+from draem_jax.reports.pictures import contact_sheet, write_png
+
+_MOST_GROUPS = 12
+_ON_SHEET = 48
+"""Regions of a group that its sheet shows at most, those in its middle first."""
+
+
+class Clustered(NamedTuple):
+    """How much was grouped.
+
+    Attributes:
+        pictures: how many there are.
+        with_regions: in how many of them there is a region.
+        sizes: the number of regions in each group, the largest group first.
+    """
+
+    pictures: int
+    with_regions: int
+    sizes: tuple[int, ...]
+
+
+class _Found(NamedTuple):
+    path: Path
+    label: int
+    bbox: tuple[int, int, int, int]
+    crop: UInt8[np.ndarray, "h w 3"]
+
+
+def group_features(
+    features: Float[np.ndarray, "N F"], names: Sequence[str], *, groups: int | None = None
+) -> Int[np.ndarray, " N"]:
+    """Groups what is alike, by Ward's method.
+
+    Args:
+        features: one row a region; columns as in `draem_jax.inspection.features.feature_names`.
+        names: of the columns.
+        groups: how many; where None, the number from 2 to 12 with the best mean silhouette
+            (Rousseeuw, 1987).
+
+    Returns:
+        The group of each, from 0, the largest first. One group if there are fewer than three rows.
+
+    Raises:
+        ValueError: there are fewer rows than groups, or no rows.
+    """
+    count = len(features)
+    if not count or not 0 < (groups or 1) <= count:
+        raise ValueError(f"{count} regions cannot be put into {groups or 1} groups")
+    if count < 3 and groups is None:
+        return np.zeros(count, int)
+    places = _places(features, names)
+    numbers = [groups] if groups else range(2, min(_MOST_GROUPS, count - 1) + 1)
+    found = [
+        AgglomerativeClustering(n_clusters=number).fit_predict(places)
+        if number > 1
+        else np.zeros(count, int)
+        for number in numbers
+    ]
+    quality = [silhouette_score(places, labels) for labels in found] if len(found) > 1 else [0.0]
+    labels = found[int(np.argmax(quality))]
+    order = np.argsort(-np.bincount(labels), kind="stable")
+    return np.argsort(order)[labels]
+
+
+def cluster_files(
+    detector: Draem,
+    images: str | Path,
+    out: str | Path,
+    threshold: float,
+    *,
+    groups: int | None = None,
+    join_gap: int | float = 0,
+    min_area: int | float = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Clustered:
+    """Groups the regions of a picture, or of all pictures of a folder and of the folders within.
+
+    `out` gets
+
+    - `group_1.png` and so on: crops around the regions of each group, the most typical first.
+    - `regions.csv`: of each region the picture, its number there, its bounding box and its group.
+    - `examples.csv`: of each picture with a region the group of its largest one, as its type. Once
+      a person has put names in place of the groups, it is a list of examples for `types fit`.
+
+    Args:
+        detector: the trained detector.
+        images: a picture's file or a folder of pictures.
+        out: the folder to write to; files of the same names are replaced.
+        threshold: on the margin, for a region to begin.
+        groups: see `group_features`.
+        join_gap: see `draem_jax.inspection.regions.find_regions`.
+        min_area: the same.
+        progress: called with the pictures done and all of them.
+
+    Raises:
+        UserError: there are no pictures or regions, or fewer than groups; a picture cannot be
+            read; or `out` cannot be written.
+    """
+    paths, out = list_pictures(images, recursive=True), Path(out)
+    inspections = inspect_pictures(
+        detector,
+        map(read_picture, paths),
+        threshold,
+        join_gap=join_gap,
+        min_area=min_area,
+        with_features=True,
+    )
+    found: list[_Found] = []
+    rows: list[Float[np.ndarray, "R F"]] = []
+    for done, (path, inspected) in enumerate(zip(paths, inspections, strict=True), start=1):
+        rows.append(region_features(inspected))
+        for region in inspected.regions:
+            crop = crop_around(inspected.picture, region)
+            found.append(_Found(path, region.label, region.bbox, crop))
+        progress(done, len(paths))
+    features = np.concatenate(rows)
+    if len(found) < (groups or 1):
+        raise UserError(
+            f"only {len(found)} regions were found in {images}, too few for {groups or 1} groups; "
+            "give more pictures, or a lower --min_area"
+        )
+    names = feature_names(detector.feature_channels)
+    labels, places = group_features(features, names, groups=groups), _places(features, names)
+    titles = [f"group {label + 1}" for label in range(labels.max() + 1)]
+    for label, title in enumerate(titles):
+        members = np.flatnonzero(labels == label)
+        off = np.linalg.norm(places[members] - places[members].mean(axis=0), axis=1)
+        shown = members[np.argsort(off, kind="stable")][:_ON_SHEET]
+        write_png(
+            out / f"group_{label + 1}.png",
+            contact_sheet(
+                [found[i].crop for i in shown],
+                [f"{found[i].path.name} #{found[i].label}" for i in shown],
+                title=f"{title}: {len(members)} regions"
+                + (f", the {len(shown)} most typical" if len(shown) < len(members) else ""),
+            ),
+        )
+    groups_of = [titles[label] for label in labels]
+    files.write_csv(
+        out / "regions.csv",
+        ("picture", "region", "top", "left", "bottom", "right", "group"),
+        [(f.path, f.label, *f.bbox, name) for f, name in zip(found, groups_of, strict=True)],
+    )
+    # A list takes paths from its own folder, unless they are whole.
+    files.write_csv(
+        out / "examples.csv",
+        ("path", "type"),
+        [
+            (f.path.resolve(), name)
+            for f, name in zip(found, groups_of, strict=True)
+            if f.label == 1
+        ],
+    )
+    return Clustered(
+        pictures=len(paths),
+        with_regions=sum(f.label == 1 for f in found),
+        sizes=tuple(np.bincount(labels).tolist()),
+    )
+
+
+def _places(features: Float[np.ndarray, "N F"], names: Sequence[str]) -> Float[np.ndarray, "N F"]:
+    """Features scaled so that what is alike is near."""
+    places = scaled(features, *centre_and_scale(features, np.ones(len(features))))
+    return places * np.sqrt(feature_weights(names))

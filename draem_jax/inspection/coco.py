@@ -1,0 +1,109 @@
+"""Regions in the format of the COCO data set, which pycocotools and most annotation tools read.
+
+COCO's coordinates are (x, y) of pixels' corners: the first pixel of a picture reaches from (0, 0)
+to (1, 1). The format is described at https://cocodataset.org/#format-data.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from skimage.measure import find_contours
+
+from draem_jax.inspection.regions import Region
+
+Segmentation = list[list[int]] | dict[str, list[int]]
+
+_CATEGORY = {"id": 1, "name": "anomaly", "supercategory": "anomaly"}
+
+
+def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """A whole file, to be written as JSON.
+
+    Args:
+        images: see `image_entry`.
+        annotations: see `annotation`; their one category is "anomaly".
+    """
+    return {
+        "info": {"description": "Anomalous regions found by draem_jax"},
+        "images": images,
+        "categories": [_CATEGORY],
+        "annotations": annotations,
+    }
+
+
+def image_entry(number: int, file_name: str, shape: tuple[int, int]) -> dict[str, Any]:
+    """A picture's entry, by its number, from 1, its file and its (height, width)."""
+    height, width = shape
+    return {"id": number, "file_name": file_name, "width": width, "height": height}
+
+
+def annotation(
+    region: Region, segmentation: Segmentation, *, number: int, image: int
+) -> dict[str, Any]:
+    """A region's entry.
+
+    Args:
+        region: of a picture.
+        segmentation: its `polygons` or its `run_lengths`.
+        number: of the entry in the file, from 1.
+        image: the number of the picture.
+    """
+    top, left, bottom, right = region.bbox
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": _CATEGORY["id"],
+        "bbox": [left, top, right - left, bottom - top],
+        "area": region.area,
+        "segmentation": segmentation,
+        "iscrowd": 0,
+        "score": round(region.peak_score, 6),
+    }
+
+
+def polygons(region: Region) -> list[list[int]]:
+    """The outlines of a region along the edges of its pixels.
+
+    COCO's polygons are filled, so holes in the region are filled here; its run lengths keep them.
+    Parts that do not touch side by side have a polygon each.
+
+    Args:
+        region: of a picture.
+
+    Returns:
+        [x0, y0, x1, y1, …] of each polygon's corners, in whole pixels of the picture.
+    """
+    top, left, _, _ = region.bbox
+    # Between the quarters of the pixels, half of each contour's coordinates lie on the pixels'
+    # edges; the others lie a quarter off a corner, which rounding finds.
+    quarters = np.pad(ndimage.binary_fill_holes(region.mask), 1).repeat(2, 0).repeat(2, 1)
+    contours = find_contours(quarters, 0.5, fully_connected="low")
+    found = []
+    for contour in contours:
+        corners = np.rint((contour[:-1] + 0.5) / 2).astype(int) - 1
+        corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
+        before = corners - np.roll(corners, 1, axis=0)
+        after = np.roll(corners, -1, axis=0) - corners
+        turns = corners[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+        found.append((turns[:, ::-1] + (left, top)).ravel().tolist())
+    return found
+
+
+def run_lengths(region: Region, shape: tuple[int, int]) -> dict[str, list[int]]:
+    """The region's mask as lengths of runs, not compressed.
+
+    Args:
+        region: of a picture.
+        shape: (height, width) of the picture.
+
+    Returns:
+        `size`, the height and the width, and `counts`: of the mask read column by column, how many
+        pixels are outside, then inside, then outside and so on.
+    """
+    flat = region.full_mask(shape).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
+    if flat[-1]:
+        counts = counts[:-1]
+    return {"size": list(shape), "counts": counts.tolist()}

@@ -1,0 +1,67 @@
+"""How many millimetres a pixel covers: of all pictures, or of each in a table."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from draem_jax.errors import UserError
+
+_COLUMNS = ("name", "mm_per_pixel")
+
+
+def check_mm_per_pixel(value: float, source: str) -> None:
+    """Raises UserError unless a number can be the side of a pixel in millimetres.
+
+    Args:
+        value: the number.
+        source: what gives it, for the message.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(
+            f"{source}: a pixel cannot be {value:g} mm wide; give a number above 0, such as 0.05"
+        )
+
+
+def read_mm_per_pixel(path: str | Path, names: Sequence[str]) -> dict[str, float]:
+    """Reads the table of a CSV file with the columns `name` and `mm_per_pixel`.
+
+    Args:
+        path: the file; other columns and other pictures in it do not matter.
+        names: of the pictures that are looked for.
+
+    Returns:
+        Of each picture that the table has, how many millimetres its pixels are wide.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, has a picture twice, or a number that
+            is none above 0.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+                raise UserError(
+                    f"{path} must begin with a line that names the columns name and mm_per_pixel, "
+                    "separated by a comma"
+                )
+            rows = [(reader.line_num, row["name"], row["mm_per_pixel"]) for row in reader]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8; save it as one") from error
+    wanted, found = set(names), {}
+    for line, name, text in rows:
+        if name not in wanted:
+            continue
+        source = f"{path}, line {line}"
+        if name in found:
+            raise UserError(f"{source}: {name} is there twice; leave one line of it")
+        try:
+            value = float(text)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{source}: {text!r} is not a number of millimetres") from error
+        check_mm_per_pixel(value, source)
+        found[name] = value
+    return found

@@ -1,0 +1,33 @@
+"""Stopping at a signal without losing what was done."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that a run can save itself.
+
+    Yields:
+        What says whether one has come. In a thread other than the main one, none ever does.
+    """
+    asked = False
+    previous: dict[int, Any] = {}
+
+    def ask(number, frame):
+        nonlocal asked
+        asked = True
+        signal.signal(number, previous[number])  # a second one stops at once
+
+    try:
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            previous[wanted] = signal.signal(wanted, ask)
+    except ValueError:
+        pass  # only the main thread may set handlers
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""What a study is, and what is refused before any training."""
+
+import dataclasses
+
+import pytest
+
+from draem_jax.cli.main import main
+from draem_jax.cli.recipes import recipes
+from draem_jax.config import default_config
+from draem_jax.errors import UserError
+from draem_jax.studies import Variant, parse_study, study_config
+from draem_jax.studies.runner import shares
+from draem_jax.studies.study import claim_study
+
+FULL = Variant("full")
+RECTANGLES = Variant("rectangles", {"anomalies.mask": "rectangles"})
+NO_OPACITY = Variant("no opacity", {"anomalies.opacity": (1.0, 1.0)})
+
+
+def make(variants=(FULL, NO_OPACITY, RECTANGLES), **options):
+    config = study_config(default_config(), variants)
+    config.update(options)  # as the command line does, which knows no types
+    return parse_study(config)
+
+
+def test_a_run_for_each_cell_with_the_changes_of_its_variant():
+    study = make(categories=("brick", "grass"), seeds=(0, 3))
+    runs = study.runs()
+    assert len({run.folder for run in runs}) == len(runs) == 3 * 2 * 2
+    for run in runs:
+        assert (run.config.data.category, run.config.seed) == (run.category, run.seed)
+        expected = "rectangles" if run.variant == "rectangles" else "perlin"
+        assert run.config.anomalies.mask == expected
+        assert run.config.anomalies.opacity[0] == (1.0 if run.variant == "no opacity" else 0.2)
+    assert study.base.data.category == "brick"
+    assert study.base.anomalies.mask == "perlin"
+
+
+def test_categories_may_come_from_the_command_line():
+    assert make(categories=("grass,gravel",)).categories == ("grass", "gravel")
+    assert make().categories == ("brick",)
+
+
+def test_numbers_share_a_program_and_words_do_not():
+    study = make(seeds=(0, 1))
+    programs = {}
+    for run in study.runs():
+        programs.setdefault(run.program, set()).add((run.variant, run.seed))
+    numeric = {(name, seed) for name in ("full", "no opacity") for seed in (0, 1)}
+    assert numeric in programs.values()
+    assert len(programs) == 2
+
+
+def test_devices_take_equal_shares_and_few_programs():
+    runs = make(seeds=(0, 1, 2, 3)).runs()
+    divided = shares(runs, 3)
+    assert [len(share) for share in divided] == [4, 4, 4]
+    assert sorted(run.folder for share in divided for run in share) == sorted(
+        run.folder for run in runs
+    )
+    assert [len({run.program for run in share}) for share in divided] == [1, 1, 1]
+    assert [len(share) for share in shares(runs[:2], 4)] == [1, 1]
+    assert shares([], 4) == []
+
+
+@pytest.mark.parametrize(
+    ("variants", "options", "message"),
+    [
+        ([], {}, "the study is empty"),
+        ([FULL], {"seeds": ()}, "the study is empty"),
+        ([FULL, FULL], {}, "two variants of one name: 'full', twice"),
+        ([FULL, Variant("Full ")], {}, "two variants of one name: 'full' and 'Full '"),
+        ([Variant("../up")], {}, "cannot be called '../up'"),
+        ([Variant("a", {"anomalies.opacty": 1})], {}, "'a': the config has no field"),
+        ([Variant("a", {"anomalies.opacity": "half"})], {}, "'a': anomalies.opacity cannot be"),
+        ([Variant("a", {"anomalies.opacity": (0.5, 2.0)})], {}, "'a': opacity must lie from 0"),
+        ([FULL], {"seeds": (1, 1)}, "two seeds of one name: '1', twice"),
+        ([FULL], {"seeds": ("",)}, "the study is empty"),
+        ([FULL], {"seeds": ("one",)}, "config.seeds must be whole numbers, not ('one',)"),
+        ([FULL], {"baseline": "best"}, "baseline 'best' is none of its variants full"),
+        ([FULL], {"metric": "accuracy"}, "config.metric must be one of"),
+        ([FULL], {"protocol": "mine"}, "config.protocol must be one of default, paper"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(variants, options, message):
+    with pytest.raises(UserError) as caught:
+        make(variants, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_takes_one_study_which_may_grow(tmp_path):
+    claim_study(make([FULL, NO_OPACITY], seeds=(0,)), tmp_path)
+    claim_study(make([FULL, RECTANGLES], seeds=(0, 1), categories=("grass",)), tmp_path)
+    fainter = dataclasses.replace(NO_OPACITY, changes={"anomalies.opacity": (0.1, 0.2)})
+    with pytest.raises(UserError, match=r"another study \(anomalies.opacity: .*variant no opacity"):
+        claim_study(make([FULL, fainter]), tmp_path)
+    other = study_config(default_config(), [FULL])
+    other.base.train.steps = 7
+    with pytest.raises(UserError, match=r"another study \(train.steps: 20000 → 7\)"):
+        claim_study(parse_study(other), tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="something other than a study"):
+        claim_study(make(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", recipes("study"))
+def test_studies_that_come_along_can_be_run(name, capsys):
+    assert main(["train", f"--config={name}", "--workdir=nowhere"]) == 1
+    assert "describes a study; run it by `draem-jax study" in capsys.readouterr().err
+
+
+def test_a_recipe_is_no_study(capsys):
+    assert main(["study", "--config=configs/quickstart.py", "--workdir=nowhere"]) == 1
+    error = capsys.readouterr().err
+    assert "describes one run, not a study" in error
+    assert "configs/studies/quick.py" in error

@@ -1,0 +1,97 @@
+"""Measures how well a run's regions match the true masks of its test pictures.
+
+    python tools/measure_regions.py --workdir=runs/quickstart
+
+For each defect type: how many defects a region touches; of these, the median error of the area
+(all regions that touch the mask, against the mask), relative; and the median error of length and
+width in pixels (of the region with most of the mask's pixels, against the mask measured the same
+way), with the share of defects for which both are within 2 pixels. Regions are found as
+`draem-jax predict` finds them by default.
+"""
+
+import argparse
+
+import numpy as np
+
+from draem_jax import Draem
+from draem_jax.data.features import GOOD
+from draem_jax.data.loading import labelled_source
+from draem_jax.evaluation.calibration import calibrated
+from draem_jax.inspection.inspected import inspect_pictures, pixel_threshold
+from draem_jax.inspection.regions import find_regions
+from draem_jax.training.parallel import use_cpu_devices
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--checkpoint", default="latest")
+    parser.add_argument("--pixel_threshold", default="best_f1", choices=["best_f1", "conformal"])
+    parser.add_argument("--join_gap", type=float, default=3)
+    parser.add_argument("--min_area", type=float, default=10)
+    options = parser.parse_args()
+
+    use_cpu_devices()
+    detector = Draem.load(options.workdir, checkpoint=options.checkpoint)
+    detector, thresholds = calibrated(options.workdir, detector)
+    threshold = pixel_threshold(thresholds, rule=options.pixel_threshold)
+    data = detector.config.data
+    source = labelled_source(
+        data.name, data.category, size=detector.image_size, root=data.root or None
+    )
+    pictures = [source[i] for i in range(len(source))]
+    inspections = inspect_pictures(
+        detector,
+        (picture.image for picture in pictures),
+        threshold.margin,
+        join_gap=options.join_gap,
+        min_area=options.min_area,
+    )
+    found: dict[str, list] = {kind: [] for kind in sorted({p.defect_type for p in pictures})}
+    for picture, inspected in zip(pictures, inspections, strict=True):
+        found[picture.defect_type].append(_errors(picture, inspected.regions))
+
+    print(f"regions begin at a margin of {threshold.margin:.4f} ({threshold.rule})")
+    good = [count for count, _ in found.pop(GOOD, [])]
+    if good:
+        print(f"good pictures with a region: {np.mean(np.array(good) > 0):.3f} of {len(good)}")
+    print(
+        f"{'type':16} {'found':>7} {'area':>6} {'signed':>7} {'length':>7} {'width':>6} within 2 px"
+    )
+    every = []
+    for kind, results in found.items():
+        errors = [error for _, error in results if error is not None]
+        every += errors
+        print(_line(kind, len(results), errors))
+    print(_line("all", sum(map(len, found.values())), every))
+
+
+def _errors(picture, regions):
+    """The number of regions; and errors of area (relative), length and width, if it is found."""
+    mask = picture.mask
+    shared = [np.sum(mask[r.window] & r.mask) for r in regions]
+    if not np.any(shared):
+        return len(regions), None
+    area = sum(r.area for r, pixels in zip(regions, shared, strict=True) if pixels)
+    best = regions[int(np.argmax(shared))]
+    (true,) = find_regions(np.where(mask, 1.0, -1.0), join_gap=np.inf)
+    errors = area / true.area - 1, best.length - true.length, best.width - true.width
+    return len(regions), errors
+
+
+def _line(kind: str, count: int, errors: list) -> str:
+    if not errors:
+        return f"{kind:16} {0:3} /{count:3}"
+    area, length, width = np.array(errors).T
+    within = np.mean((np.abs(length) <= 2) & (np.abs(width) <= 2))
+    return (
+        f"{kind:16} {len(errors):3} /{count:3} {np.median(np.abs(area)):6.3f} "
+        f"{np.median(area):+7.3f} {np.median(np.abs(length)):7.2f} "
+        f"{np.median(np.abs(width)):6.2f} {within:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

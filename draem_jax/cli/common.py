@@ -72,6 +72,20 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
+def load_calibrated(values: Any, workdir: Path) -> Any:
+    """The detector that the flags of `define_checkpoint` name, and its thresholds or None.
+
+    Decides which devices JAX shows, by --cpu_devices, so it must come before JAX is used.
+    """
+    from draem_jax.detector import Draem
+    from draem_jax.evaluation.calibration import calibrated
+    from draem_jax.training.parallel import use_cpu_devices
+
+    use_cpu_devices(values.cpu_devices)
+    detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
+    return calibrated(workdir, detector)
+
+
 def define_regions(values: flags.FlagValues) -> None:
     """Defines --min_area, --join_gap, --pixel_threshold and --alpha."""
     flags.DEFINE_float(

@@ -60,7 +60,9 @@ def _run(values: Any) -> None:
         checkpoint=values.checkpoint,
         config=config,
     )
-    finetune(config, out)
+    state = finetune(config, out)
+    if state.step < config.tuned_from.step + config.finetune.steps:
+        return  # it was asked to stop, and has said so
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out / "finetune.json")
     print(comparison.table())

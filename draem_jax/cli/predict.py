@@ -14,6 +14,7 @@ from draem_jax.cli.common import (
     define_cpu_devices,
     define_regions,
     define_workdir,
+    load_calibrated,
     parse_workdir,
     progress_bar,
 )
@@ -40,12 +41,9 @@ def _define(values: flags.FlagValues) -> None:
 
 def _run(values: Any) -> None:
     from draem_jax.data.pictures import list_pictures
-    from draem_jax.detector import Draem
-    from draem_jax.evaluation.calibration import calibrated
     from draem_jax.inspection.millimetres import check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import predict_files
-    from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
     check_regions(values)
@@ -55,9 +53,7 @@ def _run(values: Any) -> None:
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading
-    use_cpu_devices(values.cpu_devices)
-    detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
-    detector, thresholds = calibrated(workdir, detector)
+    detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
     types = load_types(workdir, detector)

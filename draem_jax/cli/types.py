@@ -14,6 +14,7 @@ from draem_jax.cli.common import (
     define_cpu_devices,
     define_regions,
     define_workdir,
+    load_calibrated,
     parse_workdir,
     progress_bar,
 )
@@ -126,14 +127,9 @@ def _cluster(values: Any) -> None:
 
 
 def _detector(values: Any, workdir: Path) -> Any:
-    from draem_jax.detector import Draem
-    from draem_jax.evaluation.calibration import calibrated
     from draem_jax.inspection.inspected import pixel_threshold
-    from draem_jax.training.parallel import use_cpu_devices
 
-    use_cpu_devices(values.cpu_devices)
-    detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
-    detector, thresholds = calibrated(workdir, detector)
+    detector, thresholds = load_calibrated(values, workdir)
     return detector, pixel_threshold(thresholds, rule=values.pixel_threshold, alpha=values.alpha)
 
 

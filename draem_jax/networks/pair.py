@@ -83,21 +83,13 @@ class DraemNetwork(nn.Module):
         if self.discriminates:
             self.discriminative = DiscriminativeNetwork(self.discriminative_width, **shared)
 
-    def __call__(
-        self,
-        images: Float[Array, "B H W 3"],
-        *,
-        train: bool,
-        reconstruction_frozen: bool = False,
-    ) -> DraemOutput:
+    def __call__(self, images: Float[Array, "B H W 3"], *, train: bool) -> DraemOutput:
         """Reconstructs and scores images.
 
         Args:
             images: float in [0, 1], RGB; height and width divisible by 32.
             train: use the batch's own statistics and update the running ones, which needs
                 `mutable=["batch_stats"]`.
-            reconstruction_frozen: leave the reconstructive network in evaluation mode although the
-                other one trains: it uses its running statistics and keeps them.
 
         Returns:
             Reconstruction and logits.
@@ -108,7 +100,7 @@ class DraemNetwork(nn.Module):
         check_size(*images.shape[1:3])
         if not self.reconstructs:
             return DraemOutput(images, self.discriminative(None, images, train=train))
-        reconstruction = self.reconstructive(images, train=train and not reconstruction_frozen)
+        reconstruction = self.reconstructive(images, train=train)
         match self.variant:
             case "reconstruction_ssim":
                 logits = _logits_of((1 - ssim_map(reconstruction, images)) / 2)

@@ -18,7 +18,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json
 from draem_jax.errors import UserError
-from draem_jax.training.parallel import local_devices, shares_process
+from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import TrainState, create_state
 
 _METRIC = "validation_loss"
@@ -60,13 +60,14 @@ class Checkpoints:
         """
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(Path(self._manager.directory), sum(a.nbytes for a in jax.tree.leaves(host)))
-        with _SAVING if shares_process() else nullcontext():
+        shares_process = chosen_devices() is not None
+        with _SAVING if shares_process else nullcontext():
             self._manager.save(
                 int(host.step),
                 args=ocp.args.StandardSave(host),
                 metrics={_METRIC: float(validation_loss)},
             )
-            if shares_process():
+            if shares_process:
                 self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int) -> TrainState:

@@ -24,7 +24,7 @@ from draem_jax.config import (
     loss_weights,
 )
 from draem_jax.data.examples import Examples, read_examples
-from draem_jax.errors import UserError
+from draem_jax.errors import DivergedError, UserError
 from draem_jax.losses import Losses, LossWeights, draem_losses
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.reports.pictures import sheet
@@ -35,6 +35,7 @@ from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples, take_pictures
+from draem_jax.training.signals import stop_signals
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -106,10 +107,11 @@ def finetune(
         quiet: print nothing.
 
     Returns:
-        The state after the last step.
+        The state after the last step made: of all, unless SIGTERM or Ctrl-C asked to stop.
 
     Raises:
-        UserError: config, pictures or a work directory do not do, or a loss is not finite.
+        UserError: config, pictures or a work directory do not do.
+        DivergedError: a loss is not finite.
     """
     workdir, base = Path(workdir), Path(config.tuned_from.workdir)
     check_config(config)
@@ -138,9 +140,14 @@ def finetune(
     key = parallel.replicate(run_keys(config)[1])
     optimizer = create_tuning_optimizer(config)
     total = config.tuned_from.step + config.finetune.steps
-    with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
+    with (
+        open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
+        stop_signals() as stop_asked,
+    ):
         latest = checkpoints.latest_step()
-        if latest is not None:
+        if latest is None:
+            state = state.replace(opt_state=optimizer.init(state.params))
+        else:
             state = checkpoints.restore(config, latest)
         state = parallel.replicate(state)
         step = int(state.step)
@@ -153,7 +160,7 @@ def finetune(
             last_step=total,
             max_steps=1,
         )
-        steps = _mapped_steps(network, optimizer, feed.pictures_axes)
+        steps = _mapped_steps(network, optimizer, feed.pictures_axes, parallel.chosen_devices())
         samples, look = _make_look(config, pictures, key, params, weights, given)
         with open_log(
             workdir,
@@ -174,24 +181,31 @@ def finetune(
                 if pending is not None:
                     log.steps(pending)
                 pending = losses
-                if step % config.train.checkpoint_every == 0 or step == total:
+                stopping = stop_asked()
+                if step % config.train.checkpoint_every == 0 or step == total or stopping:
                     log.steps(pending)
                     pending = None
                     loss, reconstruction, maps = look(state)
                     if not math.isfinite(loss):
-                        raise UserError(
+                        raise DivergedError(
                             f"after step {step} the parameters give a loss that is not finite; try "
                             "a lower --config.finetune.relative_rate in another --out-workdir"
                         )
                     log.metrics(step, {"validation_loss": loss})
                     log.grid(step, _grid(samples, reconstruction, maps))
                     checkpoints.save(state, validation_loss=loss)
+                if stopping:
+                    log.say(f"stopped at step {step}; the same command goes on from there")
+                    break
     return state
 
 
 @functools.lru_cache(maxsize=8)
 def _mapped_steps(
-    network: DraemNetwork, optimizer: optax.GradientTransformation, pictures_axes: int | None
+    network: DraemNetwork,
+    optimizer: optax.GradientTransformation,
+    pictures_axes: int | None,
+    devices: tuple[jax.Device, ...] | None,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     def one(
         i: Int[ArrayLike, ""],
@@ -209,7 +223,7 @@ def _mapped_steps(
         return tuning_step(state, samples, weights, network=network, optimizer=optimizer)
 
     return parallel.map_over_devices(
-        repeat_steps(one, max_steps=1), pictures_axes=(pictures_axes, None)
+        repeat_steps(one, max_steps=1), pictures_axes=(pictures_axes, None), devices=devices
     )
 
 

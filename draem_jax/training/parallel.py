@@ -51,11 +51,6 @@ def chosen_devices() -> tuple[jax.Device, ...] | None:
     return _chosen.get()
 
 
-def shares_process() -> bool:
-    """Whether the thread has some devices of its own, so that others may train on the rest."""
-    return _chosen.get() is not None
-
-
 def local_devices() -> Sequence[jax.Device]:
     """This host's devices that the calling thread works on."""
     return _chosen.get() or jax.local_devices()

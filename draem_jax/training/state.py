@@ -53,27 +53,12 @@ def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     of the epochs, the paper's with × 0.1 at epochs 400 and 600 of 700. The same schedule gives the
     same object.
     """
-    return _scheduled_adam(config, config.optimizer.learning_rate, range(config.train.steps))
-
-
-def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam for fine-tuning: the same schedule at a lower rate, over the steps of fine-tuning.
-
-    It goes on with the moments and the count of the run that is tuned.
-    """
-    rate = config.optimizer.learning_rate * config.finetune.relative_rate
-    begin = config.tuned_from.step
-    return _scheduled_adam(config, rate, range(begin, begin + config.finetune.steps))
-
-
-def _scheduled_adam(
-    config: ConfigDict, learning_rate: float, steps: range
-) -> optax.GradientTransformation:
+    steps = config.train.steps
     boundaries: dict[int, float] = {}
     for share in config.optimizer.milestones:
-        at = steps.start + round(share * len(steps))
+        at = round(share * steps)
         boundaries[at] = boundaries.get(at, 1.0) * config.optimizer.factor
-    return _adam(learning_rate, tuple(boundaries.items()))
+    return _adam(config.optimizer.learning_rate, tuple(boundaries.items()))
 
 
 @functools.cache
@@ -81,6 +66,26 @@ def _adam(
     learning_rate: float, boundaries: tuple[tuple[int, float], ...]
 ) -> optax.GradientTransformation:
     return optax.adam(optax.piecewise_constant_schedule(learning_rate, dict(boundaries)))
+
+
+def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam for fine-tuning, whose rate rises over the first tenth of the steps and falls to 0.
+
+    It starts with moments of its own: beside those of training, which ended on small gradients, the
+    first ones of pictures that the network gets wrong would make steps too long.
+    """
+    finetune = config.finetune
+    rate = config.optimizer.learning_rate * finetune.relative_rate
+    return _cosine_adam(rate, finetune.steps)
+
+
+@functools.cache
+def _cosine_adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    return optax.adam(
+        optax.warmup_cosine_decay_schedule(
+            learning_rate / 10, learning_rate, warmup_steps=steps // 10, decay_steps=steps
+        )
+    )
 
 
 def create_state(config: ConfigDict) -> TrainState:

@@ -11,14 +11,10 @@ from jaxtyping import Array, ArrayLike, Int, Key
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
-from draem_jax.networks import DraemNetwork, DraemOutput
+from draem_jax.networks import DraemNetwork, DraemOutput, forward
 from draem_jax.training.pictures import Pictures, StreamedPictures
 from draem_jax.training.samples import Samples, make_samples, take_pictures
 from draem_jax.training.state import TrainState
-
-# The batches of fine-tuning differ by what happens to be among them, more than those of training:
-# statistics of the last ten would change from step to step what the networks say.
-_STATISTICS_RATE = 0.2
 
 
 def sample_losses(
@@ -94,10 +90,11 @@ def tuning_step(
     network: DraemNetwork,
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, Losses]:
-    """Makes one step that changes the discriminative network alone.
+    """Makes one step that changes the discriminative network's parameters alone.
 
-    The reconstructive network works as in evaluation; its parameters and statistics leave as they
-    came. Gradients, losses and batch statistics are averaged as in `train_step`.
+    Both networks work as in evaluation, so that what is tuned is what predicts: a batch of few
+    given pictures, drawn again and again, has statistics of its own. Gradients and losses are
+    averaged as in `train_step`.
 
     Args:
         state: before the step.
@@ -111,23 +108,20 @@ def tuning_step(
     """
 
     def loss(tuned):
-        output, updates = network.apply(
-            {"params": {**state.params, "discriminative": tuned}, "batch_stats": state.batch_stats},
-            samples.augmented,
-            train=__import__("os").environ.get("FT_BN", "train") == "train",
-            reconstruction_frozen=True,
-            mutable=["batch_stats"],
-        )
+        variables = {
+            "params": {**state.params, "discriminative": tuned},
+            "batch_stats": state.batch_stats,
+        }
         losses = draem_losses(
             images=samples.normal,
             masks=samples.mask,
             reconstruction=None,
-            logits=output.logits,
+            logits=forward(network, variables, samples.augmented).logits,
             weights=weights,
         )
-        return losses.total, (losses, updates["batch_stats"]["discriminative"])
+        return losses.total, losses
 
-    gradients, (losses, statistics) = jax.grad(loss, has_aux=True)(state.params["discriminative"])
+    gradients, losses = jax.grad(loss, has_aux=True)(state.params["discriminative"])
     if network.axis_name is not None:
         gradients, losses = lax.pmean((gradients, losses), network.axis_name)
     # The optimizer's state has the shape that it has in training, so that checkpoints are alike.
@@ -137,22 +131,12 @@ def tuning_step(
     )
     tuned = optax.apply_updates(state.params["discriminative"], updates["discriminative"])
     return (
-        TrainState(
+        state.replace(
             step=state.step + 1,
             params={**state.params, "discriminative": tuned},
-            batch_stats={**state.batch_stats, "discriminative": _damped(state, statistics)},
             opt_state=opt_state,
         ),
         losses,
-    )
-
-
-def _damped(state: TrainState, statistics: Any) -> Any:
-    """Running statistics that remember five times as many batches as in training."""
-    return jax.tree.map(
-        lambda old, new: old + _STATISTICS_RATE * (new - old),
-        state.batch_stats["discriminative"],
-        statistics,
     )
 
 

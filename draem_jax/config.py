@@ -92,12 +92,13 @@ def default_config() -> ConfigDict:
 
     # How `draem-jax finetune` goes on with a trained detector.
     config.finetune = ConfigDict()
-    config.finetune.steps = 150
-    # Times config.optimizer.learning_rate; it falls at the optimizer's milestones.
+    config.finetune.steps = 300
+    # Times config.optimizer.learning_rate, at its highest: it rises over the first tenth of the
+    # steps and falls to 0.
     config.finetune.relative_rate = 0.3
     # Of a batch; what is left are normal pictures with simulated anomalies, as in training.
-    config.finetune.accepted_share = 0.25
-    config.finetune.defect_share = 0.25
+    config.finetune.accepted_share = 0.3
+    config.finetune.defect_share = 0.3
     # How given pictures are varied: mirrored both ways, turned by quarters (square ones), and
     # brighter or darker by up to this share.
     config.finetune.flip = True

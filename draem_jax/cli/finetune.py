@@ -85,7 +85,7 @@ VERB = Verb(
 
       draem-jax finetune --workdir=runs/wall --accept=stains/ --out-workdir=runs/wall-stains
       draem-jax finetune --workdir=runs/wall --defects=holes/ --out-workdir=runs/wall-holes \\
-          --config.finetune.steps=300 --config.finetune.defect_share=0.4
+          --config.finetune.steps=600 --config.finetune.defect_share=0.4
 
     Prints and keeps (finetune.json) how it does before and after, and warns where it got worse.
     With many labelled defects the same command is supervised training, such as with

@@ -158,7 +158,7 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
         normal = open_pictures(config, part="held_out")
     if not held_out:
         some = np.linspace(0, len(normal.normal) - 1, min(_MOST_TRAINED_ON, len(normal.normal)))
-        few = [normal.normal[i] for i in np.unique(some.astype(int))]
+        few = [normal.normal[i] for i in np.unique(some.astype(int)).tolist()]
         normal = replace(normal, normal=PictureArray(np.stack(few)))
     text = "held-out normal pictures" if held_out else "normal pictures trained on"
     add("normal", text, read_all(normal))

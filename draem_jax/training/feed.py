@@ -162,7 +162,7 @@ def read_pictures(
     key: Key[Array, ""],
     step: int,
     sample_indices: Int[np.ndarray, " B"],
-) -> tuple[UInt8[Array, "B H W 3"], UInt8[Array, "B H W 3"], Parts]:
+) -> tuple[UInt8[Array | np.ndarray, "B H W 3"], UInt8[Array | np.ndarray, "B H W 3"], Parts]:
     """Reads what the samples of one step are made of; see `read_samples`.
 
     Returns:

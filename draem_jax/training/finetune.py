@@ -84,11 +84,16 @@ def tuning_config(
             f"{workdir} was made with another config ({'; '.join(changed)}); only "
             "config.finetune can be changed"
         )
-    config.tuned_from.workdir = str(workdir)
+    config.tuned_from.workdir = _noted(workdir)
     config.tuned_from.step = int(state.step)
-    config.tuned_from.accept = str(accept or "")
-    config.tuned_from.defects = str(defects or "")
+    config.tuned_from.accept = _noted(accept)
+    config.tuned_from.defects = _noted(defects)
     return config
+
+
+def _noted(path: str | Path | None) -> str:
+    """A path that holds wherever the command is given again."""
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def finetune(

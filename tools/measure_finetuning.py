@@ -71,7 +71,9 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
         config.finetune[name] = type(config.finetune[name])(float(value))
     config = tuning_config(options.workdir, **{flag: given}, config=config)
     finetune(config, out)
-    print(compare(out).table())
+    comparison = compare(out)
+    comparison.save(out)
+    print(comparison.table())
     return _measure(out)
 
 

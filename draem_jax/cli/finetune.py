@@ -64,12 +64,13 @@ def _run(values: Any) -> None:
     if state.step < config.tuned_from.step + config.finetune.steps:
         return  # it was asked to stop, and has said so
     comparison = compare(out, alpha=values.alpha)
-    comparison.save(out / "finetune.json")
+    comparison.save(out)
     print(comparison.table())
     for note in comparison.notes:
         print(f"note: {note}")
     for warning in comparison.warnings:
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")
 
 
@@ -87,7 +88,8 @@ VERB = Verb(
       draem-jax finetune --workdir=runs/wall --defects=holes/ --out-workdir=runs/wall-holes \\
           --config.finetune.steps=600 --config.finetune.defect_share=0.4
 
-    Prints and keeps (finetune.json) how it does before and after, and warns where it got worse.
+    Prints and keeps how it does before and after (finetune.json; finetune.png has pictures), and
+    warns where it got worse.
     With many labelled defects the same command is supervised training, such as with
     --defects=DAGM/Class1/Train.
     """,

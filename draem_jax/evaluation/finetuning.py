@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax import files
@@ -16,6 +18,7 @@ from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
+from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.pictures import open_pictures
 
@@ -25,6 +28,8 @@ WORSE = 0.01
 
 # Without held-out normal pictures, so many of those trained on are looked at.
 _MOST_TRAINED_ON = 64
+# Pictures of each kind on the sheet.
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,13 @@ class Comparison:
     Attributes:
         figures: in the order in which they are shown.
         notes: on what they were measured, one line each.
+        sheet: some pictures of each kind that the detector judged worst before, RGB, with its
+            anomaly maps of them before and after.
     """
 
     figures: tuple[Figure, ...]
     notes: tuple[str, ...]
+    sheet: UInt8[np.ndarray, "H W 3"]
 
     @property
     def warnings(self) -> list[str]:
@@ -84,8 +92,8 @@ class Comparison:
             lines.append(f"{f.text:<{width}}  {numbers}")
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> None:
-        """Writes all as JSON."""
+    def save(self, workdir: str | Path) -> None:
+        """Writes `finetune.json`, and the sheet as `finetune.png`."""
         content = {
             "figures": {
                 f.name: {"pictures": f.pictures, "before": f.before, "after": f.after}
@@ -94,7 +102,11 @@ class Comparison:
             "warnings": self.warnings,
             "notes": list(self.notes),
         }
-        files.write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        workdir = Path(workdir)
+        files.write_text(
+            workdir / "finetune.json", json.dumps(content, indent=2, allow_nan=False) + "\n"
+        )
+        write_png(workdir / "finetune.png", self.sheet)
 
 
 def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
@@ -126,8 +138,11 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
         )
     elif warning := thresholds.warning(alpha):
         notes.append(warning)
-    figures = [replace(one, after=other.before) for one, other in zip(before, after, strict=True)]
-    return Comparison(tuple(figures), tuple(notes))
+    figures = [
+        replace(one, after=other.before)
+        for one, other in zip(before.figures, after.figures, strict=True)
+    ]
+    return Comparison(tuple(figures), tuple(notes), _sheet(sets, before, after))
 
 
 @dataclass(frozen=True)
@@ -182,30 +197,58 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
     return sets, notes
 
 
+class _Measured(NamedTuple):
+    """Figures of one detector, as `before`; and of each set of pictures, margins and scores."""
+
+    figures: list[Figure]
+    margins: list[Float[np.ndarray, "N H W"]]
+    scores: list[Float[np.ndarray, " N"]]
+
+
 def _measure(
     detector: Draem, thresholds: Thresholds | None, sets: Sequence[_Pictures], alpha: float
-) -> list[Figure]:
-    """All figures of one detector, as `before`."""
+) -> _Measured:
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
-    figures = []
-    normal: tuple[np.ndarray, np.ndarray] | None = None
+    measured = _Measured([], [], [])
+    figures = measured.figures
     for pictures in sets:
         margins, by_name = inspect_all(detector, pictures.images, (detector.score_name,))
         scores = by_name[detector.score_name]
+        measured.margins.append(margins)
+        measured.scores.append(scores)
         if not pictures.defective:
-            normal = (margins, scores) if normal is None else normal
             alarms = None if limit is None else float(np.mean(scores > limit))
             figures.append(_figure(pictures, "false_alarms", "false alarms", alarms, lower=True))
             continue
-        assert normal is not None  # they come first
-        truth = np.concatenate([np.zeros(normal[0].shape, bool), pictures.masks])
-        margins = np.concatenate([normal[0], margins])
-        defective = np.arange(len(truth)) >= len(normal[0])
-        auroc = float(roc_auc_score(defective, np.concatenate([normal[1], scores])))
+        normal = measured.margins[0]  # the normal pictures come first
+        truth = np.concatenate([np.zeros(normal.shape, bool), pictures.masks])
+        margins = np.concatenate([normal, margins])
+        defective = np.arange(len(truth)) >= len(normal)
+        auroc = float(roc_auc_score(defective, np.concatenate([measured.scores[0], scores])))
         ap = float(average_precision_score(truth.ravel(), margins.ravel()))
         figures.append(_figure(pictures, "image_auroc", "image AUROC", auroc))
         figures.append(_figure(pictures, "pixel_ap", "pixel AP", ap))
-    return figures
+    return measured
+
+
+def _sheet(
+    sets: Sequence[_Pictures], before: _Measured, after: _Measured
+) -> UInt8[np.ndarray, "H W 3"]:
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("picture", "mask", "before", "after")
+    }
+    labels = []
+    for i, pictures in enumerate(sets):
+        order = np.argsort(before.scores[i])
+        worst = order[:_SHOWN] if pictures.defective else order[::-1][:_SHOWN]
+        columns["picture"].append(pictures.images[worst])
+        columns["mask"].append(pictures.masks[worst][..., None])
+        for name, measured in (("before", before), ("after", after)):
+            columns[name].append(expit(measured.margins[i][worst])[..., None])
+        labels += [
+            f"{pictures.kind} {before.scores[i][k]:.2f} to {after.scores[i][k]:.2f}" for k in worst
+        ]
+    return sheet({name: np.concatenate(parts) for name, parts in columns.items()}, labels)
 
 
 def _figure(

@@ -25,14 +25,13 @@ from draem_jax.config import (
 )
 from draem_jax.data.examples import Examples, read_examples
 from draem_jax.errors import DivergedError, UserError
-from draem_jax.losses import Losses, LossWeights, draem_losses
-from draem_jax.networks import DraemNetwork, forward
-from draem_jax.reports.pictures import sheet
-from draem_jax.scores import anomaly_map
+from draem_jax.losses import Losses, LossWeights
+from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import claim_workdir, load_run, open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.log import open_log
+from draem_jax.training.look import grid, make_look, validation_pictures
 from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples, take_pictures
 from draem_jax.training.signals import stop_signals
@@ -166,7 +165,10 @@ def finetune(
             max_steps=1,
         )
         steps = _mapped_steps(network, optimizer, feed.pictures_axes, parallel.chosen_devices())
-        samples, look = _make_look(config, pictures, key, params, weights, given)
+        samples = _validation_samples(
+            config, validation_pictures(config, pictures), key, given, params
+        )
+        look = make_look(create_network(config), samples, weights)
         with open_log(
             workdir,
             start=step,
@@ -190,15 +192,15 @@ def finetune(
                 if step % config.train.checkpoint_every == 0 or step == total or stopping:
                     log.steps(pending)
                     pending = None
-                    loss, reconstruction, maps = look(state)
-                    if not math.isfinite(loss):
+                    seen = look(state)
+                    if not math.isfinite(seen.loss):
                         raise DivergedError(
                             f"after step {step} the parameters give a loss that is not finite; try "
                             "a lower --config.finetune.relative_rate in another --out-workdir"
                         )
-                    log.metrics(step, {"validation_loss": loss})
-                    log.grid(step, _grid(samples, reconstruction, maps))
-                    checkpoints.save(state, validation_loss=loss)
+                    log.metrics(step, {"validation_loss": seen.loss})
+                    log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
+                    checkpoints.save(state, validation_loss=seen.loss)
                 if stopping:
                     log.say(f"stopped at step {step}; the same command goes on from there")
                     break
@@ -232,55 +234,18 @@ def _mapped_steps(
     )
 
 
-def _make_look(
+def _validation_samples(
     config: ConfigDict,
     pictures: TrainingPictures,
     key: jax.Array,
-    params: tuple[AnomalyParams, TuningParams],
-    weights: LossWeights,
     given: TuningPictures,
-) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
-    """Draws samples that are never trained on, and makes the function that looks at them."""
+    params: tuple[AnomalyParams, TuningParams],
+) -> Samples:
+    """Samples that are never trained on, though the given pictures in them are."""
     indices = np.arange(config.train.validation_pictures, dtype=np.int32)
     chosen = read_pictures(pictures, key, _VALIDATION_STEP, indices)
-    samples = jax.jit(make_tuning_samples)(
+    return jax.jit(make_tuning_samples)(
         key, np.int32(_VALIDATION_STEP), indices, *chosen, given, *params
-    )
-    inspect = _make_inspect(create_network(config))
-
-    def look(state: TrainState) -> tuple[float, np.ndarray, np.ndarray]:
-        loss, reconstruction, maps = inspect(state.variables, samples, weights)
-        return float(loss), np.asarray(reconstruction), np.asarray(maps)
-
-    return samples, look
-
-
-@functools.lru_cache(maxsize=8)
-def _make_inspect(network: DraemNetwork) -> Callable:
-    @jax.jit
-    def inspect(variables, samples, weights):
-        output = forward(network, variables, samples.augmented)
-        losses = draem_losses(
-            images=samples.normal,
-            masks=samples.mask,
-            reconstruction=None,
-            logits=output.logits,
-            weights=weights,
-        )
-        return losses.total, output.reconstruction, anomaly_map(output.logits)
-
-    return inspect
-
-
-def _grid(samples: Samples, reconstruction: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    _, augmented, mask = (np.asarray(part[:_GRID_ROWS]) for part in samples)
-    return sheet(
-        {
-            "picture": augmented,
-            "mask": mask,
-            "reconstruction": np.clip(reconstruction[:_GRID_ROWS], 0, 1),
-            "anomaly map": maps[:_GRID_ROWS, ..., None],
-        }
     )
 
 

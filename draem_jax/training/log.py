@@ -148,7 +148,8 @@ def _forget_steps_after(path: Path, step: int) -> None:
 
 
 def _describe(values: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in values.items())
+    # A loss that is exactly 0 is one that the run does not have.
+    return " ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
 
 
 def duration(seconds: float) -> str:

@@ -8,22 +8,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
 from draem_jax.errors import DivergedError
-from draem_jax.losses import Losses, LossWeights
-from draem_jax.networks import DraemNetwork, forward
-from draem_jax.reports.pictures import sheet
-from draem_jax.scores import anomaly_map
+from draem_jax.losses import Losses
+from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.log import open_log
+from draem_jax.training.look import grid, make_look, validation_pictures
 from draem_jax.training.pictures import TrainingPictures, open_pictures
-from draem_jax.training.samples import Samples
 from draem_jax.training.signals import stop_signals
 from draem_jax.training.state import (
     TrainState,
@@ -32,7 +28,7 @@ from draem_jax.training.state import (
     create_state,
     run_keys,
 )
-from draem_jax.training.step import make_train_steps, sample_losses
+from draem_jax.training.step import make_train_steps
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
 _VALIDATION_STEP = 2**31 - 1
@@ -100,9 +96,14 @@ def train(
             feed.pictures_axes,
             parallel.chosen_devices(),
         )
-        samples, look = _make_look(
-            config, _validation_pictures(config, pictures), key, params, weights
+        samples = read_samples(
+            validation_pictures(config, pictures),
+            key,
+            _VALIDATION_STEP,
+            np.arange(config.train.validation_pictures, dtype=np.int32),
+            params,
         )
+        look = make_look(create_network(config), samples, weights)
         with open_log(
             workdir,
             start=step,
@@ -132,18 +133,18 @@ def train(
                 if at_grid or at_checkpoint:
                     log.steps(pending)
                     pending = None
-                    loss, reconstruction, maps = look(state)
-                    if not math.isfinite(loss):
+                    seen = look(state)
+                    if not math.isfinite(seen.loss):
                         raise DivergedError(
                             f"after step {step} the parameters give a loss that is not finite; "
                             "the last good checkpoint stays. Try a lower "
                             "--config.optimizer.learning_rate in another --workdir"
                         )
-                    log.metrics(step, {"validation_loss": loss})
+                    log.metrics(step, {"validation_loss": seen.loss})
                 if at_grid:
-                    log.grid(step, _grid(samples, reconstruction, maps))
+                    log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                 if at_checkpoint:
-                    checkpoints.save(state, validation_loss=loss)
+                    checkpoints.save(state, validation_loss=seen.loss)
                 if stopping:
                     log.say(f"stopped at step {step}; the same command goes on from there")
                     break
@@ -176,63 +177,6 @@ def _next_event(config: ConfigDict, step: int) -> int:
     """The first step after `step` after which something besides training is due."""
     every = (config.train.checkpoint_every, config.train.sample_every)
     return min(config.train.steps, *((step // n + 1) * n for n in every))
-
-
-def _validation_pictures(config: ConfigDict, pictures: TrainingPictures) -> TrainingPictures:
-    """Held-out pictures where there are some, else those of training."""
-    held_out = open_pictures(config, part="selection") if config.data.holdout else pictures
-    return held_out if len(held_out.normal) else pictures
-
-
-def _make_look(
-    config: ConfigDict,
-    pictures: TrainingPictures,
-    key: jax.Array,
-    params: AnomalyParams,
-    weights: LossWeights,
-) -> tuple[Samples, Callable[[TrainState], tuple[float, np.ndarray, np.ndarray]]]:
-    """Draws samples that are never trained on, and makes the function that looks at them.
-
-    Returns:
-        The samples, and a function from a state to their loss in evaluation mode, their
-        reconstructions and their anomaly maps.
-    """
-    indices = np.arange(config.train.validation_pictures, dtype=np.int32)
-    samples = read_samples(pictures, key, _VALIDATION_STEP, indices, params)
-
-    inspect = _make_inspect(create_network(config))
-
-    def look(state):
-        loss, reconstruction, maps = inspect(state, samples, weights)
-        return float(loss), np.asarray(reconstruction), np.asarray(maps)
-
-    return samples, look
-
-
-@functools.lru_cache(maxsize=_PROGRAMS)
-def _make_inspect(network: DraemNetwork) -> Callable:
-    @jax.jit
-    def inspect(state, samples, weights):
-        output = forward(network, state.variables, samples.augmented)
-        losses = sample_losses(network, output, samples, weights)
-        return losses.total, output.reconstruction, anomaly_map(output.logits)
-
-    return inspect
-
-
-def _grid(
-    samples: Samples, reconstruction: np.ndarray, maps: np.ndarray
-) -> UInt8[np.ndarray, "H W 3"]:
-    normal, augmented, mask = (np.asarray(part[:_GRID_ROWS]) for part in samples)
-    return sheet(
-        {
-            "normal": normal,
-            "augmented": augmented,
-            "mask": mask,
-            "reconstruction": np.clip(reconstruction[:_GRID_ROWS], 0, 1),
-            "anomaly map": maps[:_GRID_ROWS, ..., None],
-        }
-    )
 
 
 def _greeting(

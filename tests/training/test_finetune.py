@@ -156,6 +156,7 @@ def test_what_got_worse_is_warned_of():
             figure(None, None, True),
         ),
         (),
+        np.zeros((1, 1, 3), np.uint8),
     )
     assert comparison.warnings == [
         "text got worse: 0.000 before, 0.050 after",

@@ -168,7 +168,8 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
     if verb.config == "run" or verb.run_config:
         from draem_jax.config import default_config, flat
 
-        lines += ["", "fields and their defaults, before the recipe changes them:"]
+        but = "before the recipe changes them" if verb.config else "unless the run has others"
+        lines += ["", f"fields and their defaults, {but}:"]
         lines += [
             f"  --config.{name}={_plain(value)}"
             for name, value in flat(default_config())

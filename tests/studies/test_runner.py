@@ -19,6 +19,7 @@ from draem_jax.studies.report import write_results
 from draem_jax.studies.runner import run_study
 from draem_jax.training import loop
 from draem_jax.training.checkpoints import load_run
+from draem_jax.training.look import Look
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.samples import Samples
@@ -113,10 +114,9 @@ def traces(monkeypatch):
 
     monkeypatch.setattr(loop, "make_train_steps", make_train_steps)
     blank = np.zeros((1, 32, 32, 3), np.float32)
-    look = 0.0, blank, blank[..., 0]
-    monkeypatch.setattr(
-        loop, "_make_look", lambda *a: (Samples(blank, blank, blank[..., :1]), lambda state: look)
-    )
+    look = Look(0.0, blank, blank[..., 0])
+    monkeypatch.setattr(loop, "make_look", lambda *a: lambda state: look)
+    monkeypatch.setattr(loop, "read_samples", lambda *a: Samples(blank, blank, blank[..., :1]))
     monkeypatch.setattr(execution, "measure", lambda detector, test, options: {})
     monkeypatch.setattr(execution, "_keep_maps", lambda folder, detector, test: None)
     monkeypatch.setattr(execution, "_keep_strip", lambda run, folder: None)

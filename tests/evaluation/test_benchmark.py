@@ -46,7 +46,7 @@ def make_folder(root, _):
         param("mvtec_loco", "pushpins", fixtures.make_mvtec_loco, {"good": 2, "defective": 4}),
         param("btad", "03", fixtures.make_btad, {"good": 2, "defective": 2}),
         param("dagm", "Class3", fixtures.make_dagm, {"good": 2, "defective": 2}),
-        ("folder", "", make_folder, {"good": 1, "defective": 64}),
+        param("folder", "", make_folder, {"good": 1, "defective": 64}),
     ],
 )
 def test_every_layout_trains_and_evaluates(name, category, make, counts, tmp_path, tiny_config):

@@ -101,6 +101,7 @@ def test_a_killed_run_goes_on_bit_for_bit(feed, tmp_path, tiny_config, capsys):
     assert [m["total"] for m in logs[0]] == [m["total"] for m in logs[1]]
 
 
+@pytest.mark.long
 def test_streaming_many_steps_a_call_is_the_same_training(tmp_path, tiny_config, trained):
     # Three steps a call, so that the second call stops short.
     changes = STREAMING | {"train.checkpoint_every": 4}

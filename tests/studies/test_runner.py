@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,16 @@ def traces(monkeypatch):
 
         return train_steps
 
+    lock, states, create_state = threading.Lock(), {}, loop.create_state
+
+    def create_state_once(config):
+        with lock:  # each device would compile the initialisation
+            if config.seed not in states:
+                states[config.seed] = jax.device_get(create_state(config))
+            return states[config.seed]
+
     monkeypatch.setattr(loop, "make_train_steps", make_train_steps)
+    monkeypatch.setattr(loop, "create_state", create_state_once)
     blank = np.zeros((1, 32, 32, 3), np.float32)
     look = Look(0.0, blank, blank[..., 0])
     monkeypatch.setattr(loop, "make_look", lambda *a: lambda state: look)

@@ -76,7 +76,7 @@ def read_examples(
 
     Raises:
         UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
-            missing, of another size than its picture, or without any defect.
+            missing, of another size than its picture, or without any defect, here or at `size`.
     """
     if not accept and not defects:
         raise UserError(
@@ -101,6 +101,12 @@ def read_examples(
                 raise UserError(
                     f"the mask {entry.masks[0]} marks no defect; mark it, or move the picture to "
                     "the accepted ones"
+                )
+            if not resize_mask(mask, size).any():
+                raise UserError(
+                    f"the defect in {entry.masks[0]} is too small to be left at the {size[0]} x "
+                    f"{size[1]} pixels that the networks see; leave the picture out, or train at "
+                    "a larger config.data.image_size"
                 )
             defective.append(resize(read_picture(entry.path), size))
             masks.append(resize_mask(mask, size))

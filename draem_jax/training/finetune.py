@@ -5,7 +5,6 @@ decides which differences matter, goes on learning.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from draem_jax.config import (
     loss_weights,
 )
 from draem_jax.data.examples import Examples, read_examples
-from draem_jax.errors import DivergedError, UserError
+from draem_jax.errors import UserError
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
@@ -175,6 +174,7 @@ def finetune(
             total=total,
             every=config.train.log_every,
             batch_size=config.train.batch_size,
+            remedy="Try a lower --config.finetune.relative_rate in another --out-workdir",
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, step, learned, held_out))
@@ -193,12 +193,7 @@ def finetune(
                     log.steps(pending)
                     pending = None
                     seen = look(state)
-                    if not math.isfinite(seen.loss):
-                        raise DivergedError(
-                            f"after step {step} the parameters give a loss that is not finite; try "
-                            "a lower --config.finetune.relative_rate in another --out-workdir"
-                        )
-                    log.metrics(step, {"validation_loss": seen.loss})
+                    log.validation(step, seen.loss)
                     log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                     checkpoints.save(state, validation_loss=seen.loss)
                 if stopping:

@@ -26,11 +26,20 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: Path, *, start: int, total: int, every: int, batch_size: int, quiet: bool
+        self,
+        workdir: Path,
+        *,
+        start: int,
+        total: int,
+        every: int,
+        batch_size: int,
+        remedy: str,
+        quiet: bool,
     ):
         self._workdir = workdir
         self._every = every
         self._batch_size = batch_size
+        self._remedy = remedy
         self._quiet = quiet
         self._losses: list[dict[str, float]] = []
         # The first call compiles, so rates are counted from its end.
@@ -57,16 +66,24 @@ class RunLog:
             one = dict(zip(Losses._fields, map(float, values), strict=True))
             self._losses.append(one)
             if not math.isfinite(one["total"]):
-                raise DivergedError(
-                    f"the loss of step {self._step} is not finite ({_describe(one)}); "
-                    "the last good checkpoint stays. Try a lower "
-                    "--config.optimizer.learning_rate in another --workdir"
+                raise self._diverged(
+                    f"the loss of step {self._step} is not finite ({_describe(one)})"
                 )
             if self._step % self._every == 0 or self._step == self._total:
                 self._tell()
         if self._clock is None:
             self._clock = (time.perf_counter(), self._step)
         self._bar.update(self._step - self._bar.n)
+
+    def validation(self, step: int, loss: float) -> None:
+        """Writes the loss on samples that are never trained on.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
+        if not math.isfinite(loss):
+            raise self._diverged(f"after step {step} the parameters give a loss that is not finite")
+        self.metrics(step, {"validation_loss": loss})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Writes numbers to the JSON-lines file and to TensorBoard."""
@@ -91,6 +108,9 @@ class RunLog:
         self._file.close()
         self._board.close()
 
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(f"{what}; the last good checkpoint stays. {self._remedy}")
+
     def _tell(self) -> None:
         means = {
             name: sum(losses[name] for losses in self._losses) / len(self._losses)
@@ -114,7 +134,14 @@ class RunLog:
 
 @contextmanager
 def open_log(
-    workdir: Path, *, start: int, total: int, every: int, batch_size: int, quiet: bool = False
+    workdir: Path,
+    *,
+    start: int,
+    total: int,
+    every: int,
+    batch_size: int,
+    remedy: str,
+    quiet: bool = False,
 ) -> Iterator[RunLog]:
     """Opens a run's log, and closes it at the end.
 
@@ -125,9 +152,18 @@ def open_log(
         total: steps of the whole run.
         every: steps that a mean is taken over.
         batch_size: over all devices, for the rate.
+        remedy: a sentence on what to do when a loss is not finite.
         quiet: print nothing.
     """
-    log = RunLog(workdir, start=start, total=total, every=every, batch_size=batch_size, quiet=quiet)
+    log = RunLog(
+        workdir,
+        start=start,
+        total=total,
+        every=every,
+        batch_size=batch_size,
+        remedy=remedy,
+        quiet=quiet,
+    )
     try:
         yield log
     finally:

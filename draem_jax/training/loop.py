@@ -1,7 +1,6 @@
 """A whole training run, from top to bottom."""
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import optax
 from ml_collections import ConfigDict
 
 from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
-from draem_jax.errors import DivergedError
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
@@ -110,6 +108,7 @@ def train(
             total=total,
             every=config.train.log_every,
             batch_size=config.train.batch_size,
+            remedy="Try a lower --config.optimizer.learning_rate in another --workdir",
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, step, pictures, feed))
@@ -134,13 +133,7 @@ def train(
                     log.steps(pending)
                     pending = None
                     seen = look(state)
-                    if not math.isfinite(seen.loss):
-                        raise DivergedError(
-                            f"after step {step} the parameters give a loss that is not finite; "
-                            "the last good checkpoint stays. Try a lower "
-                            "--config.optimizer.learning_rate in another --workdir"
-                        )
-                    log.metrics(step, {"validation_loss": seen.loss})
+                    log.validation(step, seen.loss)
                 if at_grid:
                     log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                 if at_checkpoint:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from draem_jax.data.examples import Examples, read_examples
 from draem_jax.data.layouts.defects import list_defects
@@ -63,6 +64,12 @@ def test_bad_examples_are_refused_by_name(tmp_path):
     write_picture(tmp_path / "blank" / "1.png")
     write_mask(tmp_path / "blank" / "1_mask.png", value=0)
     refused(None, tmp_path / "blank", "1_mask.png marks no defect")
+    speck = np.zeros(SIZE, bool)
+    speck[0, 0] = True
+    write_picture(tmp_path / "speck" / "1.png")
+    Image.fromarray(speck).save(tmp_path / "speck" / "1_mask.png")
+    with pytest.raises(UserError, match=r"1_mask.png is too small to be left at the 8 x 8 pixels"):
+        read_examples(None, tmp_path / "speck", size=(8, 8))
     write_picture(tmp_path / "blank" / "hole" / "1.png")
     refused(None, tmp_path / "blank", "both directly and in hole")
 

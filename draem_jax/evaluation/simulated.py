@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from draem_jax.data.loading import LabelledPicture
 from draem_jax.errors import UserError
-from draem_jax.evaluation.calibration import simulate_on
+from draem_jax.evaluation.calibration import read_all, simulate_on
 from draem_jax.training.pictures import open_pictures
 
 SIMULATED = "simulated"
@@ -60,7 +60,7 @@ def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
             "test pictures"
         )
     pictures = open_pictures(config, part="held_out")
-    normal = np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
+    normal = read_all(pictures)
     anomalous, masks = simulate_on(config, pictures)
     return SimulatedPictures(
         images=np.concatenate([normal, anomalous]),

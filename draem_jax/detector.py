@@ -19,9 +19,9 @@ from draem_jax.data.pictures import resize, resize_channels, resize_plane
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
-from draem_jax.training.checkpoints import load_run
 from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
+from draem_jax.training.workdir import load_run
 
 
 class Prediction(NamedTuple):

@@ -57,6 +57,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+OUTPUT_MARKER = ".draem_jax_output"
+"""A file of this name says that a folder holds what this package wrote, not what it may read."""
+
+
+def mark_output(folder: Path) -> None:
+    """Makes a folder where needed, and says in it that pictures there are output, not input."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OUTPUT_MARKER).touch()
+
+
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a table as CSV in UTF-8, atomically (see `atomic_path`).
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.config import differences, from_json, image_size
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.training.loop import train
@@ -68,6 +68,7 @@ def benchmark(
 
     Raises:
         UserError: `workdir` holds runs with another config.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run under way has saved itself.
     """
     workdir = Path(workdir)
     configs = {category: _of_category(config, category) for category in categories}
@@ -80,11 +81,11 @@ def benchmark(
         say(f"{category} ({number} of {len(configs)})" + (": done before" if done else ""))
         try:
             if not done:
-                state = train(own, folder, quiet=quiet)
-                if int(state.step) < from_json(folder / "config.json").train.steps:
-                    raise KeyboardInterrupt  # the run was asked to stop, and has saved itself
+                train(own, folder, quiet=quiet)
                 evaluate(folder)
             rows[category] = Row(category, _metrics_of(folder))
+        except StoppedError:
+            raise
         except UserError as error:
             rows[category] = Row(category, {}, failure=" ".join(str(error).split()))
             say(f"{category} failed: {rows[category].failure}")

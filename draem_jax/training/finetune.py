@@ -23,17 +23,17 @@ from draem_jax.config import (
     loss_weights,
 )
 from draem_jax.data.examples import Examples, read_examples
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
-from draem_jax.training.checkpoints import claim_workdir, load_run, open_checkpoints
+from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
 from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples, take_pictures
-from draem_jax.training.signals import stop_signals
+from draem_jax.training.signals import stop_signals, stopped_at
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -48,6 +48,7 @@ from draem_jax.training.tuning_samples import (
     tuning_params,
     tuning_pictures,
 )
+from draem_jax.training.workdir import claimed_workdir, load_run
 
 # No run is as long, so its samples are never trained on; training and calibration have others.
 _VALIDATION_STEP = 2**31 - 3
@@ -110,11 +111,12 @@ def finetune(
         quiet: print nothing.
 
     Returns:
-        The state after the last step made: of all, unless SIGTERM or Ctrl-C asked to stop.
+        The state after the last step.
 
     Raises:
         UserError: config, pictures or a work directory do not do.
         DivergedError: a loss is not finite.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
     workdir, base = Path(workdir), Path(config.tuned_from.workdir)
     check_config(config)
@@ -135,7 +137,6 @@ def finetune(
     )
     learned, held_out = examples.divide(config.finetune.holdout)
     pictures = open_pictures(config)
-    claim_workdir(workdir, config, resume=resume)
 
     params = parallel.replicate((anomaly_params(config), tuning_params(config, learned)))
     weights = parallel.replicate(loss_weights(config))
@@ -144,15 +145,14 @@ def finetune(
     optimizer = create_tuning_optimizer(config)
     total = config.tuned_from.step + config.finetune.steps
     with (
+        claimed_workdir(workdir, config, resume=resume),
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
-        latest = checkpoints.latest_step()
-        if latest is None:
-            state = state.replace(opt_state=optimizer.init(state.params))
-        else:
-            state = checkpoints.restore(config, latest)
-        state = parallel.replicate(state)
+        saved = checkpoints.restore_newest(config, set_aside=True)
+        if saved is None:
+            saved = state.replace(opt_state=optimizer.init(state.params))
+        state = parallel.replicate(saved)
         step = int(state.step)
         feed = make_feed(
             config,
@@ -188,7 +188,7 @@ def finetune(
                 if pending is not None:
                     log.steps(pending)
                 pending = losses
-                stopping = stop_asked()
+                stopping = stop_asked() > 0
                 if step % config.train.checkpoint_every == 0 or step == total or stopping:
                     log.steps(pending)
                     pending = None
@@ -196,9 +196,11 @@ def finetune(
                     log.validation(step, seen.loss)
                     log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                     checkpoints.save(state, validation_loss=seen.loss)
+                    log.resume()
                 if stopping:
-                    log.say(f"stopped at step {step}; the same command goes on from there")
                     break
+    if step < total and (number := stop_asked()):
+        raise StoppedError(stopped_at(step, total), number)
     return state
 
 

@@ -4,7 +4,13 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import Verb, define_cpu_devices, define_workdir, parse_workdir
+from draem_jax.cli.common import (
+    Verb,
+    define_cpu_devices,
+    define_workdir,
+    parse_workdir,
+    say_warnings,
+)
 from draem_jax.errors import UserError
 
 
@@ -31,7 +37,13 @@ def _run(values: Any) -> None:
                 f"{config.data.name} has no category {name!r}; choose among {', '.join(known)}"
             )
     use_cpu_devices(values.cpu_devices, dividing=max(1, config.train.batch_size))
-    rows = benchmark(config, workdir, chosen, say=lambda line: print(line, flush=True))
+    rows = benchmark(
+        config,
+        workdir,
+        chosen,
+        say=lambda line: print(line, flush=True),
+        warn=lambda line: say_warnings([line]),
+    )
     print((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"table: {workdir / 'results.md'}, {workdir / 'results.csv'}")
     failed = [row.category for row in rows if row.failure]

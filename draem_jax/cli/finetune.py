@@ -1,6 +1,5 @@
 """`draem-jax finetune`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from draem_jax.cli.common import (
     define_cpu_devices,
     define_workdir,
     parse_workdir,
+    say_warnings,
 )
 from draem_jax.errors import UserError
 
@@ -45,6 +45,7 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.finetuning import compare
     from draem_jax.training.finetune import finetune, tuning_config
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     check_alpha(values.alpha)
@@ -60,6 +61,7 @@ def _run(values: Any) -> None:
         checkpoint=values.checkpoint,
         config=config,
     )
+    say_warnings(data_warnings(config))
     state = finetune(config, out)
     if state.step < config.tuned_from.step + config.finetune.steps:
         return  # it was asked to stop, and has said so
@@ -68,8 +70,7 @@ def _run(values: Any) -> None:
     print(comparison.table())
     for note in comparison.notes:
         print(f"note: {note}")
-    for warning in comparison.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    say_warnings(comparison.warnings)
     print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")
 

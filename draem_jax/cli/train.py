@@ -4,7 +4,14 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_cpu_devices, define_workdir, parse_workdir
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    define_cpu_devices,
+    define_workdir,
+    parse_workdir,
+    say_warnings,
+)
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -21,9 +28,11 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.loop import train
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
+    say_warnings(data_warnings(values.config))
     train(values.config, workdir, resume=values.resume)
     detector = Draem.load(workdir)
     if detector.step == detector.config.train.steps:  # else it was asked to stop

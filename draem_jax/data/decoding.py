@@ -30,6 +30,10 @@ _ORIENTATION = 0x0112  # EXIF
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _REDUCED, _MASK = 1, 4  # of _SUBFILE: a page at a lower resolution, or the mask of another page
 
+# Of masks in lossy formats: up to where black comes back from WebP, and from where on values are
+# told from it.
+_LOSSY_BLACK, _LEAST_LOSSY = 2, 8
+
 _DEEP = re.compile(r"(?<!BGR);16")  # BGR;16 has 16 bits a pixel, not a channel
 
 
@@ -123,7 +127,7 @@ def decode_mask(content: bytes) -> Bool[np.ndarray, "H W"]:
             values = np.where(opacity > 0, values, 0)
         elif opacity is not None and values.min() == values.max():
             values = np.zeros_like(values)  # transparent and even: nothing is drawn
-        return _turn(values > (lowest_label(values) / 2 if lossy else 0), orientation)
+        return _turn(values > (_lossy_threshold(values) if lossy else 0), orientation)
 
 
 class _Deep(NamedTuple):
@@ -181,6 +185,17 @@ def _is_lossy(picture: Image.Image, content: bytes) -> bool:
     return picture.format in ("JPEG", "MPO", "JPEG2000", "AVIF")
 
 
+def _lossy_threshold(values: UInt8[np.ndarray, "H W"]) -> float:
+    """The value above which a pixel of a mask in a lossy format is marked."""
+    highest = int(values.max())
+    if _LOSSY_BLACK < highest < _LEAST_LOSSY:
+        raise UserError(
+            f"its values, up to {highest}, are too low to be told from what lossy compression "
+            "leaves; save masks as PNG"
+        )
+    return max(_LOSSY_BLACK, lowest_label(values) / 2)
+
+
 def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes a camera's rotation and mirroring, by the EXIF number for it."""
     if orientation in (5, 7):
@@ -220,7 +235,7 @@ def _to_rgb(
 ) -> tuple[UInt8[np.ndarray, "H W 3"], bool]:
     """A picture of 8 bits over white, and whether its opacity was ignored."""
     if not picture.has_transparency_data:
-        return np.array(picture.convert("RGB")), False
+        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB")), False
     rgba = _to_rgba(picture)
     if rgba.getchannel("A").getextrema() == (0, 0):
         if "RGBa" in raw_modes:  # colours times opacity, which are lost by now

@@ -7,7 +7,7 @@ data are used: by `data prepare`, `data check`, training and evaluation alike.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from draem_jax.data.pictures import Header, Stored
 LARGE = 50_000_000
 """Pixels from which on it is told how much memory a picture takes."""
 
-_BYTES_A_PIXEL = 12  # while a picture is read; measured
+_BYTES_A_PIXEL = 13  # while a picture is read; measured
 
 _DARK, _BRIGHT = 16, 239  # values below and above which a picture is nearly black or white
 _NEARLY_ALL = 0.999
@@ -119,7 +119,11 @@ def gather_facts(
         "types": dict(Counter(k.entry.defect_type for k in splits["test"])),
         "without_mask": sum(not k.entry.has_mask for k in looks),
         "empty_masks": sum(k.covered == 0 for k in looks),
-        "covering": _find_covering(looks),
+        "covering": _find_covering(
+            (k.entry.defect_type, k.covered, k.edge)
+            for k in looks
+            if k.covered is not None and k.edge is not None
+        ),
         "skipped": dict(Counter(problem.kind for problem in listing.problems)),
         "left_out": dict(listing.left_out),
         "notes": list(listing.notes),
@@ -135,6 +139,16 @@ def gather_facts(
         "dark": _mean([k.dark for k in splits["train"]]) >= _NEARLY_ALL,
         "bright": _mean([k.bright for k in splits["train"]]) >= _NEARLY_ALL,
     }
+
+
+def tell_masks(masks: Iterable[tuple[str, Bool[np.ndarray, "H W"]]]) -> list[str]:
+    """What `tell_facts` says of masks that seem to mark the background.
+
+    Args:
+        masks: each with the type of its defect.
+    """
+    shares = [(kind, float(mask.mean()), float(_edge(mask).mean())) for kind, mask in masks]
+    return _tell_covering(_find_covering(shares))
 
 
 def counts_of(facts: Mapping[str, Any]) -> Counts:
@@ -172,14 +186,7 @@ def _tell_masks(facts: Mapping[str, Any]) -> list[str]:
         )
     if count := facts.get("empty_masks", 0):
         lines.append(f"{count} defective pictures have a mask without any defect")
-    if covering := facts.get("covering"):
-        of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
-        lines.append(
-            f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
-            f"{covering['masks']}), as if they marked the background: all that is not 0 (black) "
-            "counts as defect; if it should not, invert the masks or make their background black"
-        )
-    return lines
+    return lines + _tell_covering(facts.get("covering"))
 
 
 def _tell_values(facts: Mapping[str, Any]) -> list[str]:
@@ -243,28 +250,41 @@ def _tell_files(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _find_covering(looks: Sequence[Look]) -> dict[str, Any] | None:
+def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] | None:
     """The types of defects whose masks seem to mark the background, if there are any.
 
     A mask does so where it covers more than half of its picture and of its edges; a type, where
     more than half of its masks do. Without such a type, all do where the median covers more than
     half of its picture.
+
+    Args:
+        masks: of each the type, and the shares of its picture and of its edges that it covers.
     """
     shares: dict[str, list[float]] = {}
     suspect: Counter[str] = Counter()
-    for look in looks:
-        if look.covered is not None and look.edge is not None:
-            shares.setdefault(look.entry.defect_type, []).append(look.covered)
-            suspect[look.entry.defect_type] += look.covered > 0.5 and look.edge > 0.5
-    types = [kind for kind, covered in shares.items() if 2 * suspect[kind] > len(covered)]
-    covered = [share for kind in types or shares for share in shares[kind]]
-    if not covered or median(covered) <= 0.5:
+    for kind, covered, edge in masks:
+        shares.setdefault(kind, []).append(covered)
+        suspect[kind] += covered > 0.5 and edge > 0.5
+    types = [kind for kind, all_covered in shares.items() if 2 * suspect[kind] > len(all_covered)]
+    chosen = [share for kind in types or shares for share in shares[kind]]
+    if not chosen or median(chosen) <= 0.5:
         return None
     return {
         "types": types if len(types) < len(shares) else [],
-        "share": median(covered),
-        "masks": len(covered),
+        "share": median(chosen),
+        "masks": len(chosen),
     }
+
+
+def _tell_covering(covering: Mapping[str, Any] | None) -> list[str]:
+    if not covering:
+        return []
+    of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
+    return [
+        f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
+        f"{covering['masks']}), as if they marked the background: all that is not 0 (black) "
+        "counts as defect; if it should not, invert the masks or make their background black"
+    ]
 
 
 def _edge(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " N"]:

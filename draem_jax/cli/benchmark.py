@@ -10,6 +10,7 @@ from draem_jax.cli.common import (
     define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
     stopped_status,
 )
 from draem_jax.errors import UserError
@@ -40,7 +41,13 @@ def _run(values: Any) -> None:
             )
     use_cpu_devices(values.cpu_devices, dividing=max(1, config.train.batch_size))
     with stopped_status(values):
-        rows = benchmark(config, workdir, chosen, say=lambda line: print(line, flush=True))
+        rows = benchmark(
+            config,
+            workdir,
+            chosen,
+            say=lambda line: print(line, flush=True),
+            warn=lambda line: say_warnings([line]),
+        )
     print((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"table: {workdir / 'results.md'}, {workdir / 'results.csv'}")
     failed = [row.category for row in rows if row.failure]

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,12 @@ class Verb:
     config: ConfigKind | Literal[""] = ""
     run_config: str = ""
     argument: str = ""
+
+
+def say_warnings(lines: Iterable[str]) -> None:
+    """Says on stderr what the user should know, one line each."""
+    for line in lines:
+        print(f"{PROGRAM}: warning: {line}", file=sys.stderr)
 
 
 def define_workdir(values: flags.FlagValues, text: str) -> None:

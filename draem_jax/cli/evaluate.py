@@ -13,6 +13,7 @@ from draem_jax.cli.common import (
     define_workdir,
     parse_workdir,
     progress_bar,
+    say_warnings,
 )
 from draem_jax.errors import UserError
 
@@ -72,6 +73,7 @@ def _run(values: Any) -> None:
             original_size=values.original_size,
             save_maps=values.save_maps,
             progress=progress,
+            warn=lambda line: say_warnings([line]),
         )
     for name, value in metrics.values.items():
         print(f"{name:<13} {metrics.reasons[name] if value is None else f'{value:.4f}'}")

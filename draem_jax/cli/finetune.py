@@ -1,6 +1,5 @@
 """`draem-jax finetune`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from draem_jax.cli.common import (
     define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
     stopped_status,
 )
 from draem_jax.errors import UserError
@@ -48,6 +48,7 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.finetuning import compare
     from draem_jax.training.finetune import finetune, tuning_config
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     check_alpha(values.alpha)
@@ -63,6 +64,7 @@ def _run(values: Any) -> None:
         checkpoint=values.checkpoint,
         config=config,
     )
+    say_warnings(data_warnings(config))
     with stopped_status(values):
         finetune(config, out)
     comparison = compare(out, alpha=values.alpha)
@@ -70,8 +72,7 @@ def _run(values: Any) -> None:
     print(comparison.table())
     for note in comparison.notes:
         print(f"note: {note}")
-    for warning in comparison.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    say_warnings(comparison.warnings)
     print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")
 

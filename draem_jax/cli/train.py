@@ -11,6 +11,7 @@ from draem_jax.cli.common import (
     define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
     stopped_status,
 )
 
@@ -30,9 +31,11 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.loop import train
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
+    say_warnings(data_warnings(values.config))
     with stopped_status(values):
         train(values.config, workdir, resume=values.resume)
     calibrated(workdir, Draem.load(workdir))

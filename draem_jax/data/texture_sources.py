@@ -3,6 +3,7 @@
 import difflib
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax.data.builtin_textures import builtin_textures
-from draem_jax.data.pictures import list_pictures, read_picture, resize
+from draem_jax.data.checks import find_highest
+from draem_jax.data.depth import AUTO, find_full_scale
+from draem_jax.data.pictures import list_pictures, picture_header, read_picture, resize
 from draem_jax.errors import UserError
 
 SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
@@ -22,6 +25,8 @@ picture in random order, or that picture moved, so that another place of it show
 
 Name = Literal["builtin", "dtd", "self", "solid", "noise", "blocks", "elsewhere"]
 NAMES: tuple[Name, ...] = get_args(Name)
+
+_NEVER_DEEP = (".jpg", ".jpeg", ".bmp", ".webp")  # have no more than 8 bits a channel
 
 
 @runtime_checkable
@@ -103,6 +108,9 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
 def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSource:
     """Opens a source of kind "pictures"; those of a folder are not read before they are asked for.
 
+    Only what has more than 8 bits a channel is: a folder has its own range, see
+    `draem_jax.data.depth`, whatever that of the normal pictures is.
+
     Args:
         source: built-in, a prepared data set of textures, or a folder.
         size: (height, width) that each whole picture is brought to, whatever its shape.
@@ -116,22 +124,39 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
         from draem_jax.data.loading import training_source
 
         return training_source("dtd", "textures", size=size)
-    folder = Path(source.name).expanduser()
-    return PictureFiles(tuple(list_pictures(folder, recursive=True)), size)
+    paths = tuple(list_pictures(Path(source.name).expanduser(), recursive=True))
+    return PictureFiles(paths, size, _own_full_scale(paths))
+
+
+def _own_full_scale(paths: Sequence[Path]) -> int | None:
+    deep = []
+    for path in paths:
+        if path.suffix.lower() not in _NEVER_DEEP:
+            with suppress(UserError):  # reading it tells what is wrong, if it comes to that
+                if picture_header(path).deep:
+                    deep.append(path)
+    return find_full_scale(AUTO, highest=find_highest(deep))
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures in files, resized when they are read."""
+    """Pictures in files, resized when they are read.
+
+    Attributes:
+        paths: of the files.
+        size: (height, width) that they are brought to.
+        full_scale: the value that is white in those with more than 8 bits a channel.
+    """
 
     paths: tuple[Path, ...]
     size: tuple[int, int]
+    full_scale: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return resize(read_picture(self.paths[index]), self.size)
+        return resize(read_picture(self.paths[index], full_scale=self.full_scale), self.size)
 
 
 @dataclass(frozen=True)

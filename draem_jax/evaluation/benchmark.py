@@ -16,6 +16,7 @@ from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.training.loop import train
+from draem_jax.training.pictures import data_warnings
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 MEAN = "mean"
@@ -48,6 +49,7 @@ def benchmark(
     categories: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] = lambda line: None,
     quiet: bool = False,
 ) -> list[Row]:
     """Trains and evaluates each category, skipping what is done, and tables the results.
@@ -61,6 +63,7 @@ def benchmark(
         workdir: where the runs and the table are kept.
         categories: in the order of the table.
         say: is told of each category as its turn comes.
+        warn: is told what is odd about the data of each category that is trained, line by line.
         quiet: print nothing else.
 
     Returns:
@@ -81,6 +84,8 @@ def benchmark(
         say(f"{category} ({number} of {len(configs)})" + (": done before" if done else ""))
         try:
             if not done:
+                for line in data_warnings(own):
+                    warn(f"{category}: {line}")
                 train(own, folder, quiet=quiet)
                 evaluate(folder)
             rows[category] = Row(category, _metrics_of(folder))

@@ -62,6 +62,7 @@ def evaluate(
     original_size: bool = False,
     save_maps: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Metrics:
     """Evaluates a run and writes `metrics.json`, `scores.csv` and `report.html`.
 
@@ -82,6 +83,7 @@ def evaluate(
             protocol; margins are interpolated bilinearly.
         save_maps: write each picture's map to `WORKDIR/evaluation/maps/`, as 16-bit PNG.
         progress: called with the pictures done and all of them.
+        warn: is told what is odd about the data set, line by line.
 
     Returns:
         The metrics over all test pictures by the default protocol.
@@ -93,7 +95,7 @@ def evaluate(
     workdir = Path(workdir)
     detector = Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size)
     detector, thresholds = calibrated(workdir, detector)
-    test, simulated = open_test_pictures(detector)
+    test, simulated = open_test_pictures(detector, warn=warn)
     out = workdir / "evaluation"
     evaluations = measure(
         detector,
@@ -143,8 +145,19 @@ def evaluate(
     return main.overall
 
 
-def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:
-    """The data set's test pictures, or simulated ones where it has none, and whether they are."""
+def open_test_pictures(
+    detector: Draem,
+    *,
+    full_scale: int | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> tuple[LabelledPictures, bool]:
+    """The data set's test pictures, or simulated ones where it has none, and whether they are.
+
+    Args:
+        detector: whose config names the data set.
+        full_scale: see `draem_jax.training.pictures.open_pictures`.
+        warn: is told what is odd about the data set, line by line.
+    """
     data = detector.config.data
     test = labelled_source(
         data.name,
@@ -152,8 +165,14 @@ def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:
         size=detector.image_size,
         root=data.root or None,
         skip_bad=data.skip_bad,
+        depth=data.depth,
+        full_scale=full_scale,
     )
-    return (test, False) if len(test) else (simulated_pictures(detector.config), True)
+    for line in test.warnings:
+        warn(line)
+    if len(test):
+        return test, False
+    return simulated_pictures(detector.config, full_scale=full_scale), True
 
 
 def measure(

@@ -179,7 +179,10 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
     add("normal", text, read_all(normal))
     add("simulated", "simulated anomalies", *simulate_on(config, normal))
     examples = read_examples(
-        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
+        config.tuned_from.accept,
+        config.tuned_from.defects,
+        size=image_size(config),
+        full_scale=normal.full_scale,
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):

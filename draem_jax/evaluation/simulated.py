@@ -39,7 +39,7 @@ class SimulatedPictures:
         )
 
 
-def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
+def simulated_pictures(config: ConfigDict, *, full_scale: int | None = None) -> SimulatedPictures:
     """Makes test pictures of the normal ones that training never saw.
 
     Each held-out picture is there once as it is, and one or more times with a simulated anomaly by
@@ -49,6 +49,7 @@ def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
 
     Args:
         config: of a run with `data.holdout` above 0.
+        full_scale: see `draem_jax.training.pictures.open_pictures`.
 
     Raises:
         UserError: no pictures were held out, or they cannot be read.
@@ -59,7 +60,7 @@ def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
             "ones were held out; train with --config.data.holdout=0.2 in another --workdir, or add "
             "test pictures"
         )
-    pictures = open_pictures(config, part="held_out")
+    pictures = open_pictures(config, part="held_out", full_scale=full_scale)
     normal = read_all(pictures)
     anomalous, masks = simulate_on(config, pictures)
     return SimulatedPictures(

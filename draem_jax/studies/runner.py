@@ -187,7 +187,12 @@ def _check_categories(study: Study) -> None:
     for run in {run.category: run for run in study.runs()}.values():
         config = run.config.data
         test = labelled_source(
-            config.name, run.category, size=(32, 32), root=config.root or None, skip_bad=True
+            config.name,
+            run.category,
+            size=(32, 32),
+            root=config.root or None,
+            skip_bad=True,
+            depth=config.depth,
         )
         if not len(test):
             raise UserError(

@@ -132,11 +132,14 @@ def finetune(
             f"{config.model.variant})"
         )
     indices = parallel.sample_indices(config.train.batch_size)
+    pictures = open_pictures(config)
     examples = read_examples(
-        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
+        config.tuned_from.accept,
+        config.tuned_from.defects,
+        size=image_size(config),
+        full_scale=pictures.full_scale,
     )
     learned, held_out = examples.divide(config.finetune.holdout)
-    pictures = open_pictures(config)
 
     params = parallel.replicate((anomaly_params(config), tuning_params(config, learned)))
     weights = parallel.replicate(loss_weights(config))

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.config import image_size
-from draem_jax.data.loading import Part, training_source
+from draem_jax.config import check_config, image_size
+from draem_jax.data.loading import Part, prepare, training_source, warnings_of
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -89,12 +89,15 @@ class TrainingPictures:
         textures: the pictures among the anomaly source.
         mix: the parts of the anomaly source.
         size: (height, width) of all.
+        full_scale: the value that is white in normal pictures with more than 8 bits a channel, see
+            `draem_jax.data.loading.PictureSource`.
     """
 
     normal: PictureSource
     textures: PictureSource
     mix: TextureMix
     size: tuple[int, int]
+    full_scale: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -113,12 +116,16 @@ class TrainingPictures:
         )
 
 
-def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPictures:
+def open_pictures(
+    config: ConfigDict, *, part: Part = "training", full_scale: int | None = None
+) -> TrainingPictures:
     """Opens the pictures that the config names.
 
     Args:
         config: of a run.
         part: of the normal pictures, see `draem_jax.data.loading.training_source`.
+        full_scale: the value that is white in normal pictures with more than 8 bits a channel, as
+            it is kept with a run; overrides `config.data.depth`.
 
     Raises:
         UserError: data set, category or texture source do not do.
@@ -135,6 +142,8 @@ def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPic
         size=size,
         root=data.root or None,
         skip_bad=data.skip_bad,
+        depth=data.depth,
+        full_scale=full_scale,
         holdout=data.holdout,
         part=part,
     )
@@ -143,7 +152,28 @@ def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPic
         PictureArray(np.zeros((1, *size, 3), np.uint8))
     ]
     counts = [len(normal) if source is None else len(source) for source in opened]
-    return TrainingPictures(normal, Joined(textures), make_mix(sources, counts), size)
+    return TrainingPictures(
+        normal, Joined(textures), make_mix(sources, counts), size, normal.full_scale
+    )
+
+
+def data_warnings(config: ConfigDict) -> tuple[str, ...]:
+    """What the user should know of the data set that the config names, one line each.
+
+    Raises:
+        UserError: config or data set do not do.
+    """
+    check_config(config)
+    data = config.data
+    return warnings_of(
+        prepare(
+            data.name,
+            data.category,
+            root=data.root or None,
+            skip_bad=data.skip_bad,
+            depth=data.depth,
+        )
+    )
 
 
 def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:

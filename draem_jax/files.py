@@ -10,6 +10,11 @@ from pathlib import Path
 from draem_jax.errors import UserError
 
 
+def absolute_path(path: str | Path) -> str:
+    """A path as it is found from anywhere: ~ expanded, no ".." or "/" too many; links stay."""
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 (resolve would follow links)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block succeeds.

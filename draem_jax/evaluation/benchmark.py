@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import differences, from_json, image_size
+from draem_jax.config import differences, from_json, image_size, with_absolute_paths
 from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
@@ -171,10 +171,10 @@ def _refuse_another(config: ConfigDict, folder: Path) -> None:
     """Says so before the first category starts, not when the turn of the tenth comes."""
     if not (folder / "config.json").is_file() or not any(folder.glob("checkpoints/[0-9]*")):
         return
-    stored = from_json(folder / "config.json")
+    stored = with_absolute_paths(from_json(folder / "config.json"))
     if not config.train.steps:
         stored.train.steps = 0  # worked out from the epochs once the pictures are counted
-    if changed := differences(stored, config):
+    if changed := differences(stored, with_absolute_paths(config)):
         raise UserError(
             f"{folder} was made with another config ({'; '.join(changed)}); "
             "use the same one to go on with it, or choose another --workdir"

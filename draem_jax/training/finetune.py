@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Int, Key
 from ml_collections import ConfigDict
 
+from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import (
     anomaly_params,
@@ -21,6 +22,7 @@ from draem_jax.config import (
     differences,
     image_size,
     loss_weights,
+    with_absolute_paths,
 )
 from draem_jax.data.examples import Examples, read_examples
 from draem_jax.errors import StoppedError, UserError
@@ -31,7 +33,13 @@ from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
-from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
+from draem_jax.training.pictures import (
+    Pictures,
+    StreamedPictures,
+    TrainingPictures,
+    note_data,
+    open_pictures,
+)
 from draem_jax.training.samples import Samples, take_pictures
 from draem_jax.training.signals import stop_signals, stopped_at
 from draem_jax.training.state import (
@@ -41,6 +49,7 @@ from draem_jax.training.state import (
     run_keys,
 )
 from draem_jax.training.step import repeat_steps, tuning_step
+from draem_jax.training.trained_on import TrainedOn, hold_to_data
 from draem_jax.training.tuning_samples import (
     TuningParams,
     TuningPictures,
@@ -76,7 +85,9 @@ def tuning_config(
         UserError: there is no such run or checkpoint, or `config` differs from it elsewhere.
     """
     stored, state = load_run(Path(workdir), checkpoint=checkpoint)
-    config = (stored if config is None else config).copy_and_resolve_references()
+    stored = with_absolute_paths(stored)
+    config = stored if config is None else with_absolute_paths(config)
+    config = config.copy_and_resolve_references()
     stored.finetune, stored.tuned_from = config.finetune, config.tuned_from
     if changed := differences(stored, config):
         raise UserError(
@@ -92,7 +103,7 @@ def tuning_config(
 
 def _noted(path: str | Path | None) -> str:
     """A path that holds wherever the command is given again."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+    return files.absolute_path(path) if path else ""
 
 
 def finetune(
@@ -132,7 +143,8 @@ def finetune(
             f"{config.model.variant})"
         )
     indices = parallel.sample_indices(config.train.batch_size)
-    pictures = open_pictures(config)
+    base_data = TrainedOn.load(base)
+    pictures = open_pictures(config, trained_on=base_data)
     examples = read_examples(
         config.tuned_from.accept,
         config.tuned_from.defects,
@@ -152,6 +164,8 @@ def finetune(
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
+        data = base_data or note_data(config, pictures)
+        hold_to_data(workdir, data, started=bool(checkpoints.steps()))
         saved = checkpoints.restore_newest(config, set_aside=True)
         if saved is None:
             saved = state.replace(opt_state=optimizer.init(state.params))
@@ -168,7 +182,7 @@ def finetune(
         )
         steps = _mapped_steps(network, optimizer, feed.pictures_axes, parallel.chosen_devices())
         samples = _validation_samples(
-            config, validation_pictures(config, pictures), key, given, params
+            config, validation_pictures(config, pictures, base_data), key, given, params
         )
         look = make_look(create_network(config), samples, weights)
         with open_log(

@@ -9,7 +9,13 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
+from draem_jax.config import (
+    anomaly_params,
+    check_config,
+    loss_weights,
+    resolve_steps,
+    with_absolute_paths,
+)
 from draem_jax.errors import StoppedError
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
@@ -18,7 +24,7 @@ from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
-from draem_jax.training.pictures import TrainingPictures, open_pictures
+from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
 from draem_jax.training.signals import stop_signals, stopped_at
 from draem_jax.training.state import (
     TrainState,
@@ -28,6 +34,7 @@ from draem_jax.training.state import (
     run_keys,
 )
 from draem_jax.training.step import make_train_steps
+from draem_jax.training.trained_on import hold_to_data
 from draem_jax.training.workdir import claimed_workdir
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
@@ -67,7 +74,7 @@ def train(
         DivergedError: a loss is not finite.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
-    workdir = Path(workdir)
+    workdir, config = Path(workdir), with_absolute_paths(config)
     check_config(config)
     indices = parallel.sample_indices(config.train.batch_size)
     pictures = open_pictures(config)
@@ -83,6 +90,7 @@ def train(
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
+        hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
         state = checkpoints.restore_newest(config, set_aside=True)
         state = parallel.replicate(create_state(config) if state is None else state)
         step = int(state.step)

@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import differences, from_json, to_json
+from draem_jax.config import differences, from_json, to_json, with_absolute_paths
 from draem_jax.errors import UserError
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
@@ -109,7 +109,7 @@ def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:
             f"{workdir} holds checkpoints but no config.json to tell what they are; "
             "choose another --workdir"
         )
-    if changed := differences(from_json(path), config):
+    if changed := differences(with_absolute_paths(from_json(path)), with_absolute_paths(config)):
         raise UserError(
             f"{workdir} was made with another config ({'; '.join(changed)}); "
             "use the same one to go on with it, or choose another --workdir"

@@ -70,12 +70,13 @@ class Decoded(NamedTuple):
 def read_header(path: Path) -> Header:
     """Looks at the head of a picture's file."""
     with _opened(path) as picture:
+        deep = _is_deep(picture, _raw_modes(picture))  # first: EXIF may stand behind the pixels
         # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
         width = _tiff_tag(picture, _WIDTH, picture.width)
         height = _tiff_tag(picture, _HEIGHT, picture.height)
         turned = picture.getexif().get(_ORIENTATION, 1) >= 5
         size = (width, height) if turned else (height, width)
-        return Header(size, _is_deep(picture, _raw_modes(picture)), _count_pages(picture))
+        return Header(size, deep, _count_pages(picture))
 
 
 def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
@@ -193,7 +194,7 @@ def _lossy_threshold(values: UInt8[np.ndarray, "H W"]) -> float:
             f"its values, up to {highest}, are too low to be told from what lossy compression "
             "leaves; save masks as PNG"
         )
-    return max(_LOSSY_BLACK, lowest_label(values) / 2)
+    return max(float(_LOSSY_BLACK), lowest_label(values) / 2)
 
 
 def _turn(array: np.ndarray, orientation: int) -> np.ndarray:

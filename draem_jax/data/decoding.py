@@ -6,6 +6,7 @@ bytes is Pillow's own; `draem_jax.data.pictures` makes lines of it that name the
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 import warnings
@@ -152,12 +153,7 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Opens a file at its first page that is neither a preview nor a mask of another one."""
     with Image.open(source) as picture:
         if not _is_page(picture):
-            for frame in range(1, getattr(picture, "n_frames", 1)):
-                picture.seek(frame)
-                if _is_page(picture):
-                    break
-            else:
-                picture.seek(0)
+            picture.seek(next((n for n in _go_through(picture) if _is_page(picture)), 0))
         yield picture
 
 
@@ -166,16 +162,23 @@ def _is_page(picture: Image.Image) -> bool:
 
 
 def _count_pages(picture: Image.Image) -> int:
-    frames = getattr(picture, "n_frames", 1)
-    if frames == 1 or picture.format == "MPO":  # what cameras put behind a JPEG are previews
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return max(1, sum(_is_page(picture) for _ in _go_through(picture)))
+    if picture.format == "MPO":  # what cameras put behind a JPEG are previews
         return 1
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return frames
-    count = 0
-    for frame in range(frames):
-        picture.seek(frame)
-        count += _is_page(picture)
-    return max(1, count)
+    return getattr(picture, "n_frames", 1)
+
+
+def _go_through(picture: Image.Image) -> Iterator[int]:
+    """Goes from page to page of a TIFF, and yields their numbers."""
+    for frame in itertools.count():
+        try:
+            picture.seek(frame)
+        except SyntaxError:  # of pixels that Pillow does not know, such as a mask's
+            pass
+        except Exception:  # at the end, or where the file is damaged
+            return
+        yield frame
 
 
 def _is_lossy(picture: Image.Image, content: bytes) -> bool:

@@ -282,8 +282,8 @@ def _tell_covering(covering: Mapping[str, Any] | None) -> list[str]:
     of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
     return [
         f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
-        f"{covering['masks']}), as if they marked the background: all that is not 0 (black) "
-        "counts as defect; if it should not, invert the masks or make their background black"
+        f"{covering['masks']}), more than defects do as a rule: all that is not 0 (black) counts "
+        "as defect; if they mark the background, invert the masks or make their background black"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which value is white in pictures with more than 8 bits a channel, from files to stored pictures."""
+"""Which value is white in pictures with more than 8 bits a channel."""
 
 import numpy as np
 import pytest

@@ -137,9 +137,7 @@ COLOUR = np.random.default_rng(3).integers(0, 256, (9, 14, 3), np.uint8)
 def test_pictures_with_unused_opacity(tmp_path, name):
     rgba = np.dstack([COLOUR, np.zeros(COLOUR.shape[:2], np.uint8)])
     if name == "premultiplied.tif":
-        tifffile.imwrite(
-            tmp_path / name, rgba, photometric="rgb", extrasamples=["assocalpha"]
-        )
+        tifffile.imwrite(tmp_path / name, rgba, photometric="rgb", extrasamples=["assocalpha"])
     else:
         Image.fromarray(rgba).save(tmp_path / name)
     np.testing.assert_array_equal(read_picture(tmp_path / name), COLOUR)

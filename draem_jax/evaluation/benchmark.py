@@ -84,7 +84,7 @@ def benchmark(
         try:
             if not done:
                 for line in data_warnings(own):
-                    warn(f"{category}: {line}")
+                    warn(f"{category}: {line}" if category else line)
                 state = train(own, folder, quiet=quiet)
                 if int(state.step) < from_json(folder / "config.json").train.steps:
                     raise KeyboardInterrupt  # the run was asked to stop, and has saved itself

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from draem_jax.data.labels import lowest_label
 from draem_jax.errors import UserError
@@ -29,6 +29,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _ORIENTATION = 0x0112  # EXIF
 # TIFF tags.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_SAMPLE_FORMAT = 339
 _REDUCED, _MASK = 1, 4  # of _SUBFILE: a page at a lower resolution, or the mask of another page
 
 # Of masks in lossy formats: up to where black comes back from WebP, and from where on values are
@@ -151,10 +152,34 @@ class _Deep(NamedTuple):
 @contextlib.contextmanager
 def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Opens a file at its first page that is neither a preview nor a mask of another one."""
-    with Image.open(source) as picture:
+    try:
+        opened = Image.open(source)
+    except UnidentifiedImageError as error:
+        if kind := _tiff_kind(source):
+            raise UserError(
+                f"it is a TIFF of {kind}, which cannot be read; convert it to 8 or 16 bits, grey "
+                "or RGB"
+            ) from error
+        raise
+    with opened as picture:
         if not _is_page(picture):
             picture.seek(next((n for n in _go_through(picture) if _is_page(picture)), 0))
         yield picture
+
+
+def _tiff_kind(source: Path | io.BytesIO) -> str:
+    """What the pixels of a TIFF are that Pillow does not know; "" if it is none, or damaged."""
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        file = io.BytesIO(content)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        bits = tags[_BITS]
+        kind = {2: "signed ", 3: "floating-point "}.get(tags.get(_SAMPLE_FORMAT, (1,))[0], "")
+        return f"{len(bits)} {kind}channel{'s' * (len(bits) > 1)} of {bits[0]} bits"
+    except Exception:  # what is raised on damaged bytes is not documented
+        return ""
 
 
 def _is_page(picture: Image.Image) -> bool:

@@ -112,6 +112,23 @@ def test_32_bits_need_a_range(tmp_path):
         read_picture(tmp_path / "a.tif", full_scale=4095)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "channels", "kind"),
+    [
+        (np.float64, (), "1 floating-point channel of 64 bits"),
+        (np.float16, (), "1 floating-point channel of 16 bits"),
+        (np.uint64, (), "1 channel of 64 bits"),
+        (np.uint32, (3,), "3 channels of 32 bits"),
+    ],
+)
+def test_kinds_that_cannot_be_read_are_named(tmp_path, dtype, channels, kind):
+    photometric = "rgb" if channels else "minisblack"
+    values = draw(0, 900, *channels, dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric)
+    with pytest.raises(UserError, match=rf"a\.tif: it is a TIFF of {kind}, which cannot be read"):
+        read_picture(tmp_path / "a.tif")
+
+
 @pytest.fixture
 def root(tmp_path):
     """12-bit pictures, the brightest among those to test on, and one of 8 bits."""

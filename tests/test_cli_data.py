@@ -94,10 +94,7 @@ def test_problems(run, tmp_path):
 def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
     for name in ("train/good/0", "train/good/1", "train/good/2", "test/good/0", "test/dent/0"):
         fixtures.write_picture(tmp_path / "root" / f"{name}.png")
-    line = (
-        "warning: 1 defective pictures have no mask; they count for whole pictures only, not for "
-        "pixels\n"
-    )
+    line = "warning: 1 defective picture has no mask: the whole picture counts, but no pixels do\n"
     status, out, _ = run("check", "folder", "--root=root")
     assert status == 0
     assert f"  {line}" in out

@@ -151,7 +151,7 @@ def test_all_of_a_data_set_have_one_range(tmp_path, root):
         np.testing.assert_array_equal(train[i], expected(draw(i, 1000), 4095))
     np.testing.assert_array_equal(test[0].image, expected(draw(4, 3999, 3), 4095))
     np.testing.assert_array_equal(test[1].image, draw(5, 255, 3, dtype=np.uint8))
-    assert [line for line in train.warnings if "12 bits are taken for their range" in line]
+    assert [line for line in train.warnings if "12 bits are taken for the range" in line]
     # Read alone, with the range that was kept, a picture is the same.
     alone = read_picture(root / "train" / "good" / "0.tif", full_scale=train.full_scale)
     np.testing.assert_array_equal(alone, train[0])

@@ -104,8 +104,8 @@ def test_defects_without_masks(tmp_path):
     root = normal(tmp_path / "root")
     defects(root, value=0)
     fixtures.write_picture(root / "test" / "crack" / "0.png")
-    assert [line.split(";")[0] for line in told(root, tmp_path)] == [
-        "1 defective pictures have no mask",
+    assert [line.split(":")[0] for line in told(root, tmp_path)] == [
+        "1 defective picture has no mask",
         "3 defective pictures have a mask without any defect",
     ]
 
@@ -119,7 +119,7 @@ def test_unused_opacity_and_single_colours(tmp_path):
     for name, colour in (("white", (255, 255, 255)), ("grey", (9, 9, 9))):
         Image.new("RGB", SIZE[::-1], colour).save(root / "train" / "good" / f"{name}.png")
     assert [line.split(";")[0] for line in told(root, tmp_path)] == [
-        "2 pictures are of one single colour, 1 of them white (good/grey, good/white)",
+        "2 pictures are of one single colour, 1 of 2 white (good/grey, good/white)",
         "2 pictures are transparent everywhere",
     ]
 
@@ -150,7 +150,7 @@ def test_pages(tmp_path):
         assert (read_picture(path) == 20).all()
     assert pages(root / "train" / "good" / "0.png") == 1
     lines = told(root, tmp_path)
-    assert lines[-1].startswith("3 files hold 17 pages; the first of each is read, and 14 are left")
+    assert lines[-1].startswith("3 files hold 17 pages; the first of each is read, and 14 left")
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["page first", "preview first"])

@@ -379,8 +379,11 @@ def _scale(deep: _Deep, full_scale: int | None) -> UInt8[np.ndarray, "H W 3"]:
             )
     if deep.opacity is None or _is_transparent(deep.opacity):
         if deep.values.dtype.itemsize == 2:  # looked up: exact, quick, and little memory
-            table = np.rint(np.minimum(np.arange(65536), full_scale) * (255 / full_scale))
-            scaled = table.astype(np.uint8)[deep.values]
+            shades = np.minimum(np.arange(65536), full_scale) * (255 / full_scale)
+            table = np.rint(shades).astype(np.uint8)
+            scaled = np.empty(deep.values.shape, np.uint8)
+            for line, values in zip(scaled, deep.values, strict=True):
+                line[:] = table[values]
         else:
             clipped = np.minimum(deep.values, full_scale).astype(np.float64)
             scaled = np.rint(clipped * (255 / full_scale)).astype(np.uint8)

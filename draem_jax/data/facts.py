@@ -21,7 +21,8 @@ from draem_jax.data.pictures import Header, Stored
 LARGE = 50_000_000
 """Pixels from which on it is told how much memory a picture takes."""
 
-_BYTES_A_PIXEL = 13  # while a picture is read; measured
+# While a picture is read, as measured; the latter with more than 8 bits a channel.
+_BYTES_A_PIXEL, _BYTES_A_DEEP_PIXEL = 13, 28
 
 _DARK, _BRIGHT = 16, 239  # values below and above which a picture is nearly black or white
 _NEARLY_ALL = 0.999
@@ -109,7 +110,7 @@ def gather_facts(
         highest: the highest value of such pictures; None where there are none.
     """
     splits = {split: [k for k in looks if k.entry.split == split] for split in ("train", "test")}
-    large = [math.prod(header.size) for header in headers if math.prod(header.size) >= LARGE]
+    large = [header for header in headers if math.prod(header.size) >= LARGE]
     many = [header.pages for header in headers if header.pages > 1]
     even = [look for look in looks if look.even]
     return {
@@ -133,7 +134,11 @@ def gather_facts(
         "deep": sum(k.highest is not None for k in looks),
         "opacity_ignored": sum(k.opacity_ignored for k in looks),
         "paged": {"files": len(many), "pages": sum(many)},
-        "large": {"files": len(large), "pixels": max(large, default=0)},
+        "large": {
+            "files": len(large),
+            "pixels": max((math.prod(header.size) for header in large), default=0),
+            "bytes": max((_bytes_to_read(header) for header in large), default=0),
+        },
         "even": [k.entry.name for k in even],
         "white": sum(k.white for k in even),
         "dark": _mean([k.dark for k in splits["train"]]) >= _NEARLY_ALL,
@@ -245,13 +250,16 @@ def _tell_files(facts: Mapping[str, Any]) -> list[str]:
         )
     large = facts.get("large", {"files": 0})
     if large["files"]:
-        memory = _BYTES_A_PIXEL * large["pixels"] / 1e9
         lines.append(
             f"{_many(large['files'], 'picture has', 'pictures have')} {LARGE / 1e6:g} million "
             f"pixels or more, up to {large['pixels'] / 1e6:.0f} million: reading one takes about "
-            f"{memory:.1f} GB of memory, and several are read at a time"
+            f"{large['bytes'] / 1e9:.1f} GB of memory, and several are read at a time"
         )
     return lines
+
+
+def _bytes_to_read(header: Header) -> int:
+    return math.prod(header.size) * (_BYTES_A_DEEP_PIXEL if header.deep else _BYTES_A_PIXEL)
 
 
 def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] | None:

@@ -382,8 +382,8 @@ def _scale(deep: _Deep, full_scale: int | None) -> UInt8[np.ndarray, "H W 3"]:
             shades = np.minimum(np.arange(65536), full_scale) * (255 / full_scale)
             table = np.rint(shades).astype(np.uint8)
             scaled = np.empty(deep.values.shape, np.uint8)
-            for line, values in zip(scaled, deep.values, strict=True):
-                line[:] = table[values]
+            for row in range(len(scaled)):
+                scaled[row] = table[deep.values[row]]
         else:
             clipped = np.minimum(deep.values, full_scale).astype(np.float64)
             scaled = np.rint(clipped * (255 / full_scale)).astype(np.uint8)

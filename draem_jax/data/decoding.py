@@ -381,7 +381,7 @@ def _scale(deep: _Deep, full_scale: int | None) -> UInt8[np.ndarray, "H W 3"]:
         if deep.values.dtype.itemsize == 2:  # looked up: exact, quick, and little memory
             shades = np.minimum(np.arange(65536), full_scale) * (255 / full_scale)
             table = np.rint(shades).astype(np.uint8)
-            scaled = np.empty(deep.values.shape, np.uint8)
+            scaled: np.ndarray = np.empty(deep.values.shape, np.uint8)
             for row in range(len(scaled)):
                 scaled[row] = table[deep.values[row]]
         else:

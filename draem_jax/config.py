@@ -9,8 +9,10 @@ from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
+from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.depth import AUTO, check_depth
+from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
 from draem_jax.losses import LossWeights
 from draem_jax.networks import Variant, check_size
@@ -171,6 +173,18 @@ def use_paper_schedule(config: ConfigDict) -> None:
     """Sets the paper's schedule: the rate × 0.1 after 400 and again after 600 of 700 epochs."""
     config.optimizer.milestones = (400 / 700, 600 / 700)
     config.optimizer.factor = 0.1
+
+
+def with_absolute_paths(config: ConfigDict) -> ConfigDict:
+    """The config with folders and files named such that they are found from anywhere.
+
+    So the same folder, spelt otherwise, is the same config.
+    """
+    resolved = config.copy_and_resolve_references()
+    if config.data.root:
+        resolved.data.root = files.absolute_path(config.data.root)
+    resolved.data.texture_source = with_absolute_folders(config.data.texture_source)
+    return resolved
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:

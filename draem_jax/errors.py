@@ -4,10 +4,27 @@
 class UserError(Exception):
     """What the user gave is wrong; the message says what, and what to do, in one line.
 
-    The command line prints the message alone and exits with status 1. Everything else that is
+    The command line prints the message alone and exits with `exit_code`. Everything else that is
     raised is a defect of this package and keeps its traceback.
+
+    Attributes:
+        exit_code: status that the command line exits with.
     """
+
+    exit_code = 1
 
 
 class DivergedError(UserError):
     """Training ended in numbers that are not finite; the message names the step."""
+
+
+class StoppedError(UserError):
+    """A signal asked a run to stop; it has saved itself, and the same command goes on.
+
+    Attributes:
+        exit_code: 128 and the signal's number, as shells have it: 143 for SIGTERM, 130 for Ctrl-C.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

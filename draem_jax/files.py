@@ -10,6 +10,11 @@ from pathlib import Path
 from draem_jax.errors import UserError
 
 
+def absolute_path(path: str | Path) -> str:
+    """A path as it is found from anywhere: ~ expanded, no ".." or "/" too many; links stay."""
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 (resolve would follow links)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block succeeds.
@@ -55,6 +60,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes `content` to `path`, atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+OUTPUT_MARKER = ".draem_jax_output"
+"""A file of this name says that a folder holds what this package wrote, not what it may read."""
+
+
+def mark_output(folder: Path) -> None:
+    """Makes a folder where needed, and says in it that pictures there are output, not input."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OUTPUT_MARKER).touch()
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from absl import flags
 
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 
 PROGRAM = "draem-jax"
 
@@ -153,3 +153,23 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
         lower_bound=0, flag_values=values,
     )  # fmt: skip
+
+
+def define_stopped_status(values: flags.FlagValues) -> None:
+    """Defines --stopped_status."""
+    flags.DEFINE_integer(
+        "stopped_status", None, "Exit status where SIGTERM or Ctrl-C has stopped it before it was "
+        "done; 143 and 130 if not given. 0 for a scheduler that must not take it for failed.",
+        lower_bound=0, upper_bound=255, flag_values=values,
+    )  # fmt: skip
+
+
+@contextmanager
+def stopped_status(values: Any) -> Iterator[None]:
+    """Lets a run that was stopped end with the status of --stopped_status, if it was given."""
+    try:
+        yield
+    except StoppedError as error:
+        if values.stopped_status is not None:
+            error.exit_code = values.stopped_status
+        raise

@@ -11,9 +11,11 @@ from draem_jax.cli.common import (
     check_alpha,
     define_alpha,
     define_cpu_devices,
+    define_stopped_status,
     define_workdir,
     parse_workdir,
     say_warnings,
+    stopped_status,
 )
 from draem_jax.errors import UserError
 
@@ -38,6 +40,7 @@ def _define(values: flags.FlagValues) -> None:
         "or a step.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -62,9 +65,8 @@ def _run(values: Any) -> None:
         config=config,
     )
     say_warnings(data_warnings(config))
-    state = finetune(config, out)
-    if state.step < config.tuned_from.step + config.finetune.steps:
-        return  # it was asked to stop, and has said so
+    with stopped_status(values):
+        finetune(config, out)
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
     print(comparison.table())

@@ -1,6 +1,7 @@
 """From the words of the command line to the verb that does them."""
 
 import difflib
+import logging
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -37,17 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    _show_warnings()
     try:
         _dispatch(arguments)
     except (UserError, flags.Error, OSError) as error:
         if debug:
             raise
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return error.exit_code if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warnings() -> None:
+    """Prints what the package logs as one line each."""
+    logger = logging.getLogger("draem_jax")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
 
 
 def _dispatch(arguments: list[str]) -> None:

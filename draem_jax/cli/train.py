@@ -8,9 +8,11 @@ from draem_jax.cli.common import (
     PROGRAM,
     Verb,
     define_cpu_devices,
+    define_stopped_status,
     define_workdir,
     parse_workdir,
     say_warnings,
+    stopped_status,
 )
 
 
@@ -20,6 +22,7 @@ def _define(values: flags.FlagValues) -> None:
         "resume", True, "Go on where the work directory's last checkpoint stands; --noresume "
         "refuses a directory that holds one.", flag_values=values,
     )  # fmt: skip
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -33,10 +36,9 @@ def _run(values: Any) -> None:
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
     say_warnings(data_warnings(values.config))
-    train(values.config, workdir, resume=values.resume)
-    detector = Draem.load(workdir)
-    if detector.step == detector.config.train.steps:  # else it was asked to stop
-        calibrated(workdir, detector)
+    with stopped_status(values):
+        train(values.config, workdir, resume=values.resume)
+    calibrated(workdir, Draem.load(workdir))
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 
@@ -45,7 +47,8 @@ VERB = Verb(
     "Train a detector, or go on with training it.",
     """\
     Trains on the normal pictures of the config's data set. Stopped or killed, the same
-    command goes on from the last checkpoint, to the same result.
+    command goes on from the last checkpoint, to the same result. Stopped by SIGTERM or Ctrl-C, it
+    saves itself and exits with 143 or 130, so that nothing takes it for done.
 
       draem-jax train --config=configs/quickstart.py --workdir=runs/quickstart
       draem-jax train --config=configs/surfaces.py:gravel --workdir=runs/gravel \\

@@ -5,10 +5,11 @@ of the pictures' names. They are read by index, each decoded and resized by itse
 can be held in memory whole or streamed. Nothing here needs TensorFlow.
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ __all__ = [
     "TrainingSet",
     "categories",
     "default_data_dir",
+    "halves",
     "labelled_source",
     "load",
     "load_test_set",
@@ -139,6 +141,15 @@ class PictureSource:
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         return resize(decode_picture(self._record(index)["image"]), self.size)
 
+    def take(self, indices: Sequence[int]) -> "PictureSource":
+        """Some of the pictures."""
+        return dataclasses.replace(
+            self,
+            indices=tuple(self.indices[i] for i in indices),
+            names=tuple(self.names[i] for i in indices),
+            digests=tuple(self.digests[i] for i in indices) if self.digests else (),
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes that all pictures take as an array."""
@@ -214,13 +225,9 @@ def training_source(
     )
     names = _names(builder, "train")
     apart = _held_out(names, holdout)
-    chosen = {
-        "training": set(range(len(names))) - set(apart),
-        "held_out": set(apart),
-        "selection": set(apart[1::2]),
-        "calibration": set(apart[::2]),
-    }[part]
-    return _source(builder, "train", names, sorted(chosen), size)
+    chosen = set(names) - set(apart) if part == "training" else set(halves(apart)[part])
+    indices = [i for i, name in enumerate(names) if name in chosen]
+    return _source(builder, "train", names, indices, size)
 
 
 def load_training_set(
@@ -452,8 +459,14 @@ def _damaged(directory: Any) -> UserError:
     )
 
 
-def _held_out(names: Sequence[str], share: float) -> list[int]:
-    """Indices of the pictures that a share holds out: those whose names have the least digests."""
+def halves(held_out: Iterable[str]) -> dict[Part, list[str]]:
+    """Parts the pictures that are held out, by their names alone: see `training_source`."""
+    ordered = _shuffled(held_out)
+    return {"held_out": ordered, "selection": ordered[1::2], "calibration": ordered[::2]}
+
+
+def _held_out(names: Sequence[str], share: float) -> list[str]:
+    """Names of the pictures that a share holds out."""
     if not 0 <= share < 1:
         raise UserError(f"the share to hold out must lie from 0 to below 1, not {share:g}")
     if share == 0:
@@ -464,8 +477,12 @@ def _held_out(names: Sequence[str], share: float) -> list[int]:
             f"holding out {share:g} of {len(names)} normal pictures leaves none to train on; add "
             "pictures or hold out fewer"
         )
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    return order[:count]
+    return _shuffled(names)[:count]
+
+
+def _shuffled(names: Iterable[str]) -> list[str]:
+    """Names by their digests: an order that has nothing to do with the pictures."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 @functools.lru_cache(maxsize=8)

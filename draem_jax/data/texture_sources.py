@@ -1,6 +1,7 @@
 """Where the textures of anomalies come from: named sources, the user's folders, or mixtures."""
 
 import difflib
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from draem_jax import files
+from draem_jax.data import loading
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.checks import find_highest
 from draem_jax.data.depth import AUTO, find_full_scale
@@ -105,6 +108,22 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
     return tuple(sources)
 
 
+def with_absolute_folders(text: str) -> str:
+    """The same parts with their folders named such that they are found from anywhere.
+
+    Raises:
+        UserError: see `parse_texture_sources`.
+    """
+    sources = parse_texture_sources(text)
+    if all(source.name in NAMES for source in sources):
+        return text
+    return ",".join(
+        (source.name if source.name in NAMES else files.absolute_path(source.name))
+        + (f":{source.weight!r}" if source.weight != 1 else "")
+        for source in sources
+    )
+
+
 def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSource:
     """Opens a source of kind "pictures"; those of a folder are not read before they are asked for.
 
@@ -121,9 +140,7 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
     if source.name == "builtin":
         return PictureArray(builtin_textures(size))
     if source.name == "dtd":
-        from draem_jax.data.loading import training_source
-
-        return training_source("dtd", "textures", size=size)
+        return loading.training_source("dtd", "textures", size=size)
     paths = tuple(list_pictures(Path(source.name).expanduser(), recursive=True))
     return PictureFiles(paths, size, _own_full_scale(paths))
 
@@ -182,6 +199,21 @@ class Joined:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def digest(self) -> str:
+        """Changes with the pictures: their names with their sizes as files, or their contents."""
+        lines = [line for source in self._sources for line in _identity(source)]
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         which = bisect_right(self._ends, index)
         return self._sources[which][index - (self._ends[which - 1] if which else 0)]
+
+
+def _identity(source: PictureSource) -> list[str]:
+    match source:
+        case PictureFiles(paths=paths):
+            return [f"{path.name} {path.stat().st_size}" for path in paths]
+        case loading.PictureSource(names=names, digests=digests):
+            return [*names, *digests]
+    return [f"{len(source)} built in"]

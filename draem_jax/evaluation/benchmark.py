@@ -11,8 +11,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import differences, from_json, image_size
-from draem_jax.errors import UserError
+from draem_jax.config import differences, from_json, image_size, with_absolute_paths
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.training.loop import train
@@ -71,6 +71,7 @@ def benchmark(
 
     Raises:
         UserError: `workdir` holds runs with another config.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run under way has saved itself.
     """
     workdir = Path(workdir)
     configs = {category: _of_category(config, category) for category in categories}
@@ -85,11 +86,11 @@ def benchmark(
             if not done:
                 for line in data_warnings(own):
                     warn(f"{category}: {line}" if category else line)
-                state = train(own, folder, quiet=quiet)
-                if int(state.step) < from_json(folder / "config.json").train.steps:
-                    raise KeyboardInterrupt  # the run was asked to stop, and has saved itself
+                train(own, folder, quiet=quiet)
                 evaluate(folder)
             rows[category] = Row(category, _metrics_of(folder))
+        except StoppedError:
+            raise
         except UserError as error:
             rows[category] = Row(category, {}, failure=" ".join(str(error).split()))
             say(f"{category} failed: {rows[category].failure}")
@@ -170,10 +171,10 @@ def _refuse_another(config: ConfigDict, folder: Path) -> None:
     """Says so before the first category starts, not when the turn of the tenth comes."""
     if not (folder / "config.json").is_file() or not any(folder.glob("checkpoints/[0-9]*")):
         return
-    stored = from_json(folder / "config.json")
+    stored = with_absolute_paths(from_json(folder / "config.json"))
     if not config.train.steps:
         stored.train.steps = 0  # worked out from the epochs once the pictures are counted
-    if changed := differences(stored, config):
+    if changed := differences(stored, with_absolute_paths(config)):
         raise UserError(
             f"{folder} was made with another config ({'; '.join(changed)}); "
             "use the same one to go on with it, or choose another --workdir"

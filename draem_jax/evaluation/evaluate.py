@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from draem_jax import files
-from draem_jax.data.loading import LabelledPicture, labelled_source
+from draem_jax.data.loading import LabelledPicture, LabelledSource, labelled_source
 from draem_jax.data.pictures import resize_plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -28,6 +28,7 @@ from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_tota
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
 from draem_jax.reports.pictures import write_map_png
 from draem_jax.thresholds import Thresholds
+from draem_jax.training.trained_on import digests_of
 
 _DEFAULT = MetricOptions()
 # Sides that maps of original size are padded to, so that few programs are compiled.
@@ -148,14 +149,12 @@ def evaluate(
 def open_test_pictures(
     detector: Draem,
     *,
-    full_scale: int | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> tuple[LabelledPictures, bool]:
     """The data set's test pictures, or simulated ones where it has none, and whether they are.
 
     Args:
         detector: whose config names the data set.
-        full_scale: see `draem_jax.training.pictures.open_pictures`.
         warn: is told what is odd about the data set, line by line.
     """
     data = detector.config.data
@@ -166,13 +165,26 @@ def open_test_pictures(
         root=data.root or None,
         skip_bad=data.skip_bad,
         depth=data.depth,
-        full_scale=full_scale,
+        full_scale=detector.full_scale,
     )
     for line in test.warnings:
         warn(line)
     if len(test):
+        if seen := _trained_on(detector, test):
+            warn(
+                f"{len(seen)} test pictures are among those that the run was trained on "
+                f"({seen[0]} first); figures of them say nothing"
+            )
         return test, False
-    return simulated_pictures(detector.config, full_scale=full_scale), True
+    return simulated_pictures(detector.config, trained_on=detector.trained_on), True
+
+
+def _trained_on(detector: Draem, test: LabelledSource) -> list[str]:
+    """Names of the test pictures that are the same as one trained on."""
+    if detector.trained_on is None:
+        return []
+    seen = set(detector.trained_on.training.values())
+    return [name for name, digest in digests_of(test.pictures).items() if digest and digest in seen]
 
 
 def measure(

@@ -6,6 +6,7 @@ bytes is Pillow's own; `draem_jax.data.pictures` makes lines of it that name the
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 import warnings
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from draem_jax.data.labels import lowest_label
 from draem_jax.errors import UserError
@@ -28,6 +29,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _ORIENTATION = 0x0112  # EXIF
 # TIFF tags.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_SAMPLE_FORMAT = 339
 _REDUCED, _MASK = 1, 4  # of _SUBFILE: a page at a lower resolution, or the mask of another page
 
 # Of masks in lossy formats: up to where black comes back from WebP, and from where on values are
@@ -70,12 +72,13 @@ class Decoded(NamedTuple):
 def read_header(path: Path) -> Header:
     """Looks at the head of a picture's file."""
     with _opened(path) as picture:
+        deep = _is_deep(picture, _raw_modes(picture))  # first: EXIF may stand behind the pixels
         # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
         width = _tiff_tag(picture, _WIDTH, picture.width)
         height = _tiff_tag(picture, _HEIGHT, picture.height)
         turned = picture.getexif().get(_ORIENTATION, 1) >= 5
         size = (width, height) if turned else (height, width)
-        return Header(size, _is_deep(picture, _raw_modes(picture)), _count_pages(picture))
+        return Header(size, deep, _count_pages(picture))
 
 
 def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
@@ -149,15 +152,34 @@ class _Deep(NamedTuple):
 @contextlib.contextmanager
 def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
     """Opens a file at its first page that is neither a preview nor a mask of another one."""
-    with Image.open(source) as picture:
+    try:
+        opened = Image.open(source)
+    except UnidentifiedImageError as error:
+        if kind := _tiff_kind(source):
+            raise UserError(
+                f"it is a TIFF of {kind}, which cannot be read; convert it to 8 or 16 bits, grey "
+                "or RGB"
+            ) from error
+        raise
+    with opened as picture:
         if not _is_page(picture):
-            for frame in range(1, getattr(picture, "n_frames", 1)):
-                picture.seek(frame)
-                if _is_page(picture):
-                    break
-            else:
-                picture.seek(0)
+            picture.seek(next((n for n in _go_through(picture) if _is_page(picture)), 0))
         yield picture
+
+
+def _tiff_kind(source: Path | io.BytesIO) -> str:
+    """What the pixels of a TIFF are that Pillow does not know; "" if it is none, or damaged."""
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        file = io.BytesIO(content)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        bits = tags[_BITS]
+        kind = {2: "signed ", 3: "floating-point "}.get(tags.get(_SAMPLE_FORMAT, (1,))[0], "")
+        return f"{len(bits)} {kind}channel{'s' * (len(bits) > 1)} of {bits[0]} bits"
+    except Exception:  # what is raised on damaged bytes is not documented
+        return ""
 
 
 def _is_page(picture: Image.Image) -> bool:
@@ -165,16 +187,23 @@ def _is_page(picture: Image.Image) -> bool:
 
 
 def _count_pages(picture: Image.Image) -> int:
-    frames = getattr(picture, "n_frames", 1)
-    if frames == 1 or picture.format == "MPO":  # what cameras put behind a JPEG are previews
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return max(1, sum(_is_page(picture) for _ in _go_through(picture)))
+    if picture.format == "MPO":  # what cameras put behind a JPEG are previews
         return 1
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return frames
-    count = 0
-    for frame in range(frames):
-        picture.seek(frame)
-        count += _is_page(picture)
-    return max(1, count)
+    return getattr(picture, "n_frames", 1)
+
+
+def _go_through(picture: Image.Image) -> Iterator[int]:
+    """Goes from page to page of a TIFF, and yields their numbers."""
+    for frame in itertools.count():
+        try:
+            picture.seek(frame)
+        except SyntaxError:  # of pixels that Pillow does not know, such as a mask's
+            pass
+        except Exception:  # at the end, or where the file is damaged
+            return
+        yield frame
 
 
 def _is_lossy(picture: Image.Image, content: bytes) -> bool:
@@ -193,7 +222,7 @@ def _lossy_threshold(values: UInt8[np.ndarray, "H W"]) -> float:
             f"its values, up to {highest}, are too low to be told from what lossy compression "
             "leaves; save masks as PNG"
         )
-    return max(_LOSSY_BLACK, lowest_label(values) / 2)
+    return max(float(_LOSSY_BLACK), lowest_label(values) / 2)
 
 
 def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -350,8 +379,11 @@ def _scale(deep: _Deep, full_scale: int | None) -> UInt8[np.ndarray, "H W 3"]:
             )
     if deep.opacity is None or _is_transparent(deep.opacity):
         if deep.values.dtype.itemsize == 2:  # looked up: exact, quick, and little memory
-            table = np.rint(np.minimum(np.arange(65536), full_scale) * (255 / full_scale))
-            scaled = table.astype(np.uint8)[deep.values]
+            shades = np.minimum(np.arange(65536), full_scale) * (255 / full_scale)
+            table = np.rint(shades).astype(np.uint8)
+            scaled: np.ndarray = np.empty(deep.values.shape, np.uint8)
+            for row in range(len(scaled)):
+                scaled[row] = table[deep.values[row]]
         else:
             clipped = np.minimum(deep.values, full_scale).astype(np.float64)
             scaled = np.rint(clipped * (255 / full_scale)).astype(np.uint8)

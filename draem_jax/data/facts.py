@@ -21,7 +21,8 @@ from draem_jax.data.pictures import Header, Stored
 LARGE = 50_000_000
 """Pixels from which on it is told how much memory a picture takes."""
 
-_BYTES_A_PIXEL = 13  # while a picture is read; measured
+# While a picture is read, as measured; the latter with more than 8 bits a channel.
+_BYTES_A_PIXEL, _BYTES_A_DEEP_PIXEL = 13, 28
 
 _DARK, _BRIGHT = 16, 239  # values below and above which a picture is nearly black or white
 _NEARLY_ALL = 0.999
@@ -109,7 +110,7 @@ def gather_facts(
         highest: the highest value of such pictures; None where there are none.
     """
     splits = {split: [k for k in looks if k.entry.split == split] for split in ("train", "test")}
-    large = [math.prod(header.size) for header in headers if math.prod(header.size) >= LARGE]
+    large = [header for header in headers if math.prod(header.size) >= LARGE]
     many = [header.pages for header in headers if header.pages > 1]
     even = [look for look in looks if look.even]
     return {
@@ -133,7 +134,11 @@ def gather_facts(
         "deep": sum(k.highest is not None for k in looks),
         "opacity_ignored": sum(k.opacity_ignored for k in looks),
         "paged": {"files": len(many), "pages": sum(many)},
-        "large": {"files": len(large), "pixels": max(large, default=0)},
+        "large": {
+            "files": len(large),
+            "pixels": max((math.prod(header.size) for header in large), default=0),
+            "bytes": max((_bytes_to_read(header) for header in large), default=0),
+        },
         "even": [k.entry.name for k in even],
         "white": sum(k.white for k in even),
         "dark": _mean([k.dark for k in splits["train"]]) >= _NEARLY_ALL,
@@ -181,27 +186,30 @@ def _tell_masks(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if count := facts.get("without_mask", 0):
         lines.append(
-            f"{count} defective pictures have no mask; they count for whole pictures only, not for "
-            "pixels"
+            f"{_many(count, 'defective picture has', 'defective pictures have')} no mask: the "
+            "whole picture counts, but no pixels do"
         )
     if count := facts.get("empty_masks", 0):
-        lines.append(f"{count} defective pictures have a mask without any defect")
+        lines.append(
+            f"{_many(count, 'defective picture has', 'defective pictures have')} a mask without "
+            "any defect"
+        )
     return lines + _tell_covering(facts.get("covering"))
 
 
 def _tell_values(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     full_scale, highest = facts.get("full_scale"), facts.get("highest")
+    deep = _many(facts.get("deep", 0), "picture has", "pictures have")
     if full_scale and highest is not None and highest > full_scale:
         lines.append(
-            f"{facts['deep']} pictures have more than 8 bits a channel and values up to {highest}, "
-            f"but {full_scale} is taken for white: what is brighter is cut off; "
-            "config.data.depth sets another range"
+            f"{deep} more than 8 bits a channel and values up to {highest}, but {full_scale} is "
+            "taken for white: what is brighter is cut off; config.data.depth sets another range"
         )
     elif full_scale and facts["depth"] == AUTO and full_scale != 65535:
         lines.append(
-            f"{facts['deep']} pictures have more than 8 bits a channel and values up to {highest}: "
-            f"{full_scale.bit_length()} bits are taken for their range, so that {full_scale} is "
+            f"{deep} more than 8 bits a channel and values up to {highest}: "
+            f"{full_scale.bit_length()} bits are taken for the range, so that {full_scale} is "
             "white; config.data.depth sets another"
         )
     for key, name, where in (
@@ -209,19 +217,19 @@ def _tell_values(facts: Mapping[str, Any]) -> list[str]:
         ("bright", "white", f"above {_BRIGHT}"),
     ):
         if facts.get(key):
-            deep = ", and config.data.depth" if facts.get("deep") else ""
+            depth = ", and config.data.depth" if facts.get("deep") else ""
             lines.append(
                 f"the pictures to train on are nearly {name}: {100 * _NEARLY_ALL:g} % of their "
-                f"values are {where} of 255; check how they were taken and converted{deep}"
+                f"values are {where} of 255; check how they were taken and converted{depth}"
             )
     if even := facts.get("even"):
         named = ", ".join(even[:_NAMED]) + (f" and {len(even) - _NAMED} more") * (
             len(even) > _NAMED
         )
-        white = f", {facts['white']} of them white" * bool(facts["white"])
+        white = f", {facts['white']} of {len(even)} white" * bool(facts["white"])
         lines.append(
-            f"{len(even)} pictures are of one single colour{white} ({named}); take them away if "
-            "they show nothing"
+            f"{_many(len(even), 'picture is', 'pictures are')} of one single colour{white} "
+            f"({named}); take away what shows nothing"
         )
     return lines
 
@@ -230,24 +238,28 @@ def _tell_files(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if count := facts.get("opacity_ignored", 0):
         lines.append(
-            f"{count} pictures are transparent everywhere; their opacity (alpha channel) is ignored"
+            f"{_many(count, 'picture is', 'pictures are')} transparent everywhere; the opacity "
+            "(alpha channel) is ignored there"
         )
     paged = facts.get("paged", {"files": 0})
     if paged["files"]:
         lines.append(
-            f"{paged['files']} files hold {paged['pages']} pages; the first of each is read, and "
-            f"{paged['pages'] - paged['files']} are left out: save as single pictures what is to "
-            "be used"
+            f"{_many(paged['files'], 'file holds', 'files hold')} {paged['pages']} pages; the "
+            f"first of each is read, and {paged['pages'] - paged['files']} left out: save as "
+            "single pictures what is to be used"
         )
     large = facts.get("large", {"files": 0})
     if large["files"]:
-        memory = _BYTES_A_PIXEL * large["pixels"] / 1e9
         lines.append(
-            f"{large['files']} pictures have {LARGE / 1e6:g} million pixels or more, up to "
-            f"{large['pixels'] / 1e6:.0f} million: reading one takes about {memory:.1f} GB of "
-            "memory, and several are read at a time"
+            f"{_many(large['files'], 'picture has', 'pictures have')} {LARGE / 1e6:g} million "
+            f"pixels or more, up to {large['pixels'] / 1e6:.0f} million: reading one takes about "
+            f"{large['bytes'] / 1e9:.1f} GB of memory, and several are read at a time"
         )
     return lines
+
+
+def _bytes_to_read(header: Header) -> int:
+    return math.prod(header.size) * (_BYTES_A_DEEP_PIXEL if header.deep else _BYTES_A_PIXEL)
 
 
 def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] | None:
@@ -282,8 +294,8 @@ def _tell_covering(covering: Mapping[str, Any] | None) -> list[str]:
     of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
     return [
         f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
-        f"{covering['masks']}), as if they marked the background: all that is not 0 (black) "
-        "counts as defect; if it should not, invert the masks or make their background black"
+        f"{covering['masks']}), more than defects do as a rule: all that is not 0 (black) counts "
+        "as defect; if they mark the background, invert the masks or make their background black"
     ]
 
 
@@ -293,13 +305,17 @@ def _edge(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " N"]:
 
 def _digest(stored: Stored) -> str:
     """Of the file where it is kept as it was, else of the pixels, however they are packed."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     if stored.decoded.plain:
         digest.update(stored.content)
     else:
         digest.update(repr(stored.decoded.picture.shape).encode())
         digest.update(stored.decoded.picture.tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]  # enough, and a data set may have many
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _mean(shares: Sequence[float]) -> float:

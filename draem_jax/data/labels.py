@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import UInt8
-from scipy import ndimage
 
 # Away from edges, JPEG and WebP keep flat areas flat: measured at qualities from 30 up, what is
 # flat to _FLAT levels around white defects is no brighter than 10.
@@ -17,6 +16,8 @@ def lowest_label(values: UInt8[np.ndarray, "H W"]) -> int:
     Where no area is flat, as with defects of few pixels, that is the highest value; and so it is
     where all values are too low for labels to be told from what compression leaves around edges.
     """
+    from scipy import ndimage  # here, since processes that read pictures should stay light
+
     highest = int(values.max())
     ranges = ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3)
     flat = values[(ranges <= _FLAT) & (values >= _LEAST)]

@@ -329,7 +329,8 @@ def check(
                     Problem(p.kind, p.path, _shown(p.text, folder, source))
                     for p in examination.listing.problems
                 ]
-                lines = tell_facts(examination.facts(), _published(name, category))
+                facts = examination.facts() | {"skipped": {}}  # they are told as problems
+                lines = tell_facts(facts, _published(name, category))
                 found[category] = Checked(
                     replace(examination.listing, problems=tuple(problems)),
                     [_shown(line, folder, source) for line in lines],

@@ -85,7 +85,7 @@ def benchmark(
         try:
             if not done:
                 for line in data_warnings(own):
-                    warn(f"{category}: {line}")
+                    warn(f"{category}: {line}" if category else line)
                 train(own, folder, quiet=quiet)
                 evaluate(folder)
             rows[category] = Row(category, _metrics_of(folder))

@@ -336,7 +336,7 @@ def test_contradictions_and_empty_masks(tmp_path):
     fixtures.write_picture(root / "test" / "dent" / "0.png")
     fixtures.write_mask(root / "ground_truth" / "dent" / "0.png", value=0)
     builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
-    assert "1 defective pictures have a mask without" in preparing.summarise(builder).warnings()[0]
+    assert "1 defective picture has a mask without" in preparing.summarise(builder).warnings()[0]
     fixtures.write_mask(root / "ground_truth" / "good" / "0.png")
     with pytest.raises(UserError, match=r"test/good/0\.png counts as good, but its mask .* shows"):
         loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")

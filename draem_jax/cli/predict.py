@@ -40,7 +40,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.data.pictures import list_pictures
+    from draem_jax.data.folders import list_pictures
     from draem_jax.inspection.millimetres import check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import predict_files

@@ -93,7 +93,7 @@ def _fit(values: Any) -> None:
 
 
 def _cluster(values: Any) -> None:
-    from draem_jax.data.pictures import list_pictures
+    from draem_jax.data.folders import list_pictures
     from draem_jax.inspection.clusters import cluster_files
 
     workdir = parse_workdir(values)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from draem_jax.data.checks import check_headers
+from draem_jax.data.folders import list_pictures
 from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
-from draem_jax.data.pictures import list_pictures, read_mask, read_picture, resize, resize_mask
+from draem_jax.data.pictures import read_mask, read_picture, resize, resize_mask
 from draem_jax.errors import UserError
 
 LEAST_HELD_OUT = 4

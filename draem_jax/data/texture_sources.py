@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax.data.builtin_textures import builtin_textures
-from draem_jax.data.pictures import list_pictures, read_picture, resize
+from draem_jax.data.folders import list_pictures
+from draem_jax.data.pictures import read_picture, resize
 from draem_jax.errors import UserError
 
 SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]

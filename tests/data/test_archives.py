@@ -24,7 +24,12 @@ def packed(tmp_path_factory):
 
 
 def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """All files that hold something."""
+    return sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.stat().st_size
+    )
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -36,6 +41,7 @@ def test_unpacks_pictures_and_lists(tmp_path, packed, ending):
     assert len([f for f in found if f.endswith(".png")]) == 4 + 2 + 3 + 3 + 2 + 1 + 1
     assert "bottle/license.txt" in found
     assert not any("/." in f"/{f}" for f in found)
+    assert (tmp_path / "._bottle.png").stat().st_size == 0  # to be told of as of a folder's
     original = packed[ending].parent / "all" / "bottle/test/good/001.png"
     assert (tmp_path / "bottle/test/good/001.png").read_bytes() == original.read_bytes()
 

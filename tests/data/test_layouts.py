@@ -293,7 +293,7 @@ def test_defective_training_pictures_are_left_out(tmp_path):
 def test_files_that_are_no_pictures_are_counted(tmp_path):
     root = make(tmp_path, "good/1.png", "good/2.png")
     (root / "good" / "scan.heic").write_text("")
-    assert folder(root).left_out == {"files that are no pictures": 1}
+    assert folder(root).left_out == {"files ending in .heic": 1}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def list_category(root: Path, category: str) -> Listing:
         apart = {good, masks}
         types = [child for child in subfolders(inner) if child not in apart and _holds(child)]
         refuse_masks(types)
-        listing = _lend_good(list_halves(good, types, masks, masks_expected=False), len(types))
+        listing = _lend_good(list_halves(good, types, masks, masks_expected=False), types)
     else:
         listing = _list_flat(inner)
     return account(
@@ -268,7 +268,7 @@ def _training_folder(train: Path) -> tuple[Path, list[Path]]:
     return good or train, [file for child in defects for _, file in find_pictures(child).all()]
 
 
-def _lend_good(listing: Listing, types: int) -> Listing:
+def _lend_good(listing: Listing, types: list[Path]) -> Listing:
     """Moves some normal pictures to the test half, which has defects but no normal pictures."""
     good = [entry for entry in listing.entries if entry.split == "train"]
     if not types or len(good) <= TEST_EVERY // 2:
@@ -277,7 +277,8 @@ def _lend_good(listing: Listing, types: int) -> Listing:
     entries = [replace(e, split="test") if e in lent else e for e in listing.entries]
     note = (
         f"no normal pictures to test on: {len(lent)} of the {len(good)} good ones, every "
-        f"{TEST_EVERY}th, are kept from training to test on"
+        f"{TEST_EVERY}th, are kept from training to test on; the folders beside them count as "
+        f"types of defects ({', '.join(folder.name for folder in types)})"
     )
     return make_listing(entries, listing.problems, listing.left_out, [*listing.notes, note])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from draem_jax.data.names import masks_beside, natural_key
+from draem_jax.data.names import as_text, masks_beside, natural_key
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER
 
@@ -191,8 +191,8 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
         )
     masks = masks_beside(picture.with_suffix("").as_posix() for picture in contents.pictures)
     pictures = [p for p in contents.pictures if p.with_suffix("").as_posix() not in masks]
-    left_out = {kind: len(paths) for kind, paths in contents.passed_over.items()}
-    left_out |= {kind: len(paths) for kind, paths in sort_others(contents).items()}
+    kinds = [*contents.passed_over.items(), *sort_others(contents).items()]
+    left_out = {as_text(kind): len(paths) for kind, paths in kinds}
     if beside := len(contents.pictures) - len(pictures):
         left_out["masks beside their pictures"] = beside
     return Found(pictures, left_out)

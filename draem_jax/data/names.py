@@ -24,6 +24,11 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     ]
 
 
+def as_text(name: str) -> str:
+    """A name for messages and tables; what is no UTF-8 in it is written by numbers."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def plain(name: str) -> str:
     """A name as it compares: in small letters, and with accents as one character (NFC).
 
@@ -60,20 +65,28 @@ def without_mask_suffix(name: str) -> str:
 def masks_beside(names: Iterable[str]) -> set[str]:
     """Which pictures of a folder are masks of others that lie beside them.
 
-    A name is a mask's only where the picture is there whose name it has before its ending.
+    A name is a mask's where the picture is there whose name it has before its ending, and where
+    others of the same folder and ending are masks: that one has lost its picture.
 
     Args:
         names: of pictures, or their paths within a folder, without the files' suffixes.
     """
+    names = sorted(names, key=len)  # so that pictures come before their masks
     found: set[str] = set()
     pictures: set[tuple[str, str]] = set()
-    for name in sorted(names, key=len):  # so that pictures come before their masks
+    endings: set[tuple[str, str]] = set()
+    for name in names:
         folder, _, own = name.rpartition("/")
         owner = without_mask_suffix(own)
         if owner != own and (folder, plain(owner)) in pictures:
             found.add(name)
+            endings.add((folder, plain(own[len(owner) :])))
         else:
             pictures.add((folder, plain(own)))
+    for name in names:
+        folder, _, own = name.rpartition("/")
+        if (folder, plain(own[len(without_mask_suffix(own)) :])) in endings:
+            found.add(name)
     return found
 
 

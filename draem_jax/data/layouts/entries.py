@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from draem_jax.data.folders import LABELS, look, sort_others, subfolders
-from draem_jax.data.names import MASK_FOLDERS, MASK_NAMES, looks_like_masks, natural_key, plain
+from draem_jax.data.names import (
+    MASK_FOLDERS,
+    MASK_NAMES,
+    as_text,
+    looks_like_masks,
+    natural_key,
+    plain,
+)
 from draem_jax.errors import UserError
 
 GOOD = "good"
@@ -97,10 +104,7 @@ def make_listing(
     notes: Iterable[str] = (),
 ) -> Listing:
     """Orders entries, and makes their names unique by the files' suffixes where they are not."""
-    # A name may come from a file's bytes that are no UTF-8; it must be text all the same.
-    entries = [
-        replace(e, name=e.name.encode("utf-8", "backslashreplace").decode()) for e in entries
-    ]
+    entries = [replace(entry, name=as_text(entry.name)) for entry in entries]
     times = Counter((entry.split, entry.name) for entry in entries)
     named = [
         replace(entry, name=entry.name + entry.path.suffix)
@@ -168,8 +172,8 @@ def account(
             f"{len(labels)} label files are not read, such as {labels[0]}; defects are read from "
             f"masks alone, which are pictures: export masks, and call them {MASK_NAMES}"
         )
-    counted = {kind: count for kind, count in counts.items() if count}
-    return replace(listing, left_out=counted, notes=tuple(notes))
+    counted = {as_text(kind): count for kind, count in counts.items() if count}
+    return replace(listing, left_out=counted, notes=tuple(map(as_text, notes)))
 
 
 def _unused_folder(picture: Path, within: Path, used: Collection[Path]) -> str:

@@ -219,8 +219,10 @@ def _on_disk(folder: Path, name: str) -> str:
 def _unwrap(folder: Path) -> Path:
     """Steps into a folder that holds nothing but one other, unless its name says what it holds."""
     for _ in range(3):
-        inside = [p for p in folder.iterdir() if not is_ignored(Path(p.name))]
-        if len(inside) != 1 or not inside[0].is_dir():
+        inside = subfolders(folder)
+        if len(inside) != 1 or any(
+            not is_ignored(Path(name)) and not (folder / name).is_dir() for name in names_in(folder)
+        ):
             break
         if inside[0].name.lower() in (*GOOD_NAMES, *MASK_FOLDERS, "train", "test"):
             break

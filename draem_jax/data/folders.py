@@ -26,19 +26,27 @@ SUFFIXES = (
 _SYSTEM_FOLDERS = {
     *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),  # network storage
     *("$recycle.bin", "recycler", "system volume information"),  # Windows
-    *("__macosx", "lost+found"),
+    *("__macosx", "lost+found", "network trash folder", "temporary items"),
 }
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"}
 
 _OUTPUTS = (
-    ({"config.json", "checkpoints"}, {"checkpoints", "samples", "evaluation", "finetune.png"}),
-    ({"predictions.csv", "maps"}, {"maps", "masks", "overlays"}),
-    ({"study.json", "runs"}, {"runs"}),
-    ({"regions.csv", "group_1.png"}, set[str]()),
+    (
+        {"config.json", "checkpoints"},
+        r"config\.json|metrics\.jsonl|finetune\.(json|png)|"
+        r"checkpoints|evaluation|samples|tensorboard|thresholds|types",
+    ),
+    (
+        {"predictions.csv", "maps"},
+        r"predictions\.csv|regions(_rle)?\.(csv|json)|maps|masks|overlays",
+    ),
+    ({"regions.csv", "group_1.png"}, r"regions\.csv|examples\.csv|group_\d+\.png"),
+    ({"study.json", "runs"}, r"study\.json|results\.(csv|md)|report\.html|runs"),
+    ({"dataset_info.json", "features.json"}, r".*"),
 )
-"""What a folder holds that draem_jax wrote, and what of that may be or hold pictures."""
+"""What a folder holds that draem_jax wrote to, and the names of what it wrote there."""
 
-_WRITTEN = "folders that draem_jax wrote"
+_WRITTEN = "files and folders that draem_jax wrote"
 _NOWHERE = "links that lead nowhere"
 _UNTOLD = "hidden files"  # nobody would look for a picture in them
 _SILENT = re.compile(r"(readme|licen[sc]e|copying|citation|changelog|notice)\b.*", re.IGNORECASE)
@@ -100,14 +108,14 @@ def look(folder: Path, *, recursive: bool = True) -> Contents:
         seen.add(real)
         inside = _scan(here)
         written = _written(inside)
-        if here != folder and written is not None:
+        if here != folder and written:
             passed_over[_WRITTEN].append(here)
             continue
         for item in inside:
             path = here / item.name
             if kind := _passed_over(item):
                 passed_over[kind].append(path)
-            elif item.name in (written or ()):
+            elif written and written.fullmatch(item.name):
                 passed_over[_WRITTEN].append(path)
             elif item.is_folder:
                 if recursive:
@@ -136,13 +144,15 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     inside = _scan(folder)
-    written = _written(inside) or ()
+    written = _written(inside)
     found = [
         folder / item.name
         for item in inside
-        if item.is_folder and not _passed_over(item) and item.name not in written
+        if item.is_folder
+        and not _passed_over(item)
+        and not (written and written.fullmatch(item.name))
     ]
-    found = [path for path in found if _written(_scan(path)) is None]
+    found = [path for path in found if not _written(_scan(path))]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
@@ -185,16 +195,18 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}; check the path")
     contents = look(path, recursive=recursive)
-    if not contents.pictures:
-        raise UserError(
-            f"the folder {path} holds no pictures; looked for files ending in {', '.join(SUFFIXES)}"
-        )
     masks = masks_beside(picture.with_suffix("").as_posix() for picture in contents.pictures)
     pictures = [p for p in contents.pictures if p.with_suffix("").as_posix() not in masks]
     kinds = [*contents.passed_over.items(), *sort_others(contents).items()]
     left_out = {as_text(kind): len(paths) for kind, paths in kinds}
     if beside := len(contents.pictures) - len(pictures):
         left_out["masks beside their pictures"] = beside
+    if not pictures:
+        besides = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        raise UserError(
+            f"the folder {path} holds no pictures; looked for files ending in {', '.join(SUFFIXES)}"
+            + (f", and left out {besides}" if besides else "")
+        )
     return Found(pictures, left_out)
 
 
@@ -217,10 +229,9 @@ def sort_others(
         if path in used or _SILENT.fullmatch(path.name):
             continue
         suffix = path.suffix.lower()
-        is_label = suffix in _LABEL_SUFFIXES and (
-            path.stem in names
-            or (masks is not None and path.is_relative_to(masks))
-            or _LABEL_WORDS.search(f"{path.parent.name} {path.stem}") is not None
+        is_label = (masks is not None and path.is_relative_to(masks)) or (
+            suffix in _LABEL_SUFFIXES
+            and (path.stem in names or _LABEL_WORDS.search(f"{path.parent.name} {path.stem}"))
         )
         if not suffix:
             kinds["files without a suffix"].append(path)
@@ -253,12 +264,12 @@ def _scan(folder: Path) -> list[_Item]:
     return sorted(items)
 
 
-def _written(inside: Iterable[_Item]) -> set[str] | None:
-    """Of a folder that draem_jax wrote to, which of its files may be or hold pictures."""
+def _written(inside: Iterable[_Item]) -> re.Pattern[str] | None:
+    """Of a folder that draem_jax wrote to, the names of what it wrote there."""
     names = {item.name for item in inside}
-    found = [children for marks, children in _OUTPUTS if marks <= names]
+    found = [written for marks, written in _OUTPUTS if marks <= names]
     if OUTPUT_MARKER in names or found:
-        return set[str]().union(*found)
+        return re.compile("|".join([re.escape(OUTPUT_MARKER), *found]))
     return None
 
 

@@ -64,7 +64,7 @@ def test_what_was_written_here_is_left_out(tmp_path):
     mark_output(inputs / "marked" / "masks")
     make(inputs, "marked/masks/1.png", "run/config.json", "run/checkpoints/0/x")
     make(inputs, "run/samples/step_1.png", "a/found/predictions.csv", "a/found/maps/1.png")
-    assert found(inputs) == (["1.png", "a/2.png"], {"folders that draem_jax wrote": 3})
+    assert found(inputs) == (["1.png", "a/2.png"], {"files and folders that draem_jax wrote": 3})
     assert [path.name for path in subfolders(inputs)] == ["a", "marked"]
     assert find_source(inputs).fingerprint("folder", "") == before
     # What the user names is read, but for what lies in it by the side of the inputs.

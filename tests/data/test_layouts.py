@@ -4,7 +4,9 @@ from collections import Counter
 import pytest
 
 from draem_jax.data.layouts import LAYOUTS, AbsentError
+from draem_jax.data.layouts.defects import list_defects
 from draem_jax.errors import UserError
+from draem_jax.inspection.examples import list_examples
 from tests.data import fixtures
 
 
@@ -346,6 +348,24 @@ def test_masks_beside_their_pictures(tmp_path):
         ("mask without picture", "9_mask.png"),
         ("picture without mask", "1_gt.bmp"),
     ]
+
+
+def test_every_verb_pairs_masks_alike(tmp_path):
+    root = make(tmp_path, "train/1.png", "train/2.png")
+    make(root / "test" / "dent", "1.png", "Ä/2.png", "Ä/3.png")
+    for name in ("1_GT.png", "Ä/2_label.tif", "Ä/2_seg.png"):
+        fixtures.write_mask(root / "test" / "dent" / name)
+    fixtures.write_mask(root / "ground_truth" / "DENT" / "a\u0308" / "3.png")
+    pairs = [
+        {e.name: sorted(m.name for m in e.masks) for e in listing.entries if e.masks}
+        for listing in (folder(root), list_defects(root), list_examples(root / "test"))
+    ]
+    assert pairs[0] == {
+        "dent/1": ["1_GT.png"],
+        "dent/Ä/2": ["2_label.tif", "2_seg.png"],
+        "dent/Ä/3": ["3.png"],
+    }
+    assert pairs[1] == pairs[2] == pairs[0]
 
 
 def test_names_of_pictures_and_masks_may_differ_by_case_and_accents(tmp_path):

@@ -141,7 +141,8 @@ def account(
     known = {path for entry in listing.entries for path in (entry.path, *entry.masks)}
     known.update(problem.path for problem in listing.problems)
     known.update(used, *left_out.values())
-    folders = {parent for path in known for parent in path.parents}
+    nearest = {path.parent for path in known}
+    folders = nearest.union(*(parent.parents for parent in nearest))
     counts = Counter(listing.left_out)
     counts.update({kind: len(paths) for kind, paths in left_out.items()})
     labels: list[str] = []
@@ -235,6 +236,8 @@ def find_category(root: Path, category: str, *, holding: str) -> Path:
             return folder / category
     if root.name == category and (root / holding).is_dir():
         return root
+    if root.is_dir():
+        look(root, recursive=False)  # tells if what should be folders are names with backslashes
     if (root / category).is_dir():
         raise UserError(
             f"{root / category} holds no folder {holding}; give the data set as it was published"

@@ -116,7 +116,7 @@ def _members(archive: Path) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             inside = packed.infolist()
-            no_slash = not any("/" in info.filename for info in inside)
+            no_slash = not any(_has_slash(info.filename) for info in inside)
             for info in inside:
                 name = info.filename
                 if no_slash or info.create_system in _MADE_ON_WINDOWS:
@@ -136,7 +136,7 @@ def _members(archive: Path) -> Iterator[_Member]:
             for item in tar:
                 path = PurePosixPath(item.name.replace("\\", "/"))
                 # Names are known one by one: to look at all first, a large archive is read twice.
-                slash = item.name if "/" in item.name else slash
+                slash = item.name if _has_slash(item.name) else slash
                 if "\\" in item.name and item.isfile() and path.suffix.lower() in _READ:
                     backslash = item.name
                 if slash and backslash:
@@ -153,6 +153,10 @@ def _members(archive: Path) -> Iterator[_Member]:
                     functools.partial(tar.extractfile, item),
                 )
             _check_end(archive, tar)
+
+
+def _has_slash(name: str) -> bool:
+    return "/" in name.removeprefix("./")
 
 
 def _open(archive: Path, packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:  # a file to read

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax.data.builtin_textures import builtin_textures
-from draem_jax.data.folders import list_pictures
+from draem_jax.data.folders import find_pictures_in, list_pictures
 from draem_jax.data.pictures import read_picture, resize
 from draem_jax.errors import UserError
 
@@ -119,6 +119,16 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
         return training_source("dtd", "textures", size=size)
     folder = Path(source.name).expanduser()
     return PictureFiles(tuple(list_pictures(folder, recursive=True)), size)
+
+
+def tell_left_out(sources: Sequence[TextureSource]) -> list[str]:
+    """Says what is left out of folders of textures, one line each."""
+    folders = [source.name for source in sources if source.name not in NAMES]
+    return [
+        f"left out of the textures in {folder}: {count} {kind}"
+        for folder in folders
+        for kind, count in find_pictures_in(Path(folder).expanduser()).left_out.items()
+    ]
 
 
 @dataclass(frozen=True)

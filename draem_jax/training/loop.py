@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
+from draem_jax.data.texture_sources import parse_texture_sources, tell_left_out
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
@@ -112,6 +113,8 @@ def train(
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, step, pictures, feed))
+            for line in tell_left_out(parse_texture_sources(config.data.texture_source)):
+                log.say(line)
             # The losses of a call are looked at once the next one is under way.
             pending: Losses | None = None
             while step < total:

@@ -179,9 +179,10 @@ def pack_members(path, names, *, system=3):
     return path
 
 
+@pytest.mark.parametrize("start", ["", "./"])
 @pytest.mark.parametrize("ending", ["zip", "tar"])
-def test_backslashes_between_folders(tmp_path, ending):
-    names = [name.replace("/", "\\") for name in MEMBERS]
+def test_backslashes_between_folders(tmp_path, ending, start):
+    names = [start + name.replace("/", "\\") for name in MEMBERS]
     unpack(pack_members(tmp_path / f"win.{ending}", names), tmp_path / "into")
     assert files(tmp_path / "into") == sorted(MEMBERS)
 

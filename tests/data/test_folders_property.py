@@ -80,7 +80,7 @@ def to_account_for(root: Path) -> tuple[set[Path], int]:
     return told, folders
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees(), st.booleans())
 def test_every_file_is_accounted_for_once(paths, with_links):
     with tempfile.TemporaryDirectory() as folder:

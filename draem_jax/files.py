@@ -9,6 +9,9 @@ from pathlib import Path
 
 from draem_jax.errors import UserError
 
+OUTPUT_MARKER = ".draem_jax_output"
+"""Name of the empty file by which a folder of outputs is told from one of pictures to read."""
+
 
 def absolute_path(path: str | Path) -> str:
     """A path as it is found from anywhere: ~ expanded, no ".." or "/" too many; links stay."""
@@ -87,6 +90,21 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def mark_output(folder: Path) -> None:
+    """Makes a folder that holds outputs, and marks it as such by a file `OUTPUT_MARKER`.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OUTPUT_MARKER).touch()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; choose a folder that you may write to"
+        ) from error
 
 
 def _umask() -> int:

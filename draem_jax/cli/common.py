@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,14 @@ def parse_workdir(values: Any) -> Path:
     if not values.workdir:
         raise UserError("--workdir=DIRECTORY is missing")
     return Path(values.workdir).expanduser()
+
+
+def tell_left_out(left_out: Mapping[str, int], notes: Iterable[str] = ()) -> None:
+    """Says on stderr what of a folder was left out, and notes on how it was read."""
+    for kind, count in left_out.items():
+        print(f"{PROGRAM}: left out: {count} {kind}", file=sys.stderr)
+    for note in notes:
+        print(f"{PROGRAM}: warning: {note}", file=sys.stderr)
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:

@@ -17,6 +17,7 @@ from draem_jax.cli.common import (
     load_calibrated,
     parse_workdir,
     progress_bar,
+    tell_left_out,
 )
 from draem_jax.errors import UserError
 
@@ -40,7 +41,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.data.pictures import list_pictures
+    from draem_jax.data.folders import find_pictures_in
     from draem_jax.inspection.millimetres import check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import predict_files
@@ -52,7 +53,9 @@ def _run(values: Any) -> None:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
-    list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading
+    tell_left_out(
+        find_pictures_in(values.images).left_out
+    )  # a wrong path shall be told before loading
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)

@@ -17,6 +17,7 @@ from draem_jax.cli.common import (
     load_calibrated,
     parse_workdir,
     progress_bar,
+    tell_left_out,
 )
 from draem_jax.errors import UserError
 
@@ -66,13 +67,14 @@ def _fit(values: Any) -> None:
             f"--unknown_rate={values.unknown_rate:g} must lie between 0 and 1; 0.1 is one in ten"
         )
     check_regions(values)
-    entries = list_examples(values.examples)
+    examples = list_examples(values.examples)
+    tell_left_out(examples.left_out, examples.notes)
     detector, threshold = _detector(values, workdir)
     with progress_bar("picture") as progress:
         fitted = fit_types(
             workdir,
             detector,
-            entries,
+            examples.entries,
             threshold,
             leave_out=values.leave_out or (),
             unknown_rate=values.unknown_rate,
@@ -93,7 +95,7 @@ def _fit(values: Any) -> None:
 
 
 def _cluster(values: Any) -> None:
-    from draem_jax.data.pictures import list_pictures
+    from draem_jax.data.folders import find_pictures_in
     from draem_jax.inspection.clusters import cluster_files
 
     workdir = parse_workdir(values)
@@ -101,7 +103,7 @@ def _cluster(values: Any) -> None:
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} types cluster --help`")
     check_regions(values)
-    list_pictures(values.images, recursive=True)
+    tell_left_out(find_pictures_in(values.images).left_out)
     detector, threshold = _detector(values, workdir)
     with progress_bar("picture") as progress:
         found = cluster_files(

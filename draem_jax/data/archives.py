@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from draem_jax.data.pictures import SUFFIXES
+from draem_jax.data.folders import SUFFIXES, is_ignored
 from draem_jax.errors import UserError
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
@@ -29,8 +29,16 @@ _DAMAGED = (
 )
 
 
+_READ = (*SUFFIXES, ".csv", ".txt")
+_MADE_ON_WINDOWS = (0, 10, 14)  # by zip's numbers: FAT, NTFS, VFAT
+_LOCKED = 0x41  # bits of a member's flags: by a password, by strong encryption
+_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd"}
+_AES = 99
+
+
 class _Member(NamedTuple):
     name: str
+    path: PurePosixPath
     special: str  # what it is, unless it is a file or a folder
     is_file: bool
     open: Callable[[], Any]  # gives a file to read
@@ -57,6 +65,8 @@ def unpack(
 ) -> None:
     """Unpacks the pictures and lists of an archive.
 
+    Of other files empty ones are made, so that they can be told of as those of a folder are.
+
     Args:
         archive: a tar (plain, or packed by gzip, xz or bzip2) or zip file; told by its content.
         into: an empty folder.
@@ -65,18 +75,22 @@ def unpack(
 
     Raises:
         UserError: the archive is damaged, holds a link, a device or a path that leads out of it,
-            is locked by a password, or does not fit on the disk.
+            is locked by a password, is packed by a method that cannot be read, has backslashes
+            in some names and slashes in others, or does not fit on the disk.
     """
     last, count, unneeded = "its start", 0, set(without)
     try:
         for member in _members(archive):
             _check(archive, member)
             last = member.name
-            path = PurePosixPath(member.name)
-            if not member.is_file or not _wanted(path) or unneeded & set(path.parts[:3]):
+            path = member.path
+            if not member.is_file or unneeded & set(path.parts[:3]):
                 continue
             target = into.joinpath(*path.parts)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if is_ignored(path) or path.suffix.lower() not in _READ:
+                target.touch()
+                continue
             with member.open() as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
             count += 1
@@ -85,8 +99,10 @@ def unpack(
         raise UserError(
             f"{archive} is truncated or damaged (at {last}); download it again"
         ) from error
-    except RuntimeError as error:  # zipfile's word for a password that is missing
-        raise UserError(f"{archive}: {last} is locked; unpack it yourself") from error
+    except NotImplementedError as error:  # of the archive as a whole
+        raise UserError(
+            f"{archive} cannot be read ({error}); unpack it yourself, and give the folder"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -99,23 +115,61 @@ def unpack(
 def _members(archive: Path) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
-            for info in packed.infolist():
-                mode = info.external_attr >> 16
-                special = "a link" if stat.S_ISLNK(mode) else ""
+            inside = packed.infolist()
+            no_slash = not any(_has_slash(info.filename) for info in inside)
+            for info in inside:
+                name = info.filename
+                if no_slash or info.create_system in _MADE_ON_WINDOWS:
+                    name = name.replace("\\", "/")
                 yield _Member(
-                    info.filename, special, not info.is_dir(), functools.partial(packed.open, info)
+                    info.filename,
+                    PurePosixPath(name),
+                    "a link" if stat.S_ISLNK(info.external_attr >> 16) else "",
+                    not name.endswith("/"),
+                    functools.partial(_open, archive, packed, info),
                 )
     elif archive.name.lower().endswith(".zip"):
         raise zipfile.BadZipFile("no directory at its end")
     else:
         with tarfile.open(archive, "r:*") as tar:
+            slash, backslash = "", ""  # a member with each
             for item in tar:
+                path = PurePosixPath(item.name.replace("\\", "/"))
+                # Names are known one by one: to look at all first, a large archive is read twice.
+                slash = item.name if _has_slash(item.name) else slash
+                if "\\" in item.name and item.isfile() and path.suffix.lower() in _READ:
+                    backslash = item.name
+                if slash and backslash:
+                    raise UserError(
+                        f"{archive} holds {slash!r} and {backslash!r}, so that it cannot be told "
+                        "what is a folder; unpack it yourself, and give the folder"
+                    )
                 links = item.issym() or item.islnk()
-                special = "a link" if links else "a device" if item.isdev() else ""
                 yield _Member(
-                    item.name, special, item.isfile(), functools.partial(tar.extractfile, item)
+                    item.name,
+                    path,
+                    "a link" if links else "a device" if item.isdev() else "",
+                    item.isfile(),
+                    functools.partial(tar.extractfile, item),
                 )
             _check_end(archive, tar)
+
+
+def _has_slash(name: str) -> bool:
+    return "/" in name.removeprefix("./")
+
+
+def _open(archive: Path, packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:  # a file to read
+    if info.flag_bits & _LOCKED or info.compress_type == _AES:
+        raise UserError(f"{archive}: {info.filename} is locked; unpack it yourself")
+    try:
+        return packed.open(info)
+    except RuntimeError as error:
+        method = _METHODS.get(info.compress_type, f"the method {info.compress_type}")
+        raise UserError(
+            f"{archive}: {info.filename} is packed by {method}, which cannot be read; unpack it "
+            "yourself and give the folder, or pack it by Deflate"
+        ) from error
 
 
 def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
@@ -143,8 +197,3 @@ def _check(archive: Path, member: _Member) -> None:
             f"{archive} holds {member.name!r}, {member.special}; unpack it yourself, and give the "
             "folder"
         )
-
-
-def _wanted(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return not hidden and path.suffix.lower() in (*SUFFIXES, ".csv", ".txt")

@@ -1,7 +1,7 @@
 """What a user shows a trained detector: pictures to accept, and defects with their masks."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from draem_jax.data.checks import check_headers
+from draem_jax.data.folders import find_pictures_in
 from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
-from draem_jax.data.pictures import list_pictures, read_mask, read_picture, resize, resize_mask
+from draem_jax.data.pictures import read_mask, read_picture, resize, resize_mask
 from draem_jax.errors import UserError
 
 LEAST_HELD_OUT = 4
@@ -28,6 +29,7 @@ class Examples:
         defects: pictures with defects, RGB.
         masks: true on the defects.
         defect_names: "<type>/<name>" of them.
+        notes: what was left out of the folders, and how they were read, one line each.
     """
 
     accepted: UInt8[np.ndarray, "A H W 3"]
@@ -35,6 +37,7 @@ class Examples:
     defects: UInt8[np.ndarray, "D H W 3"]
     masks: Bool[np.ndarray, "D H W"]
     defect_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def divide(self, share: float) -> tuple["Examples", "Examples"]:
         """Parts the pictures to learn from and those to measure with.
@@ -61,6 +64,7 @@ class Examples:
             self.defects[defects],
             self.masks[defects],
             tuple(np.array(self.defect_names, object)[defects]),
+            self.notes,
         )
 
 
@@ -89,15 +93,19 @@ def read_examples(
             "there is nothing to learn from; give --accept=DIR (pictures without defects), "
             "--defects=DIR (pictures of defects with masks), or both"
         )
-    accepted, accepted_names = [], []
+    accepted, accepted_names, notes = [], [], []
     if accept:
         root = Path(accept).expanduser()
-        for path in list_pictures(root, recursive=True):
+        given = find_pictures_in(root)
+        notes += _tell_left_out(root, given.left_out)
+        for path in given.paths:
             accepted.append(resize(read_picture(path, full_scale=full_scale), size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
     defective, masks, defect_names = [], [], []
     if defects:
-        listing = check_headers(list_defects(Path(defects).expanduser()))
+        root = Path(defects).expanduser()
+        listing = check_headers(list_defects(root))
+        notes += [*_tell_left_out(root, listing.left_out), *listing.notes]
         if listing.problems:
             raise _tell(listing.problems)
         for entry in listing.entries:
@@ -123,7 +131,12 @@ def read_examples(
         _stack(defective, (*size, 3), np.uint8),
         _stack(masks, size, bool),
         tuple(defect_names),
+        tuple(notes),
     )
+
+
+def _tell_left_out(folder: Path, left_out: Mapping[str, int]) -> list[str]:
+    return [f"left out of {folder}: {count} {kind}" for kind, count in left_out.items()]
 
 
 def _tell(problems: Sequence[Problem]) -> UserError:

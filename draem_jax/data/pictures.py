@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +20,6 @@ from draem_jax.data.decoding import (
     read_header,
 )
 from draem_jax.errors import UserError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Suffixes, in lower case, of the files that count as pictures in a folder."""
 
 
 def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
@@ -161,6 +157,10 @@ def _told(path: Path) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there; mend or delete it"
+            ) from error
         raise UserError(f"there is no file {path}; check the path") from error
     except IsADirectoryError as error:
         raise UserError(f"{path} is a folder; give the path of one picture") from error
@@ -178,45 +178,6 @@ def _told(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} is not a picture that can be read, or is damaged; remove or replace it"
         ) from error
-
-
-def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
-    """Lists the pictures of a folder in natural order: 2.png stands before 10.png.
-
-    Args:
-        path: a folder, or one file, which is then the whole list, whatever its suffix.
-        recursive: whether to look into the folders within, too.
-
-    Returns:
-        The files whose suffix is in `SUFFIXES`, in either case; hidden ones are left out.
-
-    Raises:
-        UserError: there is nothing at `path`, or the folder holds no pictures.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"there is no file or folder {path}; check the path")
-    found = [
-        file
-        for file in path.glob("**/*" if recursive else "*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    ]
-    if not found:
-        raise UserError(
-            f"the folder {path} holds no pictures; looked for files ending in {', '.join(SUFFIXES)}"
-        )
-    return sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorting key by which numbers within names stand in order of their value."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
 
 
 def resize(image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draem_jax.data.archives import ENDINGS, is_archive
+from draem_jax.data.folders import look
 from draem_jax.data.layouts import LAYOUTS
-from draem_jax.data.layouts.entries import walk
-from draem_jax.data.pictures import SUFFIXES
 from draem_jax.errors import UserError
 
-_COUNTED = (*SUFFIXES, ".csv", ".txt")
+_READ = (".csv", ".txt")  # besides pictures
+_RULES = 2
+"""By which rules folders are read: raise it with them, so that what was prepared by others is not
+used."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,27 @@ class Source:
     def fingerprint(self, name: str, category: str) -> str:
         """Digest of the root's path, and of names, sizes and times of the files; of no contents.
 
+        Of files that are not read the name alone counts, and what is left out does not count.
+
         Args:
             name: the data set.
             category: the folder whose files count, if there is such a folder.
         """
-        base = self.root
+        files, unread = [self.root], list[Path]()
         if self.is_archive:
-            files = [self.root]
+            pass
         elif self.root.is_file():
             listing = LAYOUTS[name].list_category(self.root, category)
             listed = {file for entry in listing.entries for file in (entry.path, *entry.masks)}
-            files = [self.root, *listed]
+            files += listed
         else:
             base = self.root / category
             base = base if base.is_dir() else self.root
-            files = [path for path in walk(base) if path.suffix.lower() in _COUNTED]
-        lines = [f"{name}\0{self.root}\0{category}\n"]
+            contents = look(base)
+            read = [path for path in contents.others if path.suffix.lower() in _READ]
+            unread = [path for path in contents.others if path.suffix.lower() not in _READ]
+            files = [*contents.pictures, *read]
+        lines = [f"{_RULES}\0{name}\0{self.root}\0{category}\n", *(f"{p}\n" for p in unread)]
         for path in sorted(files):
             try:
                 state = path.stat()
@@ -63,7 +70,8 @@ def find_source(root: str | Path) -> Source:
     """
     path = Path(root).expanduser()
     if not path.exists():
-        raise UserError(f"there is no file or folder {root}; check the path")
+        looked = "" if path.is_absolute() else f", which is {path.absolute()}"
+        raise UserError(f"there is no file or folder {root}{looked}; check the path")
     path = path.resolve()
     if path.is_dir() or path.suffix.lower() == ".csv":
         return Source(path, is_archive=False)

@@ -18,7 +18,8 @@ from draem_jax.data import loading
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.checks import find_highest
 from draem_jax.data.depth import AUTO, find_full_scale
-from draem_jax.data.pictures import list_pictures, picture_header, read_picture, resize
+from draem_jax.data.folders import find_pictures_in, list_pictures
+from draem_jax.data.pictures import picture_header, read_picture, resize
 from draem_jax.errors import UserError
 
 SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
@@ -153,6 +154,16 @@ def _own_full_scale(paths: Sequence[Path]) -> int | None:
                 if picture_header(path).deep:
                     deep.append(path)
     return find_full_scale(AUTO, highest=find_highest(deep))
+
+
+def tell_left_out(sources: Sequence[TextureSource]) -> list[str]:
+    """Says what is left out of folders of textures, one line each."""
+    folders = [source.name for source in sources if source.name not in NAMES]
+    return [
+        f"left out of the textures in {folder}: {count} {kind}"
+        for folder in folders
+        for kind, count in find_pictures_in(Path(folder).expanduser()).left_out.items()
+    ]
 
 
 @dataclass(frozen=True)

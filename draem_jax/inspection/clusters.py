@@ -10,7 +10,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
 from draem_jax import files
-from draem_jax.data.pictures import list_pictures, read_picture
+from draem_jax.data.folders import list_pictures
+from draem_jax.data.pictures import read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.classifier import centre_and_scale, scaled

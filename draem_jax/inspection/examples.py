@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from draem_jax.data.layouts.entries import GOOD, Entry, named_child, subfolders
-from draem_jax.data.layouts.folder import MASK_FOLDERS, list_file
-from draem_jax.data.layouts.pairs import list_types
+from draem_jax.data.folders import subfolders
+from draem_jax.data.layouts.entries import GOOD, Entry, Listing, account, named_child
+from draem_jax.data.layouts.folder import list_file
+from draem_jax.data.layouts.pairs import list_types, refuse_masks
+from draem_jax.data.names import MASK_FOLDERS
 from draem_jax.data.pictures import read_mask, read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
@@ -42,17 +44,19 @@ class Example:
     crop: UInt8[np.ndarray, "h w 3"]
 
 
-def list_examples(path: str | Path) -> list[Entry]:
+def list_examples(path: str | Path) -> Listing:
     """Lists pictures of defects by their kind.
 
     Args:
         path: a folder with a folder of pictures for each type, as MVTec AD's test folders are.
             Folders of good pictures do not count. Masks may be in a folder `ground_truth/TYPE`
-            in it, or beside it if it is called test. Or a list file, see
+            in it, or beside it if it is called test, or lie beside their pictures. Or a list file,
+            see
             `draem_jax.data.layouts.folder.list_file`.
 
     Returns:
         The pictures, with their masks where they have any; a type has masks for all or for none.
+        A mask without a picture is no problem here, and left out.
 
     Raises:
         UserError: there is no such folder, it holds no folder of pictures, or one of its types
@@ -64,19 +68,24 @@ def list_examples(path: str | Path) -> list[Entry]:
     elif path.is_dir():
         beside = path.parent if path.name.lower() == "test" else path
         masks = named_child(path, *MASK_FOLDERS) or named_child(beside, *MASK_FOLDERS)
-        listing = list_types([f for f in subfolders(path) if f != masks], masks)
+        types = [folder for folder in subfolders(path) if folder != masks]
+        refuse_masks(types)
+        listing = account(list_types(types, masks), path, masks=masks)
     else:
         raise UserError(f"there is no file or folder {path}; check the path")
     wrong = [problem for problem in listing.problems if problem.kind != "mask without picture"]
     if wrong:
         raise UserError(wrong[0].text)
-    entries = [entry for entry in listing.entries if entry.defect_type != GOOD]
+    entries = tuple(entry for entry in listing.entries if entry.defect_type != GOOD)
     if not entries:
         raise UserError(
             f"{path} holds no examples; put pictures of each type of defect into a folder of its "
             f"own, such as {path / 'scratch'}"
         )
-    return entries
+    left_out = dict(listing.left_out)
+    if lonely := len(listing.problems):
+        left_out["masks without a picture"] = lonely
+    return dataclasses.replace(listing, entries=entries, problems=(), left_out=left_out)
 
 
 def read_examples(

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax import files
-from draem_jax.data.pictures import list_pictures, read_picture
+from draem_jax.data.folders import list_pictures
+from draem_jax.data.pictures import read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table

@@ -195,6 +195,8 @@ def finetune(
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, step, learned, held_out))
+            for note in examples.notes:
+                log.say(note)
             pending: Losses | None = None
             while step < total:
                 state, losses = steps(

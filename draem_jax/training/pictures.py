@@ -22,6 +22,7 @@ from draem_jax.data.texture_sources import (
     TextureSource,
     open_textures,
     parse_texture_sources,
+    tell_left_out,
 )
 from draem_jax.training.trained_on import TrainedOn, digests_of
 
@@ -187,15 +188,15 @@ def data_warnings(config: ConfigDict) -> tuple[str, ...]:
     """
     check_config(config)
     data = config.data
-    return warnings_of(
-        prepare(
-            data.name,
-            data.category,
-            root=data.root or None,
-            skip_bad=data.skip_bad,
-            depth=data.depth,
-        )
+    prepared = prepare(
+        data.name,
+        data.category,
+        root=data.root or None,
+        skip_bad=data.skip_bad,
+        depth=data.depth,
     )
+    textures = tell_left_out(parse_texture_sources(data.texture_source))
+    return (*warnings_of(prepared), *textures)
 
 
 def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:

@@ -7,6 +7,7 @@ import pytest
 
 from draem_jax.data import archives
 from draem_jax.data.archives import is_archive, unpack
+from draem_jax.data.folders import list_pictures
 from draem_jax.errors import UserError
 from tests.data import fixtures
 
@@ -24,7 +25,12 @@ def packed(tmp_path_factory):
 
 
 def files(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """All files that hold something."""
+    return sorted(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.stat().st_size
+    )
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -36,6 +42,7 @@ def test_unpacks_pictures_and_lists(tmp_path, packed, ending):
     assert len([f for f in found if f.endswith(".png")]) == 4 + 2 + 3 + 3 + 2 + 1 + 1
     assert "bottle/license.txt" in found
     assert not any("/." in f"/{f}" for f in found)
+    assert (tmp_path / "._bottle.png").stat().st_size == 0  # to be told of as of a folder's
     original = packed[ending].parent / "all" / "bottle/test/good/001.png"
     assert (tmp_path / "bottle/test/good/001.png").read_bytes() == original.read_bytes()
 
@@ -140,6 +147,57 @@ def test_locked(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"1\.png is locked; unpack it yourself"):
         unpack(path, tmp_path)
+
+
+@pytest.mark.parametrize(("method", "word"), [(9, "Deflate64"), (98, "PPMd"), (77, "method 77")])
+def test_methods_that_cannot_be_read(tmp_path, method, word):
+    path = make_archive(tmp_path / "packed.zip", "1.png")
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(mark) + offset] = method
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"1\.png is packed by .*{word}, which cannot be read"):
+        unpack(path, tmp_path)
+
+
+MEMBERS = ("base/train/good/0.png", "base/test/bad/0.png", "base/ground_truth/bad/0.png")
+
+
+def pack_members(path, names, *, system=3):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name in names:
+                info = zipfile.ZipInfo(name)
+                info.create_system = system
+                packed.writestr(info, b"picture")
+    else:
+        with tarfile.open(path, "w") as tar:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = 7
+                tar.addfile(info, io.BytesIO(b"picture"))
+    return path
+
+
+@pytest.mark.parametrize("start", ["", "./"])
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_backslashes_between_folders(tmp_path, ending, start):
+    names = [start + name.replace("/", "\\") for name in MEMBERS]
+    unpack(pack_members(tmp_path / f"win.{ending}", names), tmp_path / "into")
+    assert files(tmp_path / "into") == sorted(MEMBERS)
+
+
+def test_backslashes_and_slashes_in_one_archive(tmp_path):
+    names = [MEMBERS[0], *(name.replace("/", "\\") for name in MEMBERS[1:])]
+    # On DOS a backslash is no character of a name.
+    unpack(pack_members(tmp_path / "win.zip", names, system=0), tmp_path / "into")
+    assert files(tmp_path / "into") == sorted(MEMBERS)
+    with pytest.raises(UserError, match=r"cannot be told what is a folder; unpack it yourself"):
+        unpack(pack_members(tmp_path / "mixed.tar", names), tmp_path / "mixed")
+    # Elsewhere it is one, as odd as that is: reading the folder will tell.
+    unpack(pack_members(tmp_path / "unix.zip", names), tmp_path / "unix")
+    with pytest.raises(UserError, match="2 pictures with backslashes in their names"):
+        list_pictures(tmp_path / "unix")
 
 
 def test_full_disk(tmp_path, packed, monkeypatch):

@@ -43,6 +43,24 @@ def test_layouts_of_defects(tmp_path):
     assert names(half) == (["defect/0002"], [])
 
 
+def test_what_is_left_out_of_examples_is_told(tmp_path):
+    for name in ("accept/1.png", "accept/@eaDir/1.png", "accept/1_label.png", "holes/hole/1.png"):
+        write_picture(tmp_path / name)
+    write_mask(tmp_path / "holes" / "hole" / "1_mask.png")
+    write_picture(tmp_path / "holes" / "good" / "1.png")
+    (tmp_path / "holes" / "hole" / "1.json").write_text("{}")
+    examples = read_examples(tmp_path / "accept", tmp_path / "holes", size=SIZE)
+    assert examples.accepted_names == ("1.png",)
+    *counts, note = examples.divide(0.0)[0].notes
+    assert counts == [
+        f"left out of {tmp_path}/accept: 1 folders of the system (@eaDir)",
+        f"left out of {tmp_path}/accept: 1 masks beside their pictures",
+        f"left out of {tmp_path}/holes: 1 good pictures",
+        f"left out of {tmp_path}/holes: 1 label files ending in .json",
+    ]
+    assert note.startswith("1 label files are not read, such as hole/1.json")
+
+
 def test_bad_examples_are_refused_by_name(tmp_path):
     def refused(accept, defects, message):
         with pytest.raises(UserError, match=message):

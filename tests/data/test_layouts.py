@@ -1,9 +1,12 @@
+import unicodedata
 from collections import Counter
 
 import pytest
 
 from draem_jax.data.layouts import LAYOUTS, AbsentError
+from draem_jax.data.layouts.defects import list_defects
 from draem_jax.errors import UserError
+from draem_jax.inspection.examples import list_examples
 from tests.data import fixtures
 
 
@@ -293,7 +296,7 @@ def test_defective_training_pictures_are_left_out(tmp_path):
 def test_files_that_are_no_pictures_are_counted(tmp_path):
     root = make(tmp_path, "good/1.png", "good/2.png")
     (root / "good" / "scan.heic").write_text("")
-    assert folder(root).left_out == {"files that are no pictures": 1}
+    assert folder(root).left_out == {"files ending in .heic": 1}
 
 
 @pytest.mark.parametrize(
@@ -319,6 +322,88 @@ def test_unclear_folders_are_refused(tmp_path, paths, message):
 def test_a_category_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"there is no folder .*tiles; check the path"):
         listed("folder", tmp_path, "tiles")
+
+
+# Masks by their names.
+
+
+def test_masks_beside_their_pictures(tmp_path):
+    root = make(tmp_path, *[f"train/{i}.jpg" for i in range(3)], "train/0_mask.png")
+    make(root, "test/good/1.png", "test/dent/1.png", "test/dent/2.png", "test/dent/more/3.png")
+    for name in ("1_gt.bmp", "2.mask.PNG", "more/3-SEG.png"):
+        fixtures.write_mask(root / "test" / "dent" / name)
+    listing = folder(root)
+    assert counted(listing) == {("train", "good"): 3, ("test", "good"): 1, ("test", "dent"): 3}
+    masks = {e.name: [m.name for m in e.masks] for e in listing.entries if e.masks}
+    assert masks == {
+        "good/0": ["0_mask.png"],
+        "dent/1": ["1_gt.bmp"],
+        "dent/2": ["2.mask.PNG"],
+        "dent/more/3": ["3-SEG.png"],
+    }
+    assert (listing.problems, listing.left_out) == ((), {})
+    (root / "test" / "dent" / "1.png").unlink()
+    make(root, "train/9_mask.png")
+    assert [(p.kind, p.path.name) for p in folder(root).problems] == [
+        ("mask without picture", "9_mask.png"),
+        ("picture without mask", "1_gt.bmp"),
+    ]
+
+
+def test_every_verb_pairs_masks_alike(tmp_path):
+    root = make(tmp_path, "train/1.png", "train/2.png")
+    make(root / "test" / "dent", "1.png", "Ä/2.png", "Ä/3.png")
+    for name in ("1_GT.png", "Ä/2_label.tif", "Ä/2_seg.png"):
+        fixtures.write_mask(root / "test" / "dent" / name)
+    fixtures.write_mask(root / "ground_truth" / "DENT" / "a\u0308" / "3.png")
+    pairs = [
+        {e.name: sorted(m.name for m in e.masks) for e in listing.entries if e.masks}
+        for listing in (folder(root), list_defects(root), list_examples(root / "test"))
+    ]
+    assert pairs[0] == {
+        "dent/1": ["1_GT.png"],
+        "dent/Ä/2": ["2_label.tif", "2_seg.png"],
+        "dent/Ä/3": ["3.png"],
+    }
+    assert pairs[1] == pairs[2] == pairs[0]
+
+
+def test_names_of_pictures_and_masks_may_differ_by_case_and_accents(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "grün_ä") for form in ("NFC", "NFD"))
+    root = make(tmp_path, "good/1.png", "good/2.png", f"Test/{composed}/{composed}.png")
+    mask = root / "Ground_Truth" / apart.upper() / f"{apart}_MASK.png"
+    fixtures.write_mask(mask)
+    (defect,) = (e for e in folder(root).entries if e.defect_type != "good")
+    assert defect.masks == (mask,)
+    text = f"path,type\nGOOD\\1.PNG,good\ntest/{apart}/{apart.upper()}.png,dent\n"
+    listing = folder(write_list(tmp_path, text))
+    assert [e.name for e in listing.entries] == ["good/good/1", f"dent/Test/{composed}/{composed}"]
+    assert all(e.path.is_file() for e in listing.entries)
+
+
+@pytest.mark.parametrize("name", ["GT_masks", "labels", "annotated"])
+def test_folders_of_masks_are_no_types(tmp_path, name):
+    root = make(tmp_path, "good/1.png", "good/2.png", "dent/1.png", f"{name}/dent/1.png")
+    with pytest.raises(UserError, match=rf"{name} lies where a type of defect .* ground_truth if"):
+        folder(root)
+
+
+def test_what_may_be_meant_as_masks_is_told(tmp_path):
+    root = make(tmp_path, "train/1.png", "train/2.png", "test/dent/1.png", "GT_masks/dent/1.png")
+    for name in ("ground_truth/dent/1.json", "train/2.xml", "_annotations.coco.json", "notes.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    listing = folder(root)
+    assert listing.left_out == {
+        "pictures in GT_masks that are not used": 1,
+        "label files ending in .json": 2,
+        "label files ending in .xml": 1,
+        "files ending in .md": 1,
+    }
+    used, labels = listing.notes
+    assert used.startswith("GT_masks holds 1 pictures that are not used; if they are masks, put")
+    assert labels.startswith("3 label files are not read, such as ")
+    assert "export masks, and call them NAME or NAME_mask" in labels
 
 
 # List files.

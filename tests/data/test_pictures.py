@@ -10,7 +10,6 @@ from PIL import Image, ImageOps
 
 from draem_jax.data.pictures import (
     decode_picture,
-    list_pictures,
     picture_size,
     read_mask,
     read_picture,
@@ -201,25 +200,6 @@ def test_damaged_files_give_a_user_error(tmp_path, suffix):
         path.write_bytes(content[:length])
         with pytest.raises(UserError, match=f"a.{suffix}"):
             read_picture(path)
-
-
-def test_lists_in_natural_order(tmp_path):
-    for name in ["10.png", "2.PNG", "b/1.jpg", "b/.hidden.png", "notes.txt", ".x/3.png"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    (tmp_path / "folder.png").mkdir()
-    flat = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path)]
-    assert flat == ["2.PNG", "10.png"]
-    deep = [p.relative_to(tmp_path).as_posix() for p in list_pictures(tmp_path, recursive=True)]
-    assert deep == ["2.PNG", "10.png", "b/1.jpg"]
-    assert list_pictures(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-
-
-def test_nothing_to_list(tmp_path):
-    with pytest.raises(UserError, match="there is no file or folder"):
-        list_pictures(tmp_path / "none")
-    with pytest.raises(UserError, match=r"holds no pictures; looked for files ending in \.png"):
-        list_pictures(tmp_path)
 
 
 def test_resize():

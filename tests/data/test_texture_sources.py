@@ -10,6 +10,7 @@ from draem_jax.data.texture_sources import (
     TextureSource,
     open_textures,
     parse_texture_sources,
+    tell_left_out,
 )
 from draem_jax.errors import UserError
 
@@ -65,6 +66,17 @@ def test_a_folder_is_read_when_asked_for(tmp_path):
         assert textures[index][0, 0].tolist() == colour
     with pytest.raises(UserError, match=r"bad\.jpg is not a picture.*remove or replace it"):
         textures[2]
+
+
+def test_what_is_left_out_of_folders_is_told(tmp_path):
+    folder = tmp_path / "rust"
+    (folder / "@eaDir").mkdir(parents=True)
+    for name in ("1.png", "2.gif"):
+        (folder / name).write_text("")
+    assert tell_left_out(parse_texture_sources(f"builtin,{folder}:2,noise")) == [
+        f"left out of the textures in {folder}: 1 folders of the system (@eaDir)",
+        f"left out of the textures in {folder}: 1 files ending in .gif",
+    ]
 
 
 def test_a_folder_without_pictures(tmp_path):

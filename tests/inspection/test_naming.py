@@ -92,7 +92,7 @@ def rows_of(path):
 def test_regions_are_named_after_examples(detector, examples, tmp_path):
     workdir = tmp_path / "run"
     assert load_types(workdir, detector) is None
-    entries = list_examples(examples)
+    entries = list_examples(examples).entries
     fitted = fit_types(workdir, detector, entries, EVEN, leave_out=["block"], min_area=4)
     assert fitted.model.types == ("line", "spot")
     np.testing.assert_array_equal(fitted.confusion[:, :2].sum(axis=0) > 2, True)
@@ -131,18 +131,18 @@ def test_regions_are_named_after_examples(detector, examples, tmp_path):
 
 def test_what_does_not_fit_harms_nothing(detector, examples, tmp_path):
     workdir = tmp_path / "run"
-    fit_types(workdir, detector, list_examples(examples), EVEN)
+    fit_types(workdir, detector, list_examples(examples).entries, EVEN)
     before = {path: path.read_bytes() for path in (workdir / "types").iterdir()}
     for path in list((examples / "spot").iterdir())[1:]:
         path.unlink()
     with pytest.raises(UserError, match="spot has only one example; give 2 at least"):
-        fit_types(workdir, detector, list_examples(examples), EVEN)
+        fit_types(workdir, detector, list_examples(examples).entries, EVEN)
     # Of two pictures one shows nothing.
     Image.fromarray(np.full((64, 64, 3), GREY, np.uint8)).save(examples / "spot" / "empty.png")
     with pytest.raises(UserError, match="spot has only one example in which a region was found"):
-        fit_types(workdir, detector, list_examples(examples), EVEN)
+        fit_types(workdir, detector, list_examples(examples).entries, EVEN)
     with pytest.raises(UserError, match="no type 'dent' to leave out"):
-        fit_types(workdir, detector, list_examples(examples), EVEN, leave_out=["dent"])
+        fit_types(workdir, detector, list_examples(examples).entries, EVEN, leave_out=["dent"])
     assert {path: path.read_bytes() for path in (workdir / "types").iterdir()} == before
 
     types_path(workdir, 7).rename(types_path(workdir, 8))
@@ -163,7 +163,7 @@ def test_masks_choose_among_regions_and_stand_in_for_missed_ones(detector, tmp_p
     Image.fromarray(np.full((64, 64, 3), GREY, np.uint8)).save(folder / "spot" / "1.png")
     draw(folder / "good" / "0.png", "line", rng)
     draw(folder / "line" / "0.png", "line", rng)
-    entries = list_examples(folder)
+    entries = list_examples(folder).entries
     assert [(e.name, len(e.masks)) for e in entries] == [
         ("line/0", 0),
         ("spot/0", 1),
@@ -191,7 +191,9 @@ def test_groups_become_examples_once_they_have_names(detector, examples, tmp_pat
     for kind, group in groups.items():
         named = named.replace(group, kind)
     (out / "examples.csv").write_text(named, encoding="utf-8")
-    fitted = fit_types(tmp_path / "run", detector, list_examples(out / "examples.csv"), EVEN)
+    fitted = fit_types(
+        tmp_path / "run", detector, list_examples(out / "examples.csv").entries, EVEN
+    )
     assert fitted.model.types == ("block", "line", "spot")
     with pytest.raises(UserError, match="too few for 99 groups"):
         cluster_files(detector, examples, out, 0.0, groups=99)

@@ -14,6 +14,7 @@ from draem_jax.data.layouts.entries import (
     Entry,
     Listing,
     Split,
+    account,
     find_category,
     find_pictures,
     make_listing,
@@ -48,7 +49,7 @@ def list_category(root: Path, category: str) -> Listing:
         UserError: `root` does not hold the class.
     """
     folder = find_category(root, category, holding="Train")
-    entries, problems, left_out = [], [], 0
+    entries, problems, left_out, used = [], [], list[Path](), list[Path]()
     halves: tuple[tuple[Split, str], ...] = (("train", "Train"), ("test", "Test"))
     for split, name in halves:
         half = named_child(folder, name)
@@ -60,8 +61,9 @@ def list_category(root: Path, category: str) -> Listing:
             for match in [_LABEL.fullmatch(file[1].name)]
             if match
         }
-        defective = set(labels) | _listed_labels(half / "Label" / "Labels.txt")
-        pictures = {file.stem: file for key, file in find_pictures(half).all() if "/" not in key}
+        used.append(half / "Label" / "Labels.txt")
+        defective = set(labels) | _listed_labels(used[-1])
+        pictures = {file.stem: file for _, file in find_pictures(half, recursive=False).all()}
         problems += [
             lonely_mask(file, half) for stem, (_, file) in labels.items() if stem not in pictures
         ]
@@ -69,13 +71,19 @@ def list_category(root: Path, category: str) -> Listing:
             if stem not in defective:
                 entries.append(Entry(path, split, GOOD, f"{GOOD}/{stem}"))
             elif split == "train":
-                left_out += 1
+                left_out.append(path)
+                used += [labels[stem][1]] if stem in labels else []
             elif stem not in labels:
                 problems.append(missing_mask(path, half / "Label"))
             else:
                 masks = (labels[stem][1],)
                 entries.append(Entry(path, split, DEFECT, f"{DEFECT}/{stem}", masks))
-    return make_listing(entries, problems, {"defective pictures of the training half": left_out})
+    return account(
+        make_listing(entries, problems),
+        folder,
+        left_out={"defective pictures of the training half": left_out},
+        used=used,
+    )
 
 
 def _listed_labels(path: Path) -> set[str]:

@@ -7,24 +7,25 @@ Read are, in this order:
 3. pictures directly in DIR, all of one type.
 
 Masks lie in DIR/ground_truth/TYPE, or without the TYPE in the third case (or in masks, mask, gt),
-under their picture's name or with _mask after it; or beside their picture, with _mask after its
-name. A folder Label, as in each half of a class of DAGM, holds masks of the defective pictures
-alone: pictures without one are normal there, and left out.
+or beside their picture, with an ending such as _mask; see `draem_jax.data.layouts.pairs`. A folder
+Label, as in each half of a class of DAGM, holds masks of the defective pictures alone: pictures
+without one are normal there, and left out.
 """
 
 from pathlib import Path
 
+from draem_jax.data.folders import subfolders
 from draem_jax.data.layouts.entries import (
     Listing,
     Pictures,
+    account,
     find_pictures,
     is_good,
     make_listing,
     named_child,
-    subfolders,
 )
-from draem_jax.data.layouts.folder import MASK_FOLDERS
-from draem_jax.data.layouts.pairs import pair_masks, without_mask_suffix
+from draem_jax.data.layouts.pairs import mirrors, pair_masks, refuse_masks
+from draem_jax.data.names import MASK_FOLDERS, masks_beside, plain, without_mask_suffix
 from draem_jax.errors import UserError
 
 _DEFECT = "defect"
@@ -43,57 +44,57 @@ def list_defects(root: Path) -> Listing:
     labels = named_child(root, "label")
     masks = labels or named_child(root, *MASK_FOLDERS)
     base = named_child(root, "test") or root
-    flat = {key: files for key, files in find_pictures(base).files.items() if "/" not in key}
+    flat = find_pictures(base, recursive=False)
+    good = [child for child in subfolders(base) if is_good(child)]
     types = [
         child
         for child in subfolders(base)
-        if child != masks and not is_good(child) and find_pictures(child).files
+        if child != masks and child not in good and find_pictures(child).files
     ]
-    if flat and types:
+    refuse_masks(types)
+    if flat.files and types:
         raise UserError(
             f"{base} holds pictures both directly and in {types[0].name}; put all of them in "
             "folders, one for each type of defect"
         )
-    if not flat and not types:
+    if not flat.files and not types:
         raise UserError(
             f"{root} holds no pictures of defects; put them in it, or in a folder for each type, "
             "and their masks in ground_truth/"
         )
-    entries, problems, unlabelled = [], [], 0
+    entries, problems, unlabelled = [], [], list[Path]()
+    mirrored = mirrors(types, [] if masks is None else subfolders(masks))
     for folder, pictures, mask_folder in (
-        [(base, Pictures(flat, 0), masks)]
-        if flat
-        else [(child, find_pictures(child), masks and masks / child.name) for child in types]
+        [(base, flat, masks)]
+        if flat.files
+        else [(child, find_pictures(child), mirrored.get(child)) for child in types]
     ):
-        pictures, found = _masks_beside(pictures)
-        if mask_folder is not None and mask_folder.is_dir():
-            found += find_pictures(mask_folder).all()
+        found = find_pictures(mask_folder).all() if mask_folder is not None else []
         if labels is not None:
-            known = {without_mask_suffix(key) for key, _ in found}
-            labelled = {key: files for key, files in pictures.files.items() if key in known}
-            unlabelled += len(pictures.files) - len(labelled)
-            pictures = Pictures(labelled, 0)
-        good, wrong = pair_masks(
+            beside = masks_beside(pictures.files)
+            known = {plain(without_mask_suffix(key)) for key in (*beside, *dict(found))}
+            labelled = {
+                key: files
+                for key, files in pictures.files.items()
+                if key in beside or plain(key) in known
+            }
+            unlabelled += [file for key, file in pictures.all() if key not in labelled]
+            pictures = Pictures(labelled)
+        paired, wrong = pair_masks(
             folder,
             pictures,
             found,
             split="train",
-            defect_type=_DEFECT if flat else folder.name,
+            defect_type=_DEFECT if flat.files else folder.name,
             masks_expected=True,
-            where=mask_folder or f"{root / 'ground_truth'} or beside it, as NAME_mask.png",
+            where=mask_folder or f"{root / 'ground_truth'} or beside it",
         )
-        entries += good
+        entries += paired
         problems += wrong
-    return make_listing(entries, problems, {"pictures without a label": unlabelled})
-
-
-def _masks_beside(pictures: Pictures) -> tuple[Pictures, list[tuple[str, Path]]]:
-    """Parts pictures from masks that lie among them, which have their names and _mask."""
-    beside = {
-        key
-        for key in pictures.files
-        if (name := without_mask_suffix(key)) != key and name in pictures.files
+    left_out = {
+        "pictures without a label": unlabelled,
+        "good pictures": [file for child in good for _, file in find_pictures(child).all()],
     }
-    alone = {key: files for key, files in pictures.files.items() if key not in beside}
-    masks = [(key, file) for key, file in pictures.all() if key in beside]
-    return Pictures(alone, pictures.others), masks
+    within = {base, masks or base}
+    apart = [folder for folder in within if not any(o in folder.parents for o in within)]
+    return account(make_listing(entries, problems), *apart, masks=masks, left_out=left_out)

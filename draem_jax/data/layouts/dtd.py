@@ -6,16 +6,17 @@ training. Cimpoi et al., "Describing Textures in the Wild", CVPR 2014.
 
 from pathlib import Path
 
+from draem_jax.data.folders import subfolders
 from draem_jax.data.layouts.entries import (
     GOOD,
     AbsentError,
     Counts,
     Entry,
     Listing,
+    account,
     find_pictures,
     levels,
     make_listing,
-    subfolders,
 )
 
 CATEGORY = "textures"
@@ -36,7 +37,7 @@ def list_category(root: Path, category: str) -> Listing:
         if subfolders(base / "images"):
             pictures = find_pictures(base / "images")
             entries = [Entry(file, "train", GOOD, key) for key, file in pictures.all()]
-            return make_listing(entries, (), {"files that are no pictures": pictures.others})
+            return account(make_listing(entries), base / "images")
     raise AbsentError(
         f"{root} holds no folder images with folders of textures in it; give DTD's folder or "
         "archive as it was published"

@@ -1,13 +1,20 @@
 """What every layout's function returns: the pictures found, and what is wrong with them."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from draem_jax.data.pictures import SUFFIXES, natural_key
+from draem_jax.data.folders import LABELS, look, sort_others, subfolders
+from draem_jax.data.names import (
+    MASK_FOLDERS,
+    MASK_NAMES,
+    as_text,
+    looks_like_masks,
+    natural_key,
+    plain,
+)
 from draem_jax.errors import UserError
 
 GOOD = "good"
@@ -97,10 +104,7 @@ def make_listing(
     notes: Iterable[str] = (),
 ) -> Listing:
     """Orders entries, and makes their names unique by the files' suffixes where they are not."""
-    # A name may come from a file's bytes that are no UTF-8; it must be text all the same.
-    entries = [
-        replace(e, name=e.name.encode("utf-8", "backslashreplace").decode()) for e in entries
-    ]
+    entries = [replace(entry, name=as_text(entry.name)) for entry in entries]
     times = Counter((entry.split, entry.name) for entry in entries)
     named = [
         replace(entry, name=entry.name + entry.path.suffix)
@@ -113,56 +117,91 @@ def make_listing(
     return Listing(tuple(named), tuple(problems), counted, tuple(notes))
 
 
+def account(
+    listing: Listing,
+    *within: Path,
+    masks: Path | None = None,
+    left_out: Mapping[str, Collection[Path]] | None = None,
+    used: Iterable[Path] = (),
+) -> Listing:
+    """Says of every file in folders what it was taken for, where the listing does not say it.
+
+    Args:
+        listing: what was found in the folders.
+        within: the folders; none lies in another.
+        masks: the folder among or in them that should hold masks.
+        left_out: files that belong to neither split for a reason that is known, by what they are.
+        used: other files that were read.
+
+    Returns:
+        The listing, with everything else counted in `left_out`, and with notes on files that may
+        have been meant as masks.
+    """
+    left_out, used = left_out or {}, set(used)
+    known = {path for entry in listing.entries for path in (entry.path, *entry.masks)}
+    known.update(problem.path for problem in listing.problems)
+    known.update(used, *left_out.values())
+    nearest = {path.parent for path in known}
+    folders = nearest.union(*(parent.parents for parent in nearest))
+    counts = Counter(listing.left_out)
+    counts.update({kind: len(paths) for kind, paths in left_out.items()})
+    labels: list[str] = []
+    notes = list(listing.notes)
+    for folder in within:
+        contents = look(folder)
+        for kind, paths in contents.passed_over.items():
+            # What is reached twice by links may be known by its other name.
+            counts[kind] += sum(path not in folders for path in paths)
+        for kind, files in sort_others(contents, masks=masks, used=used).items():
+            counts[kind] += len(files)
+            if kind.startswith(LABELS):
+                labels += [file.relative_to(folder).as_posix() for file in files]
+        unused = Counter(
+            _unused_folder(picture, folder, folders)
+            for picture in contents.pictures
+            if picture not in known
+        )
+        for name, count in unused.items():
+            counts[f"pictures in {name} that are not used"] += count
+            if looks_like_masks(Path(name).name):
+                notes.append(
+                    f"{name} holds {count} pictures that are not used; if they are masks, put them "
+                    f"in a folder called {' or '.join(MASK_FOLDERS)}, as {MASK_NAMES}"
+                )
+    if labels:
+        notes.append(
+            f"{len(labels)} label files are not read, such as {labels[0]}; defects are read from "
+            f"masks alone, which are pictures: export masks, and call them {MASK_NAMES}"
+        )
+    counted = {as_text(kind): count for kind, count in counts.items() if count}
+    return replace(listing, left_out=counted, notes=tuple(map(as_text, notes)))
+
+
+def _unused_folder(picture: Path, within: Path, used: Collection[Path]) -> str:
+    """The largest folder around a picture in which nothing is used, or else the one it lies in."""
+    around = [parent for parent in picture.parents if parent.is_relative_to(within)]
+    unused = [parent for parent in around if parent not in used]
+    largest = unused[-1] if unused else picture.parent
+    return largest.name if largest == within else largest.relative_to(within).as_posix()
+
+
 class Pictures(NamedTuple):
-    """The pictures below a folder, by path within it without suffix, and how much else is there."""
+    """The pictures below a folder, by path within it without suffix."""
 
     files: dict[str, list[Path]]
-    others: int
 
     def all(self) -> list[tuple[str, Path]]:
         """Every picture with its path within the folder, in natural order."""
         return [(key, file) for key, files in self.files.items() for file in files]
 
 
-def find_pictures(folder: Path) -> Pictures:
-    """Finds the pictures in a folder and the folders within; hidden files do not count."""
+def find_pictures(folder: Path, *, recursive: bool = True) -> Pictures:
+    """Finds the pictures in a folder and the folders within; there are none where it is not."""
     files: dict[str, list[Path]] = {}
-    others = 0
-    for file in sorted(
-        walk(folder), key=lambda file: natural_key(file.relative_to(folder).as_posix())
-    ):
-        if file.suffix.lower() in SUFFIXES:
-            key = file.relative_to(folder).with_suffix("").as_posix()
-            files.setdefault(key, []).append(file)
-        else:
-            others += 1
-    return Pictures(files, others)
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and the folders within, also by links; hidden ones are left out."""
-    seen: set[str] = set()
-    for name, inside, files in os.walk(folder, followlinks=True):
-        here = os.path.realpath(name)
-        if here in seen:  # a link that leads back
-            inside.clear()
-            continue
-        seen.add(here)
-        inside[:] = [child for child in inside if not is_hidden(Path(child))]
-        yield from (Path(name, file) for file in files if not is_hidden(Path(file)))
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders directly within a folder, without hidden ones, in natural order."""
-    if not folder.is_dir():
-        return []
-    found = [p for p in folder.iterdir() if p.is_dir() and not is_hidden(Path(p.name))]
-    return sorted(found, key=lambda path: natural_key(path.name))
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a part of the path begins with a dot, or is what macOS puts into archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    for file in look(folder, recursive=recursive).pictures if folder.is_dir() else ():
+        key = file.relative_to(folder).with_suffix("").as_posix()
+        files.setdefault(key, []).append(file)
+    return Pictures(files)
 
 
 def is_good(folder: Path) -> bool:
@@ -172,9 +211,10 @@ def is_good(folder: Path) -> bool:
 
 def named_child(folder: Path, *names: str) -> Path | None:
     """The folder within `folder` that has one of the names, in any case."""
+    children = subfolders(folder)
     for name in names:
-        for child in subfolders(folder):
-            if child.name.lower() == name.lower():
+        for child in children:
+            if plain(child.name) == plain(name):
                 return child
     return None
 
@@ -196,6 +236,8 @@ def find_category(root: Path, category: str, *, holding: str) -> Path:
             return folder / category
     if root.name == category and (root / holding).is_dir():
         return root
+    if root.is_dir():
+        look(root, recursive=False)  # tells if what should be folders are names with backslashes
     if (root / category).is_dir():
         raise UserError(
             f"{root / category} holds no folder {holding}; give the data set as it was published"

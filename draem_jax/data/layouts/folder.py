@@ -9,13 +9,16 @@ Read are, in this order:
    DIR/ground_truth/TYPE (or masks, mask, gt);
 4. pictures directly in DIR, all of them normal.
 
-Instead of good, the folder of normal pictures may be called ok or normal.
+Instead of good, the folder of normal pictures may be called ok or normal. Masks may also lie beside
+their pictures, as NAME_mask.png; that of a normal picture must be empty.
 """
 
 import csv
 import os
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
+from draem_jax.data.folders import is_ignored, names_in, subfolders
 from draem_jax.data.layouts.entries import (
     GOOD,
     GOOD_NAMES,
@@ -23,18 +26,14 @@ from draem_jax.data.layouts.entries import (
     Listing,
     Problem,
     Split,
+    account,
     find_pictures,
-    is_hidden,
     make_listing,
     named_child,
-    subfolders,
 )
-from draem_jax.data.layouts.pairs import list_halves
-from draem_jax.data.pictures import SUFFIXES
+from draem_jax.data.layouts.pairs import list_halves, pair_masks, refuse_masks
+from draem_jax.data.names import MASK_FOLDERS, looks_like_masks, match
 from draem_jax.errors import UserError
-
-MASK_FOLDERS = ("ground_truth", "masks", "mask", "gt")
-"""Names, in any case, of the folder of masks."""
 
 TEST_EVERY = 5
 """Where defects are given and no normal pictures to test on: every how many-th normal picture of
@@ -65,18 +64,30 @@ def list_category(root: Path, category: str) -> Listing:
     folder = root / category
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the path and the category")
-    folder = _unwrap(folder)
-    train, good = named_child(folder, "train"), named_child(folder, *GOOD_NAMES)
-    test, masks = named_child(folder, "test"), named_child(folder, *MASK_FOLDERS)
+    inner = _unwrap(folder)
+    train, good = named_child(inner, "train"), named_child(inner, *GOOD_NAMES)
+    test, masks = named_child(inner, "test"), named_child(inner, *MASK_FOLDERS)
+    if masks is None and test is not None:
+        masks = named_child(test, *MASK_FOLDERS)
+    defective: list[Path] = []
     if train is not None:
-        return _list_with_train(train, test, masks)
-    if good is not None and test is not None:
-        return list_halves(good, _test_types(test), masks, masks_expected=False)
-    if good is not None:
-        apart = {good, masks, test}
-        types = [child for child in subfolders(folder) if child not in apart and _holds(child)]
-        return _lend_good(list_halves(good, types, masks, masks_expected=False), len(types))
-    return _list_flat(folder)
+        normal, defective = _training_folder(train)
+        listing = list_halves(normal, _test_types(test, masks), masks, masks_expected=False)
+    elif good is not None and test is not None:
+        listing = list_halves(good, _test_types(test, masks), masks, masks_expected=False)
+    elif good is not None:
+        apart = {good, masks}
+        types = [child for child in subfolders(inner) if child not in apart and _holds(child)]
+        refuse_masks(types)
+        listing = _lend_good(list_halves(good, types, masks, masks_expected=False), types)
+    else:
+        listing = _list_flat(inner)
+    return account(
+        listing,
+        folder,
+        masks=masks,
+        left_out={"defective pictures among those to train on": defective},
+    )
 
 
 def list_file(path: Path) -> Listing:
@@ -89,6 +100,8 @@ def list_file(path: Path) -> Listing:
     - type: of the defect, any word; good for a normal picture.
     - mask: the picture's mask, from the CSV file's folder; may be empty.
 
+    A path may be of another case than its file, and be written as on Windows.
+
     Raises:
         UserError: a column is missing or unknown, or a value is; it names the line.
     """
@@ -100,7 +113,8 @@ def list_file(path: Path) -> Listing:
         where = f"{path}, line {line}"
         if not row["path"]:
             raise UserError(f"{where}: the path is empty; name a picture, or delete the line")
-        picture = path.parent / row["path"]
+        name = _on_disk(path.parent, row["path"])
+        picture = path.parent / name
         if picture in seen:
             raise UserError(
                 f"{where}: {row['path']} stands in line {seen[picture]} already; delete one"
@@ -110,7 +124,7 @@ def list_file(path: Path) -> Listing:
         split = _SPLITS.get(row["split"].lower() or ("train" if good else "test"))
         if split is None:
             raise UserError(f"{where}: split is {row['split']!r}; write train or test")
-        mask = path.parent / row["mask"] if row["mask"] else None
+        mask = path.parent / _on_disk(path.parent, row["mask"]) if row["mask"] else None
         if not picture.is_file():
             problems.append(
                 Problem("missing picture", picture, f"{where}: there is no file {picture}; mend it")
@@ -126,7 +140,7 @@ def list_file(path: Path) -> Listing:
         elif split == "train" and not good:
             in_training += 1
         else:
-            name = Path(os.path.normpath(row["path"])).with_suffix("").as_posix().lstrip("./")
+            name = Path(os.path.normpath(name)).with_suffix("").as_posix().lstrip("./")
             masks = () if mask is None else (mask,)
             entries.append(Entry(picture, split, defect_type, f"{defect_type}/{name}", masks))
     return make_listing(
@@ -187,11 +201,28 @@ def _label_and_type(row: dict[str, str], where: str) -> tuple[bool, str]:
     return good, GOOD if good else defect_type or _DEFECT
 
 
+def _on_disk(folder: Path, name: str) -> str:
+    """The path within a folder of what a list calls by a name, or else calls alike."""
+    if (folder / name).exists():
+        return name
+    path = folder
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        child = path / part
+        if not child.exists() and path.is_dir():
+            child = path / match([part], names_in(path)).get(part, part)
+        path = child
+    if not path.exists():
+        return name
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 def _unwrap(folder: Path) -> Path:
     """Steps into a folder that holds nothing but one other, unless its name says what it holds."""
     for _ in range(3):
-        inside = [p for p in folder.iterdir() if not is_hidden(Path(p.name))]
-        if len(inside) != 1 or not inside[0].is_dir():
+        inside = subfolders(folder)
+        if len(inside) != 1 or any(
+            not is_ignored(Path(name)) and not (folder / name).is_dir() for name in names_in(folder)
+        ):
             break
         if inside[0].name.lower() in (*GOOD_NAMES, *MASK_FOLDERS, "train", "test"):
             break
@@ -204,23 +235,24 @@ def _holds(folder: Path) -> bool:
 
 
 def _flat_pictures(folder: Path) -> list[Path]:
-    return [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not is_hidden(Path(p.name)) and not p.is_dir()
-    ]
+    return [file for _, file in find_pictures(folder, recursive=False).all()]
 
 
-def _test_types(test: Path) -> list[Path]:
+def _test_types(test: Path | None, masks: Path | None) -> list[Path]:
+    if test is None:
+        return []
     if flat := _flat_pictures(test):
         raise UserError(
             f"{test} holds {flat[0].name} and other pictures directly, so that it cannot be told "
             "whether they are good; put them in folders good and one for each type of defect"
         )
-    return subfolders(test)
+    types = [child for child in subfolders(test) if child != masks]
+    refuse_masks(types)
+    return types
 
 
-def _list_with_train(train: Path, test: Path | None, masks: Path | None) -> Listing:
+def _training_folder(train: Path) -> tuple[Path, list[Path]]:
+    """The folder of the normal pictures in DIR/train, and other pictures there."""
     good = named_child(train, *GOOD_NAMES)
     flat = _flat_pictures(train)
     inside = [child for child in subfolders(train) if _holds(child)]
@@ -234,30 +266,21 @@ def _list_with_train(train: Path, test: Path | None, masks: Path | None) -> List
             f"{train} holds folders but none of them is called good; put the normal pictures in "
             f"{train / GOOD}"
         )
-    types = _test_types(test) if test is not None else []
-    listing = list_halves(good or train, types, masks, masks_expected=False)
-    if good is None:
-        return listing
-    others = [child for child in subfolders(train) if child != good]
-    defective = sum(len(find_pictures(child).all()) for child in others)
-    left_out = dict(listing.left_out)
-    if defective:
-        left_out["defective pictures among those to train on"] = defective
-    return make_listing(listing.entries, listing.problems, left_out, listing.notes)
+    defects = [c for c in inside if c != good and not looks_like_masks(c.name)]
+    return good or train, [file for child in defects for _, file in find_pictures(child).all()]
 
 
-def _lend_good(listing: Listing, types: int) -> Listing:
+def _lend_good(listing: Listing, types: list[Path]) -> Listing:
     """Moves some normal pictures to the test half, which has defects but no normal pictures."""
     good = [entry for entry in listing.entries if entry.split == "train"]
     if not types or len(good) <= TEST_EVERY // 2:
         return listing
     lent = set(good[TEST_EVERY // 2 :: TEST_EVERY])
-    entries = [
-        Entry(e.path, "test", GOOD, e.name, e.masks) if e in lent else e for e in listing.entries
-    ]
+    entries = [replace(e, split="test") if e in lent else e for e in listing.entries]
     note = (
         f"no normal pictures to test on: {len(lent)} of the {len(good)} good ones, every "
-        f"{TEST_EVERY}th, are kept from training to test on"
+        f"{TEST_EVERY}th, are kept from training to test on; the folders beside them count as "
+        f"types of defects ({', '.join(folder.name for folder in types)})"
     )
     return make_listing(entries, listing.problems, listing.left_out, [*listing.notes, note])
 
@@ -283,6 +306,13 @@ def _list_flat(folder: Path) -> Listing:
         )
     if not flat:
         raise UserError(f"{folder} holds no pictures; {how}")
-    entries = [Entry(path, "train", GOOD, f"{GOOD}/{path.stem}") for path in flat]
-    others = find_pictures(folder).others
-    return make_listing(entries, (), {"files that are no pictures": others})
+    entries, problems = pair_masks(
+        folder,
+        find_pictures(folder, recursive=False),
+        (),
+        split="train",
+        defect_type=GOOD,
+        masks_expected=False,
+        where=folder,
+    )
+    return make_listing(entries, problems)

@@ -3,10 +3,11 @@
 Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from draem_jax.data.layouts.entries import Counts, Listing, find_category, named_child, subfolders
+from draem_jax.data.folders import subfolders
+from draem_jax.data.layouts.entries import Counts, Listing, account, find_category, named_child
 from draem_jax.data.layouts.pairs import list_halves
 from draem_jax.errors import UserError
 
@@ -39,12 +40,20 @@ def list_category(root: Path, category: str) -> Listing:
     return list_mvtec_style(find_category(root, category, holding="train"))
 
 
-def list_mvtec_style(folder: Path, *, good: Iterable[str] = ("good",)) -> Listing:
+def list_mvtec_style(
+    folder: Path,
+    *,
+    good: Iterable[str] = ("good",),
+    left_out: Mapping[str, Collection[Path]] | None = None,
+    used: Iterable[Path] = (),
+) -> Listing:
     """Lists the folder of one category in MVTec AD's layout; each defect must have a mask.
 
     Args:
         folder: it holds train/, test/ and ground_truth/.
         good: what the folder of normal pictures is called.
+        left_out: see `account`.
+        used: see `account`.
 
     Raises:
         UserError: there are no normal pictures to train on.
@@ -55,6 +64,6 @@ def list_mvtec_style(folder: Path, *, good: Iterable[str] = ("good",)) -> Listin
             f"{folder / 'train'} holds no folder {' or '.join(good)}; give the data set as it was "
             "published"
         )
-    return list_halves(
-        train, subfolders(folder / "test"), folder / "ground_truth", masks_expected=True
-    )
+    masks = folder / "ground_truth"
+    listing = list_halves(train, subfolders(folder / "test"), masks, masks_expected=True)
+    return account(listing, folder, masks=masks, left_out=left_out, used=used)

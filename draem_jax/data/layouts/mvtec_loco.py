@@ -3,7 +3,6 @@
 Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from draem_jax.data.layouts.entries import Counts, Listing, find_category, find_pictures
@@ -26,10 +25,9 @@ def list_category(root: Path, category: str) -> Listing:
         UserError: `root` does not hold the category.
     """
     folder = find_category(root, category, holding="train")
-    listing = list_mvtec_style(folder)
-    validation = len(find_pictures(folder / "validation").all())
-    if not validation:
-        return listing
-    return replace(
-        listing, left_out={**listing.left_out, "normal pictures for validation": validation}
+    validation = [file for _, file in find_pictures(folder / "validation").all()]
+    return list_mvtec_style(
+        folder,
+        left_out={"normal pictures for validation": validation},
+        used=[folder / "defects_config.json"],
     )

@@ -1,9 +1,15 @@
-"""Folders of test pictures by type, and folders of masks that mirror them."""
+"""Folders of test pictures by type, and folders of masks that mirror them.
 
-import re
-from collections.abc import Iterable
+A mask belongs to the picture of the same name, whatever its suffix, or with an ending such as
+`_mask` after it (see `draem_jax.data.names`); or it is one of several in a folder of the picture's
+name. It lies in a folder of masks or beside its picture. Names that differ by case or by the way
+that accents are written alone are the same, unless there are both.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from draem_jax.data.folders import subfolders
 from draem_jax.data.layouts.entries import (
     GOOD,
     Entry,
@@ -14,19 +20,22 @@ from draem_jax.data.layouts.entries import (
     find_pictures,
     is_good,
     make_listing,
-    subfolders,
 )
-
-_MASK_SUFFIX = re.compile(r"[_-](mask|label|gt)$", re.IGNORECASE)
+from draem_jax.data.names import (
+    MASK_NAMES,
+    looks_like_masks,
+    masks_beside,
+    match,
+    plain,
+    without_mask_suffix,
+)
+from draem_jax.errors import UserError
 
 
 def list_halves(
     train: Path, test_types: list[Path], masks: Path | None, *, masks_expected: bool
 ) -> Listing:
     """Lists a category that has its normal pictures in one folder, and test pictures by type.
-
-    A mask belongs to the picture of the same name, whatever its suffix, or with `_mask` after it;
-    or it is one of several in a folder of the picture's name.
 
     Args:
         train: the folder of normal pictures to train on.
@@ -35,24 +44,27 @@ def list_halves(
         masks_expected: whether every defective picture must have a mask. Where not, a type
             without any mask is one whose masks are unknown.
     """
-    entries, problems, others = _list_type(train, "train", None, masks_expected=False)
+    entries, problems = _list_type(train, "train", None, masks_expected=False)
     defects = [folder for folder in test_types if not is_good(folder)]
+    folders = [] if masks is None else subfolders(masks)
+    if masks is not None and len(defects) == 1 and not folders:
+        mirrored = {defects[0]: masks}  # with one type of defect there need be no folder for it
+    else:
+        mirrored = mirrors(test_types, folders)
     for folder in test_types:
-        mask_folder = masks / folder.name if masks is not None else None
-        if masks is not None and defects == [folder] and not subfolders(masks):
-            mask_folder = masks  # with one type of defect there need be no folder for it
-        found, wrong, more = _list_type(folder, "test", mask_folder, masks_expected=masks_expected)
+        mask_folder = mirrored.get(folder)
+        if mask_folder is None and masks is not None:
+            mask_folder = masks / folder.name
+        found, wrong = _list_type(folder, "test", mask_folder, masks_expected=masks_expected)
         entries += found
         problems += wrong
-        others += more
-    if masks is not None and not (len(defects) == 1 and not subfolders(masks)):
-        known = {folder.name for folder in test_types}
-        for key, file in find_pictures(masks).all():
-            if key.partition("/")[0] not in known or "/" not in key:
-                problems.append(
-                    lonely_mask(file, "the folder of test pictures that mirrors its own")
-                )
-    return make_listing(entries, problems, {"files that are no pictures": others})
+    if masks is not None and masks not in mirrored.values():
+        problems += [
+            lonely_mask(file, "the folder of test pictures that mirrors its own")
+            for _, file in find_pictures(masks).all()
+            if not any(file.is_relative_to(mirror) for mirror in mirrored.values())
+        ]
+    return make_listing(entries, problems)
 
 
 def list_types(types: list[Path], masks: Path | None) -> Listing:
@@ -63,14 +75,37 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
         masks: the folder that holds a folder of masks for each type; masks of other types in it
             do not matter. A type without any mask is one whose masks are unknown.
     """
-    entries, problems, others = [], [], 0
+    entries, problems = [], []
+    mirrored = mirrors(types, [] if masks is None else subfolders(masks))
     for folder in types:
-        mask_folder = None if masks is None else masks / folder.name
-        found, wrong, more = _list_type(folder, "test", mask_folder, masks_expected=False)
+        found, wrong = _list_type(folder, "test", mirrored.get(folder), masks_expected=False)
         entries += found
         problems += wrong
-        others += more
-    return make_listing(entries, problems, {"files that are no pictures": others})
+    return make_listing(entries, problems)
+
+
+def mirrors(types: Sequence[Path], masks: Sequence[Path]) -> dict[Path, Path]:
+    """Of each type's folder that has one, the folder of masks that is called alike."""
+    by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in masks}
+    found = match(by_name, masks_by_name)
+    return {by_name[name]: masks_by_name[mirror] for name, mirror in found.items()}
+
+
+def refuse_masks(types: Sequence[Path]) -> None:
+    """Refuses folders that hold masks by their names where folders of pictures by type must be.
+
+    Raises:
+        UserError: there is one, which may also be told by its folders: those of masks are called
+            as the types are.
+    """
+    names = {plain(folder.name) for folder in types}
+    for folder in types:
+        inside = {plain(child.name) for child in subfolders(folder)}
+        if looks_like_masks(folder.name) or (inside and inside <= names):
+            raise UserError(
+                f"{folder} lies where a type of defect should, but looks like masks; call it "
+                "ground_truth if it holds masks, and something else if it holds pictures of defects"
+            )
 
 
 def missing_mask(picture: Path, where: Path | str) -> Problem:
@@ -78,7 +113,7 @@ def missing_mask(picture: Path, where: Path | str) -> Problem:
     return Problem(
         "picture without mask",
         picture,
-        f"{picture} has no mask in {where}; add it, or take the picture away",
+        f"{picture} has no mask in {where}; add it, called {MASK_NAMES}, or take the picture away",
     )
 
 
@@ -87,7 +122,8 @@ def lonely_mask(mask: Path, where: Path | str) -> Problem:
     return Problem(
         "mask without picture",
         mask,
-        f"{mask} is a mask without a picture in {where}; add the picture, or take the mask away",
+        f"{mask} is a mask without a picture in {where}; add the picture, or take the mask away "
+        f"(masks are called {MASK_NAMES})",
     )
 
 
@@ -101,12 +137,12 @@ def pair_masks(
     masks_expected: bool,
     where: Path | str,
 ) -> tuple[list[Entry], list[Problem]]:
-    """Gives each picture its masks, as `list_halves` describes.
+    """Gives each picture its masks.
 
     Args:
         folder: of the pictures.
-        pictures: of one type.
-        masks: files by their path within the folder of masks, without suffix.
+        pictures: of one type; with masks that lie beside them, if there are any.
+        masks: other files by their path within the folder of masks, without suffix.
         split: that the pictures belong to.
         defect_type: their type.
         masks_expected: whether every picture must have a mask, even if there is none at all.
@@ -116,23 +152,36 @@ def pair_masks(
         The pictures, and what is wrong with the others and with masks.
     """
     problems: list[Problem] = []
+    beside = masks_beside(pictures.files)
+    masks = [*((key, file) for key, file in pictures.all() if key in beside), *masks]
+    pictures = Pictures({key: files for key, files in pictures.files.items() if key not in beside})
     owned: dict[str, list[Path]] = {}
+    inexact = []
     for key, mask in masks:
-        candidates = (key, without_mask_suffix(key), key.rpartition("/")[0])
-        owner = next((c for c in candidates if c in pictures.files), None)
-        if owner is None:
-            problems.append(lonely_mask(mask, folder))
-        elif len(pictures.files[owner]) > 1:
-            problems.append(
-                Problem(
-                    "ambiguous mask",
-                    mask,
-                    f"{mask} may belong to any of "
-                    f"{', '.join(str(p) for p in pictures.files[owner])}; rename all but one",
-                )
-            )
-        else:
+        own = (name for name in _owners(key) if name in pictures.files)
+        if owner := next(own, None):
             owned.setdefault(owner, []).append(mask)
+        else:
+            inexact.append((key, mask))
+    # A mask of another case is not lent to a picture that has one by its very name.
+    free = match(
+        [name for key, _ in inexact for name in _owners(key)], pictures.files.keys() - owned.keys()
+    )
+    for key, mask in inexact:
+        if owner := next((free[name] for name in _owners(key) if name in free), None):
+            owned.setdefault(owner, []).append(mask)
+        else:
+            problems.append(lonely_mask(mask, folder))
+    for owner in [owner for owner in owned if len(pictures.files[owner]) > 1]:
+        problems += [
+            Problem(
+                "ambiguous mask",
+                mask,
+                f"{mask} may belong to any of "
+                f"{', '.join(str(p) for p in pictures.files[owner])}; rename all but one",
+            )
+            for mask in owned.pop(owner)
+        ]
     expected = defect_type != GOOD and (masks_expected or bool(owned))
     entries = []
     for key, file in pictures.all():
@@ -151,14 +200,14 @@ def pair_masks(
     return entries, problems
 
 
-def without_mask_suffix(name: str) -> str:
-    """A mask's name without what tells it from its picture's, such as _mask."""
-    return _MASK_SUFFIX.sub("", name)
+def _owners(key: str) -> tuple[str, str, str]:
+    """What the picture may be called that a mask belongs to."""
+    return key, without_mask_suffix(key), key.rpartition("/")[0]
 
 
 def _list_type(
     folder: Path, split: Split, mask_folder: Path | None, *, masks_expected: bool
-) -> tuple[list[Entry], list[Problem], int]:
+) -> tuple[list[Entry], list[Problem]]:
     pictures = find_pictures(folder)
     problems = []
     if not pictures.files:
@@ -169,16 +218,13 @@ def _list_type(
                 f"{folder} holds no pictures; add them, or take the folder away",
             )
         )
-    masks: list[tuple[str, Path]] = []
-    if mask_folder is not None and mask_folder.is_dir():
-        masks = find_pictures(mask_folder).all()
     entries, wrong = pair_masks(
         folder,
         pictures,
-        masks,
+        find_pictures(mask_folder).all() if mask_folder is not None else (),
         split=split,
         defect_type=GOOD if split == "train" or is_good(folder) else folder.name,
         masks_expected=masks_expected,
         where=mask_folder or "any folder of masks",
     )
-    return entries, problems + wrong, pictures.others
+    return entries, problems + wrong

@@ -16,6 +16,7 @@ from draem_jax.data.layouts.entries import (
     Listing,
     Problem,
     Split,
+    account,
     find_category,
     find_pictures,
     levels,
@@ -110,6 +111,10 @@ def _list_split(base: Path, category: str) -> Listing:
         for _, mask in find_pictures(data / "Masks").all()
         if mask not in used and mask.stem not in pictures
     ]
-    return make_listing(
-        entries, problems, {f"pictures that {path.name} does not name": len(unnamed)}
+    return account(
+        make_listing(entries, problems),
+        base / category,
+        masks=data / "Masks",
+        left_out={f"pictures that {path.name} does not name": unnamed},
+        used=[base / category / "image_anno.csv"],
     )

@@ -30,10 +30,14 @@ _VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 0 when all went well.
+    """Runs the command line.
 
     Args:
         arguments: without the program's name; those of the process if None.
+
+    Returns:
+        The exit status: 0 when all went well, 3 when a part was left out, 130 or 143 when Ctrl-C
+        or SIGTERM stopped it, and otherwise 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return error.exit_code if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130

@@ -80,7 +80,7 @@ def run_study(
 
                 def watch(step: int, run: Run = run) -> bool:
                     board.step(run, step)
-                    return stop_asked() or board.is_stopping
+                    return bool(stop_asked()) or board.is_stopping
 
                 if stop_asked() or board.is_stopping:
                     return

@@ -7,18 +7,19 @@ from typing import Any
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], int]]:
     """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that a run can save itself.
 
     Yields:
-        What says whether one has come. In a thread other than the main one, none ever does.
+        What says which one has come, by its number, or 0. In a thread other than the main one,
+        none ever does.
     """
-    asked = False
+    asked = 0
     previous: dict[int, Any] = {}
 
     def ask(number, frame):
         nonlocal asked
-        asked = True
+        asked = number
         signal.signal(number, previous[number])  # a second one stops at once
 
     try:

@@ -1,6 +1,8 @@
 """What the verbs share: their form, and flags of several."""
 
+import io
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import Any, Literal
 from absl import flags
 
 from draem_jax.errors import UserError
+from draem_jax.files import ESCAPE, expand
 
 PROGRAM = "draem-jax"
 
@@ -44,9 +47,49 @@ class Verb:
     argument: str = ""
 
 
+def prepare_output() -> None:
+    """Lets whatever is printed be printed, in any encoding: what it lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPE)
+
+
+def say(text: str) -> None:
+    """Prints lines; what would steer the terminal, as names of files may, is escaped."""
+    print(_harmless(text), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning on the error output, as one line, as `say` does."""
+    print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def one_line(text: object) -> str:
+    """A text without line breaks, and without what would steer the terminal."""
+    return _harmless(" ".join(str(text).split()))
+
+
+def _harmless(text: str) -> str:
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+class _PathParser(flags.ArgumentParser[str]):
+    """Puts the home in the place of `~`, which shells leave alone behind an equals sign."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return str(expand(argument)) if argument.startswith("~") else argument
+
+
+def define_path(values: flags.FlagValues, name: str, default: str | None, text: str) -> None:
+    """Defines a flag whose value is a path; `~` in it stands for the home."""
+    flags.DEFINE(_PathParser(), name, default, text, values, flags.ArgumentSerializer())
+
+
 def define_workdir(values: flags.FlagValues, text: str) -> None:
     """Defines --workdir."""
-    flags.DEFINE_string("workdir", None, text, flag_values=values)
+    define_path(values, "workdir", None, text)
 
 
 def parse_workdir(values: Any) -> Path:
@@ -57,7 +100,7 @@ def parse_workdir(values: Any) -> Path:
     """
     if not values.workdir:
         raise UserError("--workdir=DIRECTORY is missing")
-    return Path(values.workdir).expanduser()
+    return Path(values.workdir)
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
-from draem_jax.cli.common import PROGRAM, Verb
+from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
 
@@ -41,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    prepare_output()
     try:
         _dispatch(arguments)
     except (UserError, flags.Error, OSError) as error:
         if debug:
             raise
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)

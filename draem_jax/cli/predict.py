@@ -12,6 +12,7 @@ from draem_jax.cli.common import (
     check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_path,
     define_regions,
     define_workdir,
     load_calibrated,
@@ -23,16 +24,16 @@ from draem_jax.errors import UserError
 
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to predict with.")
-    flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
-    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    define_path(values, "images", None, "A picture or a folder of pictures.")
+    define_path(values, "out", None, "The folder to write to.")
     flags.DEFINE_float(
         "mm_per_pixel", None, "How many millimetres of the surface one pixel of the pictures is "
         "wide, for sizes in millimetres.", flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the columns "
-        "name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for those "
-        "that it leaves out.", flag_values=values,
+    define_path(
+        values, "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the "
+        "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
+        "those that it leaves out.",
     )  # fmt: skip
     define_regions(values)
     define_checkpoint(values)

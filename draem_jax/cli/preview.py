@@ -5,12 +5,12 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import Verb
+from draem_jax.cli.common import Verb, define_path
 from draem_jax.errors import UserError
 
 
 def _define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", "preview.png", "Where the sheet goes, a .png.", flag_values=values)
+    define_path(values, "out", "preview.png", "Where the sheet goes, a .png.")
     flags.DEFINE_integer(
         "rows", 8, "Samples on the sheet.", lower_bound=1, upper_bound=64, flag_values=values
     )

@@ -6,8 +6,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from draem_jax.cli.common import PROGRAM, ConfigKind
+from draem_jax.cli.common import PROGRAM, ConfigKind, define_path
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 
 def define_config(
@@ -75,9 +76,9 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
     from draem_jax.config import from_json
 
     workdir = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=workdir)
+    define_path(workdir, "workdir", None, "")
     workdir([PROGRAM, *arguments], known_only=True)
-    path = Path(workdir["workdir"].value or "").expanduser() / "config.json"
+    path = Path(workdir["workdir"].value or "") / "config.json"
     if not path.is_file():
         return
     config = from_json(path)
@@ -137,8 +138,8 @@ def _check_kind(path: str, config: ConfigDict, kind: ConfigKind) -> None:
 
 def _recipe_path(path: str, kind: ConfigKind) -> Path:
     """A file of the user's, or else the recipe of that name that came with the package."""
-    if Path(path).is_file():
-        return Path(path)
+    if expand(path).is_file():
+        return expand(path)
     packaged = Path(str(importlib.resources.files("draem_jax.configs")))
     known = path if path.startswith("configs/") else f"configs/{path}"
     if known in (*recipes("run"), *recipes("study")):

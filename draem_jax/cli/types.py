@@ -12,6 +12,7 @@ from draem_jax.cli.common import (
     check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_path,
     define_regions,
     define_workdir,
     load_calibrated,
@@ -23,9 +24,9 @@ from draem_jax.errors import UserError
 
 def _define_fit(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run whose detector finds the regions.")
-    flags.DEFINE_string(
-        "examples", None, "A folder with a folder of pictures for each type of defect, or a list "
-        "(.csv) with the columns path and type.", flag_values=values,
+    define_path(
+        values, "examples", None, "A folder with a folder of pictures for each type of defect, or "
+        "a list (.csv) with the columns path and type.",
     )  # fmt: skip
     flags.DEFINE_list(
         "leave_out", None, "Types to leave out, separated by commas: to see whether their pictures "
@@ -42,8 +43,8 @@ def _define_fit(values: flags.FlagValues) -> None:
 
 def _define_cluster(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run whose detector finds the regions.")
-    flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
-    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    define_path(values, "images", None, "A picture or a folder of pictures.")
+    define_path(values, "out", None, "The folder to write to.")
     flags.DEFINE_integer(
         "groups", None, "How many groups; from 2 to 12, what parts them best, if not given.",
         lower_bound=1, flag_values=values,

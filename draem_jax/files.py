@@ -1,12 +1,10 @@
 """Writing files so that a reader never sees half of one, under names that can be written."""
 
-import codecs
 import csv
 import errno
 import hashlib
 import io
 import os
-import re
 import tempfile
 import unicodedata
 from collections import Counter
@@ -19,8 +17,8 @@ from draem_jax.errors import UserError
 OUTPUT_MARKER = ".draem_jax_output"
 """A hidden file that says of a folder that its pictures were written by this package."""
 
-ESCAPE = "draem_jax.escape"
-"""Name of the handler of encoding errors by which texts are written: see `escaped`."""
+ESCAPE = "backslashreplace"
+"""How texts are written that an encoding has no room for: see `escaped`."""
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _KEPT_OF_NAME = 160  # of one that is longer
@@ -153,9 +151,9 @@ def expand(path: str | Path) -> Path:
 def escaped(text: object) -> str:
     r"""A text that can be written as UTF-8.
 
-    File names are bytes. Those that are no UTF-8 become `\xNN`, as in Python's own notation.
+    File names are bytes. Those that are no UTF-8 become `\udcNN`, as Python calls them.
     """
-    return str(text).encode("utf-8", ESCAPE).decode("utf-8")
+    return str(text).encode("utf-8", ESCAPE).decode()
 
 
 def distinct_names(paths: Sequence[PurePath], suffix: str) -> list[Path]:
@@ -218,18 +216,6 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room on the disk" if full else "choose a folder that you may write to"
     return UserError(f"cannot write {path}: {error.strerror or error}; {remedy}")
-
-
-def _escape(error: UnicodeError) -> tuple[str, int]:
-    """The bytes that Python reads as lone surrogates, and else what `backslashreplace` gives."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    wrong = error.object[error.start : error.end]
-    backslashed = wrong.encode("ascii", "backslashreplace").decode()
-    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", backslashed), error.end
-
-
-codecs.register_error(ESCAPE, _escape)
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from absl import flags
 
-from draem_jax.errors import UserError
+from draem_jax.errors import PartialError, UserError
 from draem_jax.files import ESCAPE, expand
 
 PROGRAM = "draem-jax"
@@ -56,7 +56,7 @@ def prepare_output() -> None:
 
 def say(text: str) -> None:
     """Prints lines; what would steer the terminal, as names of files may, is escaped."""
-    print(_harmless(text), flush=True)
+    print("\n".join(map(shown, text.split("\n"))), flush=True)
 
 
 def warn(text: str) -> None:
@@ -66,11 +66,12 @@ def warn(text: str) -> None:
 
 def one_line(text: object) -> str:
     """A text without line breaks, and without what would steer the terminal."""
-    return _harmless(" ".join(str(text).split()))
+    return shown(" ".join(str(text).split()))
 
 
-def _harmless(text: str) -> str:
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+def shown(name: object) -> str:
+    """A name as part of a line: what would break the line or steer the terminal is escaped."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(name))
 
 
 class _PathParser(flags.ArgumentParser[str]):
@@ -80,6 +81,9 @@ class _PathParser(flags.ArgumentParser[str]):
 
     def parse(self, argument: str) -> str:
         return str(expand(argument)) if argument.startswith("~") else argument
+
+    def flag_type(self) -> str:
+        return "path"
 
 
 def define_path(values: flags.FlagValues, name: str, default: str | None, text: str) -> None:
@@ -111,7 +115,8 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_integer(
         "batch_size", None, "Pictures that the devices take at once; the config's "
-        "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
+        "evaluation.batch_size if not given.", lower_bound=1, upper_bound=2**16,
+        flag_values=values,
     )  # fmt: skip
 
 
@@ -155,6 +160,21 @@ def check_regions(values: Any) -> None:
             raise UserError(f"--{name} is not a number; give one from 0 up")
 
 
+def raise_left_out(errors: Sequence[str], given: int, table: Path) -> None:
+    """Raises PartialError where pictures were left out; it says how many, and where to look.
+
+    Args:
+        errors: of each that was, why.
+        given: how many pictures there are.
+        table: that names them in its column error.
+    """
+    if errors:
+        raise PartialError(
+            f"{len(errors)} of {given} pictures {'were' if len(errors) > 1 else 'was'} left out; "
+            f"see the column error of {table}; the first: {errors[0]}"
+        )
+
+
 def define_alpha(values: flags.FlagValues) -> None:
     """Defines --alpha."""
     flags.DEFINE_float(
@@ -188,5 +208,5 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
     """Defines --cpu_devices."""
     flags.DEFINE_integer(
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
-        lower_bound=0, flag_values=values,
+        lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip

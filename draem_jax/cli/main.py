@@ -1,9 +1,12 @@
 """From the words of the command line to the verb that does them."""
 
+import _thread
 import difflib
 import sys
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from absl import flags
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     prepare_output()
     try:
-        _dispatch(arguments)
+        with _no_interrupt_lost():
+            _dispatch(arguments)
     except (UserError, flags.Error, OSError) as error:
         if debug:
             raise
@@ -53,6 +57,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Lets a Ctrl-C that comes during clean-up come again: Python would print and drop it.
+
+    JAX cleans up whenever Python collects garbage, so that is often.
+    """
+
+    def again(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            before(unraisable)
+            return
+        timer = threading.Timer(0.05, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+
+    before, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -77,7 +103,7 @@ def _dispatch(arguments: list[str]) -> None:
     if verb.config:
         rest = define_config(values, rest, kind=verb.config)
     if verb.run_config:
-        define_run_config(values, rest, group=verb.run_config)
+        rest = define_run_config(values, rest, group=verb.run_config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
     if verb.argument and not positional:
         raise UserError(f"{verb.argument} is missing; see `{PROGRAM} {verb.name} --help`")

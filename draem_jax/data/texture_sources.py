@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.pictures import list_pictures, read_picture, resize
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
 """What a source is to the device: pictures to look up, the normal pictures themselves, or something
@@ -80,7 +81,7 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
     for part in text.split(","):
         name, weight = part.strip(), 1.0
         head, colon, tail = name.rpartition(":")
-        if colon and head and not Path(name).exists():
+        if colon and head and not expand(name).exists():
             try:
                 name, weight = head, float(tail)
             except ValueError as error:
@@ -92,7 +93,7 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
                 raise UserError(
                     f"config.data.texture_source: the weight in {part!r} must be above 0"
                 )
-        if not name or (name not in NAMES and not Path(name).expanduser().is_dir()):
+        if not name or (name not in NAMES and not expand(name).is_dir()):
             close = difflib.get_close_matches(name, NAMES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"or one of {', '.join(NAMES)}"
             raise UserError(f"config.data.texture_source: {name!r} is no folder; {hint}")
@@ -116,7 +117,7 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
         from draem_jax.data.loading import training_source
 
         return training_source("dtd", "textures", size=size)
-    folder = Path(source.name).expanduser()
+    folder = expand(source.name)
     return PictureFiles(tuple(list_pictures(folder, recursive=True)), size)
 
 

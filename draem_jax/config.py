@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,9 @@ from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+_LARGEST_SEED = 2**32 - 1
+_LARGEST_NUMBER = 2**31 - 1
 
 
 def default_config() -> ConfigDict:
@@ -273,6 +277,23 @@ def check_config(config: ConfigDict) -> None:
     anomaly_params(config)
     loss_weights(config)
     _check_finetune(config.finetune)
+    _check_numbers(config)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    """Raises UserError for a number that the devices have no room for."""
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise UserError(f"config.seed must lie from 0 to {_LARGEST_SEED}, not {config.seed}")
+    for name, value in flat(config):
+        for number in value if isinstance(value, (tuple, list)) else (value,):
+            if name == "seed" or not isinstance(number, (int, float)):
+                continue
+            if isinstance(number, int) and abs(number) > _LARGEST_NUMBER:
+                raise UserError(
+                    f"config.{name}={number} is too large; {_LARGEST_NUMBER} is the most"
+                )
+            if not math.isfinite(number):
+                raise UserError(f"config.{name} must be a finite number, not {number}")
 
 
 def to_json(config: ConfigDict) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,8 +66,8 @@ class Draem:
     Attributes:
         config: that it was trained with.
         step: training steps made.
-        batch_size: pictures that one call to the devices takes; what is given is cut and padded
-            to it, so that one program is compiled.
+        batch_size: pictures that one call to the devices takes at most; what is given is cut and
+            padded to it. See `fitted_to` for fewer.
         score_name: of the image score, see `draem_jax.scores.score_by_name`.
         trained_on: the pictures that the run was begun with; None where they were not noted.
     """
@@ -125,7 +125,8 @@ class Draem:
         """Looks for anomalies.
 
         Pictures of another size than the networks were trained at are brought to it, and maps and
-        reconstructions back to theirs; scores are computed at the trained size.
+        reconstructions back to theirs; scores are computed at the trained size. What is said of a
+        picture does not depend on the others, but for rounding.
 
         Args:
             images: (B, H, W, 3), RGB, uint8 or float in [0, 1].
@@ -174,8 +175,22 @@ class Draem:
         inspect = _make_inspect(create_network(self.config), self.score_name, with_features)
         return inspect(self._variables, shard_batch(np.pad(pictures, padding)))
 
+    def fitted_to(self, pictures: int) -> Draem:
+        """The same detector with a smaller batch, so that few pictures do not take all its time.
+
+        Batches hold 1, 2, 4 … pictures of each device: each size is a program to compile, so there
+        shall be few.
+
+        Args:
+            pictures: that the batch must hold, as far as `batch_size` allows.
+        """
+        devices = len(local_devices())
+        of_each = -(-pictures // devices)
+        size = devices * (1 << max(0, of_each - 1).bit_length())
+        return replace(self, batch_size=min(size, self.batch_size))
+
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
-        inspection = self.inspect(pictures)
+        inspection = self.fitted_to(len(pictures)).inspect(pictures)
         return Prediction(
             *(np.asarray(getattr(inspection, part))[: len(pictures)] for part in Prediction._fields)
         )

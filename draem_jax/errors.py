@@ -1,14 +1,13 @@
 """Exceptions for what a user can mend."""
 
+import signal
+
 
 class UserError(Exception):
     """What the user gave is wrong; the message says what, and what to do, in one line.
 
-    The command line prints the message alone and exits with `exit_code`. Everything else that is
-    raised is a defect of this package and keeps its traceback.
-
-    Attributes:
-        exit_code: status that the command line exits with.
+    The command line prints the message alone and exits with status `exit_code`. Everything else
+    that is raised is a defect of this package and keeps its traceback.
     """
 
     exit_code = 1
@@ -18,13 +17,18 @@ class DivergedError(UserError):
     """Training ended in numbers that are not finite; the message names the step."""
 
 
-class StoppedError(UserError):
-    """A signal asked a run to stop; it has saved itself, and the same command goes on.
+class PartialError(UserError):
+    """All was done but for what could not be used; the message says how much, and where to look."""
 
-    Attributes:
-        exit_code: 128 and the signal's number, as shells have it: 143 for SIGTERM, 130 for Ctrl-C.
+    exit_code = 3
+
+
+class StoppedError(UserError):
+    """A signal asked to stop; the message says what was done, and what is kept.
+
+    The status is what shells give a command that the signal ends: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
-    def __init__(self, message: str, signal_number: int):
+    def __init__(self, message: str, *, number: int = signal.SIGINT):
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.exit_code = 128 + number

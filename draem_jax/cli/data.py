@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, say_warnings
+from draem_jax.cli.common import PROGRAM, Verb, define_path, say_warnings
 from draem_jax.errors import UserError
 
 _NAMES = """\
@@ -15,10 +15,10 @@ _NAMES = """\
 
 
 def _define_source(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "root", None, "The data set's folder as it was published, or the downloaded archive "
-        "(.tar, .tar.gz, .tar.xz, .zip); of folder, your folder, a list file (.csv) or an archive.",
-        flag_values=values,
+    define_path(
+        values, "root", None, "The data set's folder as it was published, or the downloaded "
+        "archive (.tar, .tar.gz, .tar.xz, .zip); of folder, your folder, a list file (.csv) or an "
+        "archive.",
     )  # fmt: skip
     flags.DEFINE_list(
         "category", None, "One category, or several separated by commas; all that the root holds "
@@ -32,9 +32,9 @@ def _define_source(values: flags.FlagValues) -> None:
 
 
 def _define_data_dir(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "data_dir", None, "Where prepared data sets are kept; $DRAEM_JAX_DATA or "
-        "~/.cache/draem_jax if not given.", flag_values=values,
+    define_path(
+        values, "data_dir", None, "Where prepared data sets are kept; $DRAEM_JAX_DATA or "
+        "~/.cache/draem_jax if not given.",
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _define_export(values: flags.FlagValues) -> None:
         "count", None, "Pictures of each type; as many as the split has if not given.",
         lower_bound=1, flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    define_path(values, "out", None, "The folder to write to.")
 
 
 def _export(values: Any) -> None:

@@ -11,6 +11,7 @@ from draem_jax.cli.common import (
     check_alpha,
     define_alpha,
     define_cpu_devices,
+    define_path,
     define_stopped_status,
     define_workdir,
     parse_workdir,
@@ -22,18 +23,17 @@ from draem_jax.errors import UserError
 
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to start from; nothing in it is changed.")
-    flags.DEFINE_string(
-        "out_workdir", None, "Where the tuned detector is kept; a work directory as any other.",
-        flag_values=values,
+    define_path(
+        values, "out_workdir", None, "Where the tuned detector is kept; a work directory as any "
+        "other.",
     )  # fmt: skip
-    flags.DEFINE_string(
-        "accept", None, "A folder of pictures on which nothing is a defect, whatever the detector "
-        "makes of it.", flag_values=values,
+    define_path(
+        values, "accept", None, "A folder of pictures on which nothing is a defect, whatever the "
+        "detector makes of it.",
     )  # fmt: skip
-    flags.DEFINE_string(
-        "defects", None, "A folder of defects with masks: DIR/TYPE/NAME.png and "
+    define_path(
+        values, "defects", None, "A folder of defects with masks: DIR/TYPE/NAME.png and "
         "DIR/ground_truth/TYPE/NAME.png (or NAME_mask.png), or NAME_mask.png beside NAME.png.",
-        flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
         "checkpoint", "latest", "To start from: latest, best (least loss on simulated anomalies) "
@@ -54,7 +54,7 @@ def _run(values: Any) -> None:
     check_alpha(values.alpha)
     if not values.out_workdir:
         raise UserError("--out-workdir=DIRECTORY is missing")
-    out = Path(values.out_workdir).expanduser()
+    out = Path(values.out_workdir)
     config = values.config if "config" in values else None
     use_cpu_devices(values.cpu_devices, dividing=config.train.batch_size if config else 0)
     config = tuning_config(

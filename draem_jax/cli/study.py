@@ -26,7 +26,7 @@ def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Where all runs of the study and its results are kept.")
     flags.DEFINE_integer(
         "cpu_devices", 0, "On CPUs: devices, each of which takes a run at a time; 0 for one a "
-        "core.", lower_bound=0, flag_values=values,
+        "core.", lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
     define_stopped_status(values)
 

@@ -21,6 +21,7 @@ from draem_jax.data.depth import AUTO, find_full_scale
 from draem_jax.data.folders import find_pictures_in, list_pictures
 from draem_jax.data.pictures import picture_header, read_picture, resize
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
 """What a source is to the device: pictures to look up, the normal pictures themselves, or something
@@ -89,7 +90,7 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
     for part in text.split(","):
         name, weight = part.strip(), 1.0
         head, colon, tail = name.rpartition(":")
-        if colon and head and not Path(name).exists():
+        if colon and head and not expand(name).exists():
             try:
                 name, weight = head, float(tail)
             except ValueError as error:
@@ -101,7 +102,7 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
                 raise UserError(
                     f"config.data.texture_source: the weight in {part!r} must be above 0"
                 )
-        if not name or (name not in NAMES and not Path(name).expanduser().is_dir()):
+        if not name or (name not in NAMES and not expand(name).is_dir()):
             close = difflib.get_close_matches(name, NAMES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"or one of {', '.join(NAMES)}"
             raise UserError(f"config.data.texture_source: {name!r} is no folder; {hint}")
@@ -142,7 +143,7 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
         return PictureArray(builtin_textures(size))
     if source.name == "dtd":
         return loading.training_source("dtd", "textures", size=size)
-    paths = tuple(list_pictures(Path(source.name).expanduser(), recursive=True))
+    paths = tuple(list_pictures(expand(source.name), recursive=True))
     return PictureFiles(paths, size, _own_full_scale(paths))
 
 
@@ -162,7 +163,7 @@ def tell_left_out(sources: Sequence[TextureSource]) -> list[str]:
     return [
         f"left out of the textures in {folder}: {count} {kind}"
         for folder in folders
-        for kind, count in find_pictures_in(Path(folder).expanduser()).left_out.items()
+        for kind, count in find_pictures_in(expand(folder)).left_out.items()
     ]
 
 

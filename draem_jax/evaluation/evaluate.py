@@ -1,6 +1,5 @@
 """Evaluating a trained detector on its data set's test pictures, in one pass and little memory."""
 
-import csv
 import json
 import math
 import os
@@ -8,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -98,6 +97,7 @@ def evaluate(
     detector, thresholds = calibrated(workdir, detector)
     test, simulated = open_test_pictures(detector, warn=warn)
     out = workdir / "evaluation"
+    files.mark_output(out)
     evaluations = measure(
         detector,
         test,
@@ -216,6 +216,8 @@ def measure(
         ]
         for wanted in (True, False)
     )
+    # Names have no suffix; a dot in one is a dot.
+    maps = files.distinct_names([PurePath(f"{name}.png") for name in test.names], ".png")
     done = 0
     # The metrics need all good pictures, of all processes, before the defective ones.
     for part in (good, defective):
@@ -230,7 +232,8 @@ def measure(
                     truth = _truths(pictures, name, detector)
                 stream.update(margin, truth, inspection.score, kinds, indices=indices)
             if maps_folder is not None:
-                _write_maps(maps_folder, pictures, np.asarray(inspection.anomaly_map))
+                paths = [maps_folder / maps[index] for index in indices]
+                _write_maps(paths, pictures, np.asarray(inspection.anomaly_map))
             done += len(pictures)
             progress(done, len(good) + len(defective))
         if part is good:
@@ -267,10 +270,10 @@ def _read_ahead(
 
 
 def _write_maps(
-    folder: Path, pictures: Sequence[LabelledPicture], maps: Float32[np.ndarray, "B H W"]
+    paths: Sequence[Path], pictures: Sequence[LabelledPicture], maps: Float32[np.ndarray, "B H W"]
 ) -> None:
-    for picture, plane in zip(pictures, maps, strict=False):
-        write_map_png(folder / f"{picture.name}.png", resize_plane(plane, picture.mask.shape))
+    for path, picture, plane in zip(paths, pictures, maps, strict=False):
+        write_map_png(path, resize_plane(plane, picture.mask.shape))
 
 
 def _truths(
@@ -361,18 +364,18 @@ def _write_scores(
     p_values = None
     if thresholds is not None:
         p_values = thresholds.p_values(np.array([row.score for row in rows]))
-    with files.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "defect_type", "is_defective", "score", "p_value", "anomalous"])
-        for i, row in enumerate(rows):
-            p_value = None if p_values is None else p_values[i]
-            writer.writerow(
-                [
-                    test.names[row.index],
-                    row.defect_type,
-                    int(row.defect_type != GOOD),
-                    f"{row.score:.9g}",
-                    "" if p_value is None else f"{p_value:.6g}",
-                    "" if p_value is None else int(p_value <= alpha),
-                ]
+    table = []
+    for i, row in enumerate(rows):
+        p_value = None if p_values is None else p_values[i]
+        table.append(
+            (
+                test.names[row.index],
+                row.defect_type,
+                int(row.defect_type != GOOD),
+                f"{row.score:.9g}",
+                "" if p_value is None else f"{p_value:.6g}",
+                "" if p_value is None else int(p_value <= alpha),
             )
+        )
+    columns = ("name", "defect_type", "is_defective", "score", "p_value", "anomalous")
+    files.write_csv(path, columns, table)

@@ -49,6 +49,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
+    from draem_jax.data.facts import tell_pictures
     from draem_jax.data.folders import find_pictures_in
     from draem_jax.inspection.millimetres import check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
@@ -61,9 +62,8 @@ def _run(values: Any) -> None:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
-    tell_left_out(
-        find_pictures_in(values.images).left_out
-    )  # a wrong path shall be told before loading
+    given = find_pictures_in(values.images)  # a wrong path shall be told before loading
+    tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
         warn(warning)

@@ -13,6 +13,7 @@ from draem_jax.cli.common import (
     define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
     stopped_status,
 )
 from draem_jax.errors import StoppedError
@@ -35,10 +36,13 @@ def _run(values: Any) -> None:
     from draem_jax.studies.runner import finished_results, run_study
     from draem_jax.studies.study import parse_study
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     study = parse_study(values.config)
     use_cpu_devices(values.cpu_devices)
+    for category, run in {run.category: run for run in study.runs()}.items():
+        say_warnings(f"{category}: {line}" for line in data_warnings(run.config))
     try:
         with _progress(study.protocol) as tell, stopped_status(values):
             run_study(study, workdir, tell=tell)

@@ -97,6 +97,7 @@ def _fit(values: Any) -> None:
 
 
 def _cluster(values: Any) -> None:
+    from draem_jax.data.facts import tell_pictures
     from draem_jax.data.folders import find_pictures_in
     from draem_jax.inspection.clusters import cluster_files
 
@@ -105,7 +106,8 @@ def _cluster(values: Any) -> None:
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} types cluster --help`")
     check_regions(values)
-    tell_left_out(find_pictures_in(values.images).left_out)
+    given = find_pictures_in(values.images)
+    tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, threshold = _detector(values, workdir)
     with progress_bar("picture") as progress:
         found = cluster_files(

@@ -69,14 +69,20 @@ class Decoded(NamedTuple):
     opacity_ignored: bool
 
 
-def read_header(path: Path) -> Header:
-    """Looks at the head of a picture's file."""
+def read_header(path: Path, *, turn: bool = True) -> Header:
+    """Looks at the head of a picture's file.
+
+    Args:
+        path: of the file.
+        turn: look at how the picture is to be turned, for which Pillow reads a PNG to its end. If
+            false, the size is that of the picture as it lies in the file.
+    """
     with _opened(path) as picture:
         deep = _is_deep(picture, _raw_modes(picture))  # first: EXIF may stand behind the pixels
         # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
         width = _tiff_tag(picture, _WIDTH, picture.width)
         height = _tiff_tag(picture, _HEIGHT, picture.height)
-        turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+        turned = turn and picture.getexif().get(_ORIENTATION, 1) >= 5
         size = (width, height) if turned else (height, width)
         return Header(size, deep, _count_pages(picture))
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from draem_jax.data.checks import check_headers
+from draem_jax.data.facts import tell_masks
 from draem_jax.data.folders import find_pictures_in
 from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
@@ -125,6 +126,7 @@ def read_examples(
             defective.append(resize(read_picture(entry.path, full_scale=full_scale), size))
             masks.append(resize_mask(mask, size))
             defect_names.append(entry.name)
+        notes += tell_masks(zip((e.defect_type for e in listing.entries), masks, strict=True))
     return Examples(
         _stack(accepted, (*size, 3), np.uint8),
         tuple(accepted_names),

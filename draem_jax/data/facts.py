@@ -8,6 +8,8 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -16,7 +18,8 @@ from jaxtyping import Bool
 
 from draem_jax.data.depth import AUTO, Depth
 from draem_jax.data.layouts.entries import GOOD, Counts, Entry, Listing
-from draem_jax.data.pictures import Header, Stored
+from draem_jax.data.pictures import Header, Stored, picture_header
+from draem_jax.errors import UserError
 
 LARGE = 50_000_000
 """Pixels from which on it is told how much memory a picture takes."""
@@ -110,8 +113,6 @@ def gather_facts(
         highest: the highest value of such pictures; None where there are none.
     """
     splits = {split: [k for k in looks if k.entry.split == split] for split in ("train", "test")}
-    large = [header for header in headers if math.prod(header.size) >= LARGE]
-    many = [header.pages for header in headers if header.pages > 1]
     even = [look for look in looks if look.even]
     return {
         "names": {split: [k.entry.name for k in part] for split, part in splits.items()},
@@ -133,12 +134,7 @@ def gather_facts(
         "highest": highest,
         "deep": sum(k.highest is not None for k in looks),
         "opacity_ignored": sum(k.opacity_ignored for k in looks),
-        "paged": {"files": len(many), "pages": sum(many)},
-        "large": {
-            "files": len(large),
-            "pixels": max((math.prod(header.size) for header in large), default=0),
-            "bytes": max((_bytes_to_read(header) for header in large), default=0),
-        },
+        **_file_facts(headers),
         "even": [k.entry.name for k in even],
         "white": sum(k.white for k in even),
         "dark": _mean([k.dark for k in splits["train"]]) >= _NEARLY_ALL,
@@ -154,6 +150,19 @@ def tell_masks(masks: Iterable[tuple[str, Bool[np.ndarray, "H W"]]]) -> list[str
     """
     shares = [(kind, float(mask.mean()), float(_edge(mask).mean())) for kind, mask in masks]
     return _tell_covering(_find_covering(shares))
+
+
+def tell_pictures(paths: Iterable[Path]) -> list[str]:
+    """What `tell_facts` says of files that hold several pages, and of large pictures.
+
+    Args:
+        paths: of pictures; those that cannot be read are left to whoever reads them.
+    """
+    headers = []
+    for path in paths:
+        with suppress(UserError):
+            headers.append(picture_header(path, turn=False))
+    return _tell_files(_file_facts(headers))
 
 
 def counts_of(facts: Mapping[str, Any]) -> Counts:
@@ -256,6 +265,19 @@ def _tell_files(facts: Mapping[str, Any]) -> list[str]:
             f"{large['bytes'] / 1e9:.1f} GB of memory, and several are read at a time"
         )
     return lines
+
+
+def _file_facts(headers: Sequence[Header]) -> dict[str, dict[str, int]]:
+    large = [header for header in headers if math.prod(header.size) >= LARGE]
+    many = [header.pages for header in headers if header.pages > 1]
+    return {
+        "paged": {"files": len(many), "pages": sum(many)},
+        "large": {
+            "files": len(large),
+            "pixels": max((math.prod(header.size) for header in large), default=0),
+            "bytes": max((_bytes_to_read(header) for header in large), default=0),
+        },
+    }
 
 
 def _bytes_to_read(header: Header) -> int:

@@ -84,14 +84,18 @@ def pages(path: str | Path) -> int:
     return picture_header(path).pages
 
 
-def picture_header(path: str | Path) -> Header:
+def picture_header(path: str | Path, *, turn: bool = True) -> Header:
     """What can be seen of a picture without reading its pixels.
+
+    Args:
+        path: of the file.
+        turn: see `draem_jax.data.decoding.read_header`.
 
     Raises:
         UserError: as in `read_picture`, as far as can be seen without decoding.
     """
     with _told(Path(path)):
-        return read_header(Path(path))
+        return read_header(Path(path), turn=turn)
 
 
 def read_highest(path: str | Path) -> int:

@@ -3,13 +3,17 @@
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
+from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.depth import AUTO, check_depth
+from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
 from draem_jax.losses import LossWeights
 from draem_jax.networks import Variant, check_size
@@ -17,6 +21,9 @@ from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+_LARGEST_SEED = 2**32 - 1
+_LARGEST_NUMBER = 2**31 - 1
 
 
 def default_config() -> ConfigDict:
@@ -36,6 +43,9 @@ def default_config() -> ConfigDict:
     config.data.root = ""
     # Go on without pictures that cannot be used, and count them, instead of stopping.
     config.data.skip_bad = False
+    # Of pictures with more than 8 bits a channel: auto, the fewest bits that hold the highest value
+    # of all of them; full, what each file's type can hold; or a number of bits, such as 12.
+    config.data.depth = AUTO
     # Share of the normal training pictures that is kept from training.
     config.data.holdout = 0.0
     # Parts with commas between, each with its weight behind a colon if not 1: builtin (needs no
@@ -169,6 +179,18 @@ def use_paper_schedule(config: ConfigDict) -> None:
     config.optimizer.factor = 0.1
 
 
+def with_absolute_paths(config: ConfigDict) -> ConfigDict:
+    """The config with folders and files named such that they are found from anywhere.
+
+    So the same folder, spelt otherwise, is the same config.
+    """
+    resolved = config.copy_and_resolve_references()
+    if config.data.root:
+        resolved.data.root = files.absolute_path(config.data.root)
+    resolved.data.texture_source = with_absolute_folders(config.data.texture_source)
+    return resolved
+
+
 def image_size(config: ConfigDict) -> tuple[int, int]:
     """The (height, width) that pictures are brought to."""
     size = tuple(config.data.image_size)
@@ -240,6 +262,7 @@ def check_config(config: ConfigDict) -> None:
         )
     _check_choice(config, "model.variant", VARIANTS)
     _check_choice(config, "model.dtype", DTYPES)
+    check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:
         raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
     if not config.data.resident_gib >= 0:
@@ -254,6 +277,23 @@ def check_config(config: ConfigDict) -> None:
     anomaly_params(config)
     loss_weights(config)
     _check_finetune(config.finetune)
+    _check_numbers(config)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    """Raises UserError for a number that the devices have no room for."""
+    if not 0 <= config.seed <= _LARGEST_SEED:
+        raise UserError(f"config.seed must lie from 0 to {_LARGEST_SEED}, not {config.seed}")
+    for name, value in flat(config):
+        for number in value if isinstance(value, (tuple, list)) else (value,):
+            if name == "seed" or not isinstance(number, (int, float)):
+                continue
+            if isinstance(number, int) and abs(number) > _LARGEST_NUMBER:
+                raise UserError(
+                    f"config.{name}={number} is too large; {_LARGEST_NUMBER} is the most"
+                )
+            if not math.isfinite(number):
+                raise UserError(f"config.{name} must be a finite number, not {number}")
 
 
 def to_json(config: ConfigDict) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,10 @@ from draem_jax.data.pictures import resize, resize_channels, resize_plane
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
-from draem_jax.training.checkpoints import load_run
 from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
+from draem_jax.training.trained_on import TrainedOn
+from draem_jax.training.workdir import load_run
 
 
 class Prediction(NamedTuple):
@@ -65,9 +66,10 @@ class Draem:
     Attributes:
         config: that it was trained with.
         step: training steps made.
-        batch_size: pictures that one call to the devices takes; what is given is cut and padded
-            to it, so that one program is compiled.
+        batch_size: pictures that one call to the devices takes at most; what is given is cut and
+            padded to it. See `fitted_to` for fewer.
         score_name: of the image score, see `draem_jax.scores.score_by_name`.
+        trained_on: the pictures that the run was begun with; None where they were not noted.
     """
 
     config: ConfigDict
@@ -75,6 +77,7 @@ class Draem:
     batch_size: int
     score_name: str
     _variables: Any = field(repr=False)
+    trained_on: TrainedOn | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -100,12 +103,18 @@ class Draem:
             batch_size=-(-wanted // devices) * devices,
             score_name=_score_name(config, Path(workdir), int(state.step)),
             _variables=replicate(state.variables),
+            trained_on=TrainedOn.load(Path(workdir)),
         )
 
     @property
     def image_size(self) -> tuple[int, int]:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
+
+    @property
+    def full_scale(self) -> int | None:
+        """The value that `read_picture` takes for white in pictures of more than 8 bits."""
+        return None if self.trained_on is None else self.trained_on.full_scale
 
     @property
     def feature_channels(self) -> int:
@@ -116,7 +125,8 @@ class Draem:
         """Looks for anomalies.
 
         Pictures of another size than the networks were trained at are brought to it, and maps and
-        reconstructions back to theirs; scores are computed at the trained size.
+        reconstructions back to theirs; scores are computed at the trained size. What is said of a
+        picture does not depend on the others, but for rounding.
 
         Args:
             images: (B, H, W, 3), RGB, uint8 or float in [0, 1].
@@ -165,8 +175,22 @@ class Draem:
         inspect = _make_inspect(create_network(self.config), self.score_name, with_features)
         return inspect(self._variables, shard_batch(np.pad(pictures, padding)))
 
+    def fitted_to(self, pictures: int) -> Draem:
+        """The same detector with a smaller batch, so that few pictures do not take all its time.
+
+        Batches hold 1, 2, 4 … pictures of each device: each size is a program to compile, so there
+        shall be few.
+
+        Args:
+            pictures: that the batch must hold, as far as `batch_size` allows.
+        """
+        devices = len(local_devices())
+        of_each = -(-pictures // devices)
+        size = devices * (1 << max(0, of_each - 1).bit_length())
+        return replace(self, batch_size=min(size, self.batch_size))
+
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
-        inspection = self.inspect(pictures)
+        inspection = self.fitted_to(len(pictures)).inspect(pictures)
         return Prediction(
             *(np.asarray(getattr(inspection, part))[: len(pictures)] for part in Prediction._fields)
         )

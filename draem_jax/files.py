@@ -1,16 +1,32 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, under names that can be written."""
 
 import csv
+import errno
+import hashlib
+import io
 import os
 import tempfile
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from draem_jax.errors import UserError
 
 OUTPUT_MARKER = ".draem_jax_output"
-"""Name of the empty file by which a folder of outputs is told from one of pictures to read."""
+"""A hidden file that says of a folder that its pictures were written by this package."""
+
+ESCAPE = "backslashreplace"
+"""How texts are written that an encoding has no room for: see `escaped`."""
+
+_LONGEST_NAME = 255  # bytes, on all common file systems
+_KEPT_OF_NAME = 160  # of one that is longer
+
+
+def absolute_path(path: str | Path) -> str:
+    """A path as it is found from anywhere: ~ expanded, no ".." or "/" too many; links stay."""
+    return os.path.abspath(expand(path))  # noqa: PTH100 (resolve would follow links)
 
 
 @contextmanager
@@ -26,32 +42,34 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         format by it.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.stem[:16]}.", suffix=path.suffix[:16], dir=path.parent
         )
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a folder that you may write to"
-        ) from error
+        raise _cannot_write(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename not in (None, name):  # of another file, which was read
+            raise
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes `text` to `path` as UTF-8, atomically (see `atomic_path`)."""
+    """Writes `text` to `path` as UTF-8, `escaped`, atomically (see `atomic_path`)."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=ESCAPE)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -66,30 +84,143 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     Args:
         path: the file.
         columns: their names, the first line.
-        rows: of values, written as text.
+        rows: of values, written as text, `escaped`.
     """
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    write_bytes(path, b"".join(map(_csv_row, [columns, *rows])))
+
+
+class GrowingTable:
+    """A CSV file that gains rows while it is read: only whole ones can be seen in it.
+
+    Nothing is written before `begin`, which puts a new file in the place of one that is there.
+    """
+
+    def __init__(self, path: str | Path, columns: Sequence[str]):
+        self.path = Path(path)
+        self._columns = columns
+
+    def begin(self) -> None:
+        """Writes the names of the columns, atomically.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        write_csv(self.path, self._columns, [])
+
+    def add(self, rows: Iterable[Sequence[object]]) -> None:
+        """Adds rows; all of them, or none.
+
+        Args:
+            rows: of values, written as text, `escaped`.
+
+        Raises:
+            UserError: they cannot be written, as on a full disk.
+        """
+        content = b"".join(map(_csv_row, rows))
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                before = file.seek(0, os.SEEK_END)
+                try:
+                    written = file.write(content)
+                    if written < len(content):  # the disk became full on the way
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    file.truncate(before)
+                    raise
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
 
 def mark_output(folder: Path) -> None:
-    """Makes a folder that holds outputs, and marks it as such by a file `OUTPUT_MARKER`.
+    """Makes a folder and marks its pictures as output, which is never read as input.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: the folder cannot be made or written.
     """
+    marker = folder / OUTPUT_MARKER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / OUTPUT_MARKER).touch()
+        marker.touch()
     except OSError as error:
-        raise UserError(
-            f"cannot write {folder}: {error.strerror}; choose a folder that you may write to"
-        ) from error
+        raise _cannot_write(folder, error) from error
+
+
+def expand(path: str | Path) -> Path:
+    """A path with the home in the place of `~` or `~user`, where there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def escaped(text: object) -> str:
+    r"""A text that can be written as UTF-8.
+
+    File names are bytes. Those that are no UTF-8 become `\udcNN`, as Python calls them.
+    """
+    return str(text).encode("utf-8", ESCAPE).decode()
+
+
+def distinct_names(paths: Sequence[PurePath], suffix: str) -> list[Path]:
+    """Names an output for each of the inputs, so that no two are one file on any file system.
+
+    An output is called as its input but for the suffix. Where two would be called the same, or the
+    same but for case or Unicode form, or as a folder of them, the suffix of the input is kept
+    before the new one (`a.jpg.png`), and numbered where that is taken as well (`a.jpg~2.png`).
+
+    Args:
+        paths: of the inputs, relative to a common folder.
+        suffix: of the outputs, such as ".png".
+
+    Returns:
+        Paths that can be written, relative to any folder, in the order of the inputs.
+    """
+    inner = [PurePath(*map(_writable, path.parts)) for path in paths]
+    plain = [path.with_name(_writable(path.stem + suffix)) for path in inner]
+    counts = Counter(map(_identity, plain))
+    taken = {_identity(folder) for path in inner for folder in path.parents}
+    is_free = [counts[_identity(name)] == 1 and _identity(name) not in taken for name in plain]
+    taken.update(_identity(name) for name, free in zip(plain, is_free, strict=True) if free)
+    names = []
+    for path, name, free in zip(inner, plain, is_free, strict=True):
+        number = 1
+        while not free:
+            middle = "" if number == 1 else f"~{number}"
+            name = path.with_name(_writable(f"{path.name}{middle}{suffix}"))
+            free = _identity(name) not in taken
+            number += 1
+        taken.add(_identity(name))
+        names.append(Path(name))
+    return names
+
+
+def _identity(path: PurePath) -> str:
+    """Equal for names that are one on a file system which ignores case or Unicode form."""
+    folded = unicodedata.normalize("NFD", path.as_posix()).casefold()
+    return unicodedata.normalize("NFD", folded)
+
+
+def _writable(name: str) -> str:
+    """A part of a path that any file system takes; what is too long is cut short, with a digest."""
+    name = escaped(name)
+    content = name.encode()
+    if len(content) <= _LONGEST_NAME:
+        return name
+    stem = content[:_KEPT_OF_NAME].decode("utf-8", "ignore")
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    return f"{stem}~{digest}{PurePath(name).suffix[:8]}"
+
+
+def _csv_row(values: Sequence[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerow(values)
+    return text.getvalue().encode("utf-8", ESCAPE)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "make room on the disk" if full else "choose a folder that you may write to"
+    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 def _umask() -> int:

@@ -1,12 +1,21 @@
 """The command line as a newcomer meets it: help, one-line errors, and a whole round."""
 
+import importlib.util
+import io
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 from draem_jax.cli import main
+from draem_jax.cli.main import _VERBS, _no_interrupt_lost
+from draem_jax.cli.recipes import define_config, recipe_config
 
 TINY = [
     "--config.data.image_size=32",
@@ -109,6 +118,132 @@ def test_mistakes_get_one_line(arguments, message, tmp_path, monkeypatch, capsys
     assert message in error[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
     assert (tmp_path / "file").read_text() == "what was here before"
+
+
+@pytest.mark.tiny_programs
+def test_what_was_left_out_is_told_last(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "a.png")
+    (folder / os.fsdecode(b"\xe4\x1b[2J\n.png")).write_text("no picture")
+    command = ["predict", f"--workdir={trained}", "--images=~/photos", "--out=~/found"]
+    assert main([*command, "--batch_size=4"]) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("1 picture; see ")
+    (line,) = err.splitlines()
+    assert f"1 of 2 pictures was left out; see the column error of {tmp_path}/found/pred" in line
+    assert "\\udce4\\x1b[2J" in line
+    assert main([*command, "--batch_size=4", "--strict"]) == 1
+    assert len((tmp_path / "found" / "predictions.csv").read_text().splitlines()) == 2
+
+
+def test_every_path_may_begin_with_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {"workdir", "out_workdir", "images", "out", "accept", "defects", "root", "data_dir"}
+    paths |= {"examples", "mm_per_pixel_csv"}
+    words = {"checkpoint", "category", "split", "type"}
+    known = set()
+    for verb in _VERBS.values():
+        values = flags.FlagValues()
+        verb.define(values)
+        texts = {name for name in values if values[name].flag_type() in ("string", "path")}
+        assert texts <= paths | words  # a new flag belongs to one of them
+        known |= texts
+        values(["draem-jax", *(f"--{name}=~/x" for name in texts & paths)])
+        assert all(values[name].value == "/home/me/x" for name in texts & paths)
+    assert known == paths | words
+
+
+def test_a_recipe_in_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(
+        "from draem_jax.config import default_config\n\n\ndef get_config():\n"
+        "    config = default_config()\n    config.seed = 7\n    return config\n"
+    )
+    assert recipe_config("~/mine.py").seed == 7
+
+
+@pytest.mark.parametrize("kind", ["run", "study"])
+def test_the_last_value_of_a_field_counts(kind):
+    name = "config.base.data.image_size" if kind == "study" else "config.data.image_size"
+    recipe = "--config=configs/studies/quick.py" if kind == "study" else QUICKSTART
+    given = [f"--{name}=64", f"--{name}", "96", f"-{name}=32,64"]
+    for count, size in enumerate([(64,), (96,), (32, 64)], start=1):
+        words = given[: (1, 3, 4)[count - 1]]
+        values = flags.FlagValues()
+        arguments = define_config(values, [recipe, *words, "rest"], kind=kind)
+        assert values(["draem-jax", *arguments])[1:] == ["rest"]
+        config = values.config.base if kind == "study" else values.config
+        assert config.data.image_size == size
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        ("configs/quickstart.py", ["seed=99999999999999999999"], "config.seed must lie from 0 to"),
+        ("configs/quickstart.py", ["seed=-1"], "config.seed must lie from 0 to 4294967295"),
+        ("configs/quickstart.py", ["train.steps=2147483648"], "config.train.steps=2147483648"),
+        ("configs/quickstart.py", ["data.image_size=64,99999999968"], "image_size=99999999968"),
+        ("configs/quickstart.py", ["optimizer.learning_rate=inf"], "must be a finite number"),
+        ("configs/studies/quick.py", ["seeds=0,4294967296"], "config.seed must lie from 0 to"),
+    ],
+)
+def test_numbers_that_do_not_fit_get_one_line(config, changes, message, tmp_path, capsys):
+    verb = "study" if "studies" in config else "train"
+    words = [verb, f"--config={config}", *(f"--config.{change}" for change in changes)]
+    assert main([*words, f"--workdir={tmp_path / 'run'}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_is_not_written_among_the_pictures(tmp_path, capsys):
+    (tmp_path / "textures").mkdir()
+    for field in ("root", "texture_source"):
+        folder = tmp_path / "textures"
+        words = ["preview", "--config=configs/folder.py", f"--config.data.{field}={folder}"]
+        assert main([*words, f"--out={folder / 'sheet.png'}"]) == 1
+        assert "write the sheet elsewhere" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_whatever_a_name_holds_can_be_printed(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    name = os.fsdecode("ä\x1b_".encode() + b"\xe4")
+    assert main(["predict", "--workdir=x", "--out=o", f"--images={name}"]) == 1
+    stream.seek(0)
+    assert "no file or folder \\xe4\\x1b_\\udce4;" in stream.read()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_gets_one_line(platform, tmp_path):
+    if platform == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
+        pytest.skip("there may be a GPU")
+    command = [sys.executable, "-m", "draem_jax", "preview", QUICKSTART, f"--out={tmp_path}/x.png"]
+    done = subprocess.run(
+        command, env={**os.environ, "JAX_PLATFORMS": platform}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"JAX_PLATFORMS='{platform}'" in line
+
+
+def test_ctrl_c_during_clean_up_is_not_lost(capsys):
+    class Cleaned:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def clean_up():
+        with _no_interrupt_lost():
+            Cleaned()
+            for _ in range(500):
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+    assert capsys.readouterr().err == ""
 
 
 def test_debug_shows_where_it_happened():

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from draem_jax.cli import main
+from draem_jax.config import default_config
 from draem_jax.data.pictures import read_mask, read_picture
 from draem_jax.data.surfaces import draw_sample
+from draem_jax.detector import Draem
+from draem_jax.errors import UserError
 from tests.data import fixtures
 
 
@@ -52,7 +55,8 @@ def test_prepare_list_and_check(run, tmp_path):
         )
     ]
     assert f"prepared in {tmp_path / 'data' / 'mvtec_ad'} from {archive}" in out
-    assert "warning: bottle: 4 to train, 2 good and 3 defective to test were found, 209" in err
+    told = "warning: bottle: 4 to train, 2 good and 3 defective to test were found, 209"
+    assert told in err
     assert "warning: not in" in err
     assert "carpet" in err
     status, out, err = run("list")
@@ -61,7 +65,8 @@ def test_prepare_list_and_check(run, tmp_path):
     assert "\nmvtec_ad  cable       3     0         12  " in out
     status, out, _ = run("check", "mvtec_ad", f"--root={root}", "--category=bottle")
     assert status == 0
-    assert out == "bottle: 4 to train, 5 to test\nno problems\n"
+    assert out.startswith(f"bottle: 4 to train, 5 to test\n  {told.replace('bottle: ', '')}")
+    assert out.endswith("\nno problems, 1 warning\n")
 
 
 def test_problems(run, tmp_path):
@@ -84,6 +89,40 @@ def test_problems(run, tmp_path):
     assert status == 0
     assert table(out)[1][:6] == ["bottle", "3", "2", "2", "0", "2"]
     assert "warning: bottle: skipped: 1 x picture without mask" in err
+
+
+def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
+    for name in ("train/good/0", "train/good/1", "train/good/2", "test/good/0", "test/dent/0"):
+        fixtures.write_picture(tmp_path / "root" / f"{name}.png")
+    line = "warning: 1 defective picture has no mask: the whole picture counts, but no pixels do\n"
+    status, out, _ = run("check", "folder", "--root=root")
+    assert status == 0
+    assert f"  {line}" in out
+
+    config = default_config()
+    config.data.update(name="folder", category="", root=str(tmp_path / "root"))
+    detector = Draem(config, step=1, batch_size=1, score_name="mean21", _variables=None)
+
+    def stop(*arguments, **options):
+        raise UserError("the data have been opened")
+
+    # The work itself is not done: what is said comes before it.
+    monkeypatch.setattr("draem_jax.training.loop.train", stop)
+    monkeypatch.setattr("draem_jax.training.finetune.tuning_config", lambda *a, **o: config)
+    monkeypatch.setattr("draem_jax.training.finetune.finetune", stop)
+    monkeypatch.setattr("draem_jax.detector.Draem.load", lambda *a, **o: detector)
+    monkeypatch.setattr(
+        "draem_jax.evaluation.evaluate.calibrated", lambda workdir, detector: (detector, None)
+    )
+    monkeypatch.setattr("draem_jax.evaluation.evaluate.measure", stop)
+    for arguments in (
+        ["train", "--config=configs/folder.py", "--config.data.root=root", "--workdir=run"],
+        ["finetune", "--workdir=run", "--accept=root", "--out-workdir=tuned"],
+        ["evaluate", "--workdir=run"],
+    ):
+        assert main(arguments) == 1
+        told = capsys.readouterr().err
+        assert told == f"draem-jax: {line}draem-jax: the data have been opened\n", arguments[0]
 
 
 def test_own_folder(run, tmp_path):

@@ -1,10 +1,14 @@
 """The detector from Python: any batch, any size, both kinds of numbers."""
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 from draem_jax import Draem
 from draem_jax.errors import UserError
+from draem_jax.inspection.inspected import inspect_pictures
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,34 @@ def test_the_batch_a_picture_is_in_does_not_matter(trained, detector, images):
     for a, b, c in zip(together, small_batches, alone, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
         np.testing.assert_allclose(a[3:4], c, atol=1e-5)
+
+
+class Counting(Draem):
+    """Remembers how many pictures the devices were given each time."""
+
+    counted: ClassVar[list[int]] = []
+
+    def inspect(self, pictures, *, with_features=False):
+        found = super().inspect(pictures, with_features=with_features)
+        self.counted.append(len(found.margin))
+        return found
+
+
+def test_few_pictures_do_not_take_the_time_of_a_batch(detector, images):
+    parts = {f.name: getattr(detector, f.name) for f in dataclasses.fields(detector)}
+    counting = Counting(**parts)
+    many = np.concatenate([images] * 8)[:37]
+    expected = detector.predict(many)
+    for count, sizes in ((1, [4]), (4, [4]), (5, [8]), (9, [16]), (16, [16]), (37, [16, 16, 8])):
+        counting.counted.clear()
+        found = counting.predict(many[:count])
+        assert counting.counted == sizes  # on four devices
+        for part, whole in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part, whole[:count], atol=1e-6)
+        counting.counted.clear()
+        inspected = list(inspect_pictures(counting, list(many[:count]), 0.0))
+        assert counting.counted == sizes
+        np.testing.assert_allclose([i.score for i in inspected], found.score, atol=1e-6)
 
 
 def test_features_come_with_the_same_figures(detector, images):

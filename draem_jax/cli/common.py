@@ -1,8 +1,10 @@
 """What the verbs share: their form, and flags of several."""
 
+import io
 import math
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, Literal
 
 from absl import flags
 
-from draem_jax.errors import UserError
+from draem_jax.errors import PartialError, StoppedError, UserError
+from draem_jax.files import ESCAPE, expand
 
 PROGRAM = "draem-jax"
 
@@ -44,9 +47,65 @@ class Verb:
     argument: str = ""
 
 
+def prepare_output() -> None:
+    """Lets whatever is printed be printed, in any encoding: what it lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPE)
+
+
+def say(text: str) -> None:
+    """Prints lines; what would steer the terminal, as names of files may, is escaped."""
+    print("\n".join(map(shown, text.split("\n"))), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning on the error output, as one line, as `say` does."""
+    print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def say_warnings(lines: Iterable[str]) -> None:
+    """Says on the error output what the user should know, one line each."""
+    for line in lines:
+        warn(line)
+
+
+def tell_left_out(left_out: Mapping[str, int], notes: Iterable[str] = ()) -> None:
+    """Says on the error output what of a folder was left out, and notes on how it was read."""
+    say_warnings([f"left out: {count} {kind}" for kind, count in left_out.items()])
+    say_warnings(notes)
+
+
+def one_line(text: object) -> str:
+    """A text without line breaks, and without what would steer the terminal."""
+    return shown(" ".join(str(text).split()))
+
+
+def shown(name: object) -> str:
+    """A name as part of a line: what would break the line or steer the terminal is escaped."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(name))
+
+
+class _PathParser(flags.ArgumentParser[str]):
+    """Puts the home in the place of `~`, which shells leave alone behind an equals sign."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return str(expand(argument)) if argument.startswith("~") else argument
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(values: flags.FlagValues, name: str, default: str | None, text: str) -> None:
+    """Defines a flag whose value is a path; `~` in it stands for the home."""
+    flags.DEFINE(_PathParser(), name, default, text, values, flags.ArgumentSerializer())
+
+
 def define_workdir(values: flags.FlagValues, text: str) -> None:
     """Defines --workdir."""
-    flags.DEFINE_string("workdir", None, text, flag_values=values)
+    define_path(values, "workdir", None, text)
 
 
 def parse_workdir(values: Any) -> Path:
@@ -57,15 +116,7 @@ def parse_workdir(values: Any) -> Path:
     """
     if not values.workdir:
         raise UserError("--workdir=DIRECTORY is missing")
-    return Path(values.workdir).expanduser()
-
-
-def tell_left_out(left_out: Mapping[str, int], notes: Iterable[str] = ()) -> None:
-    """Says on stderr what of a folder was left out, and notes on how it was read."""
-    for kind, count in left_out.items():
-        print(f"{PROGRAM}: left out: {count} {kind}", file=sys.stderr)
-    for note in notes:
-        print(f"{PROGRAM}: warning: {note}", file=sys.stderr)
+    return Path(values.workdir)
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
@@ -76,7 +127,8 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_integer(
         "batch_size", None, "Pictures that the devices take at once; the config's "
-        "evaluation.batch_size if not given.", lower_bound=1, flag_values=values,
+        "evaluation.batch_size if not given.", lower_bound=1, upper_bound=2**16,
+        flag_values=values,
     )  # fmt: skip
 
 
@@ -120,6 +172,21 @@ def check_regions(values: Any) -> None:
             raise UserError(f"--{name} is not a number; give one from 0 up")
 
 
+def raise_left_out(errors: Sequence[str], given: int, table: Path) -> None:
+    """Raises PartialError where pictures were left out; it says how many, and where to look.
+
+    Args:
+        errors: of each that was, why.
+        given: how many pictures there are.
+        table: that names them in its column error.
+    """
+    if errors:
+        raise PartialError(
+            f"{len(errors)} of {given} pictures {'were' if len(errors) > 1 else 'was'} left out; "
+            f"see the column error of {table}; the first: {errors[0]}"
+        )
+
+
 def define_alpha(values: flags.FlagValues) -> None:
     """Defines --alpha."""
     flags.DEFINE_float(
@@ -153,5 +220,25 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
     """Defines --cpu_devices."""
     flags.DEFINE_integer(
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
-        lower_bound=0, flag_values=values,
+        lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
+
+
+def define_stopped_status(values: flags.FlagValues) -> None:
+    """Defines --stopped_status."""
+    flags.DEFINE_integer(
+        "stopped_status", None, "Exit status where SIGTERM or Ctrl-C has stopped it before it was "
+        "done; 143 and 130 if not given. 0 for a scheduler that must not take it for failed.",
+        lower_bound=0, upper_bound=255, flag_values=values,
+    )  # fmt: skip
+
+
+@contextmanager
+def stopped_status(values: Any) -> Iterator[None]:
+    """Lets a run that was stopped end with the status of --stopped_status, if it was given."""
+    try:
+        yield
+    except StoppedError as error:
+        if values.stopped_status is not None:
+            error.exit_code = values.stopped_status
+        raise

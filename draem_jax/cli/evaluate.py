@@ -13,6 +13,8 @@ from draem_jax.cli.common import (
     define_workdir,
     parse_workdir,
     progress_bar,
+    say,
+    say_warnings,
 )
 from draem_jax.errors import UserError
 
@@ -31,7 +33,7 @@ def _define(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_integer(
         "replicates", 200, "Of the bootstrap that gives the intervals; 0 for none.",
-        lower_bound=0, flag_values=values,
+        lower_bound=0, upper_bound=100_000, flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
         "original_size", False, "Compare maps and masks at the pictures' original size.",
@@ -72,10 +74,11 @@ def _run(values: Any) -> None:
             original_size=values.original_size,
             save_maps=values.save_maps,
             progress=progress,
+            warn=lambda line: say_warnings([line]),
         )
     for name, value in metrics.values.items():
-        print(f"{name:<13} {metrics.reasons[name] if value is None else f'{value:.4f}'}")
-    print(f"report: {workdir / 'evaluation' / 'report.html'}")
+        say(f"{name:<13} {metrics.reasons[name] if value is None else f'{value:.4f}'}")
+    say(f"report: {workdir / 'evaluation' / 'report.html'}")
 
 
 VERB = Verb(

@@ -1,6 +1,5 @@
 """`draem-jax finetune`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,36 @@ from draem_jax.cli.common import (
     check_alpha,
     define_alpha,
     define_cpu_devices,
+    define_path,
+    define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
+    stopped_status,
 )
 from draem_jax.errors import UserError
 
 
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to start from; nothing in it is changed.")
-    flags.DEFINE_string(
-        "out_workdir", None, "Where the tuned detector is kept; a work directory as any other.",
-        flag_values=values,
+    define_path(
+        values, "out_workdir", None, "Where the tuned detector is kept; a work directory as any "
+        "other.",
     )  # fmt: skip
-    flags.DEFINE_string(
-        "accept", None, "A folder of pictures on which nothing is a defect, whatever the detector "
-        "makes of it.", flag_values=values,
+    define_path(
+        values, "accept", None, "A folder of pictures on which nothing is a defect, whatever the "
+        "detector makes of it.",
     )  # fmt: skip
-    flags.DEFINE_string(
-        "defects", None, "A folder of defects with masks: DIR/TYPE/NAME.png and "
+    define_path(
+        values, "defects", None, "A folder of defects with masks: DIR/TYPE/NAME.png and "
         "DIR/ground_truth/TYPE/NAME.png (or NAME_mask.png), or NAME_mask.png beside NAME.png.",
-        flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
         "checkpoint", "latest", "To start from: latest, best (least loss on simulated anomalies) "
         "or a step.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -45,12 +48,13 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.finetuning import compare
     from draem_jax.training.finetune import finetune, tuning_config
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     check_alpha(values.alpha)
     if not values.out_workdir:
         raise UserError("--out-workdir=DIRECTORY is missing")
-    out = Path(values.out_workdir).expanduser()
+    out = Path(values.out_workdir)
     config = values.config if "config" in values else None
     use_cpu_devices(values.cpu_devices, dividing=config.train.batch_size if config else 0)
     config = tuning_config(
@@ -60,16 +64,15 @@ def _run(values: Any) -> None:
         checkpoint=values.checkpoint,
         config=config,
     )
-    state = finetune(config, out)
-    if state.step < config.tuned_from.step + config.finetune.steps:
-        return  # it was asked to stop, and has said so
+    say_warnings(data_warnings(config))
+    with stopped_status(values):
+        finetune(config, out)
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
     print(comparison.table())
     for note in comparison.notes:
         print(f"note: {note}")
-    for warning in comparison.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    say_warnings(comparison.warnings)
     print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")
 

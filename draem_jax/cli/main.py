@@ -1,15 +1,19 @@
 """From the words of the command line to the verb that does them."""
 
+import _thread
 import difflib
+import logging
 import sys
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from absl import flags
 
 from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
-from draem_jax.cli.common import PROGRAM, Verb
+from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
 
@@ -30,24 +34,67 @@ _VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 0 when all went well.
+    """Runs the command line.
 
     Args:
         arguments: without the program's name; those of the process if None.
+
+    Returns:
+        The exit status: 0 when all went well, 3 when a part was left out, 130 or 143 when Ctrl-C
+        or SIGTERM stopped it, and otherwise 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    prepare_output()
+    _show_warnings()
     try:
-        _dispatch(arguments)
+        with _no_interrupt_lost():
+            _dispatch(arguments)
     except (UserError, flags.Error, OSError) as error:
         if debug:
             raise
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
+        return error.exit_code if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+class _WarningHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def _show_warnings() -> None:
+    """Prints what the package logs as one line each."""
+    logger = logging.getLogger("draem_jax")
+    if not any(isinstance(handler, _WarningHandler) for handler in logger.handlers):
+        logger.addHandler(_WarningHandler(logging.WARNING))
+        logger.propagate = False
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Lets a Ctrl-C that comes during clean-up come again: Python would print and drop it.
+
+    JAX cleans up whenever Python collects garbage, so that is often.
+    """
+
+    def again(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            before(unraisable)
+            return
+        timer = threading.Timer(0.05, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+
+    before, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is again:  # else another has been put around it
+            sys.unraisablehook = before
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -72,7 +119,7 @@ def _dispatch(arguments: list[str]) -> None:
     if verb.config:
         rest = define_config(values, rest, kind=verb.config)
     if verb.run_config:
-        define_run_config(values, rest, group=verb.run_config)
+        rest = define_run_config(values, rest, group=verb.run_config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
     if verb.argument and not positional:
         raise UserError(f"{verb.argument} is missing; see `{PROGRAM} {verb.name} --help`")

@@ -1,6 +1,5 @@
 """`draem-jax predict`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,37 @@ from draem_jax.cli.common import (
     check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_path,
     define_regions,
     define_workdir,
     load_calibrated,
     parse_workdir,
     progress_bar,
+    raise_left_out,
+    say,
+    shown,
     tell_left_out,
+    warn,
 )
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 
 
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to predict with.")
-    flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
-    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    define_path(values, "images", None, "A picture or a folder of pictures.")
+    define_path(values, "out", None, "The folder to write to.")
     flags.DEFINE_float(
         "mm_per_pixel", None, "How many millimetres of the surface one pixel of the pictures is "
         "wide, for sizes in millimetres.", flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the columns "
-        "name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for those "
-        "that it leaves out.", flag_values=values,
+    flags.DEFINE_bool(
+        "strict", False, "Stop at the first picture that cannot be read, with status 1.",
+        flag_values=values,
+    )  # fmt: skip
+    define_path(
+        values, "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the "
+        "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
+        "those that it leaves out.",
     )  # fmt: skip
     define_regions(values)
     define_checkpoint(values)
@@ -58,7 +66,7 @@ def _run(values: Any) -> None:
     )  # a wrong path shall be told before loading
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+        warn(warning)
     types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
         found = predict_files(
@@ -73,17 +81,26 @@ def _run(values: Any) -> None:
             min_area=values.min_area,
             mm_per_pixel=values.mm_per_pixel,
             mm_per_pixel_csv=values.mm_per_pixel_csv,
+            strict=values.strict,
             progress=progress,
         )
     out = Path(values.out)
-    print(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}")
-    print(
+    say(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}")
+    say(
         f"{_count(found.regions, 'region')} in {_count(found.with_regions, 'picture')}, from "
         f"{found.threshold.map_value:.3g} in the map ({found.threshold.rule}); see "
         f"{out / 'regions.csv'} and {out / 'overlays'}"
     )
     if found.types:
-        print("types: " + ", ".join(f"{count} {name}" for name, count in found.types.items()))
+        say("types: " + ", ".join(f"{n} {shown(name)}" for name, n in found.types.items()))
+    if found.stopped_by:
+        done = found.pictures + len(found.errors)
+        left_out = f" ({len(found.errors)} of them left out)" if found.errors else ""
+        raise StoppedError(
+            f"stopped after {done} of {found.given} pictures{left_out}; what was done is in {out}",
+            number=found.stopped_by,
+        )
+    raise_left_out(found.errors, found.given, out / "predictions.csv")
 
 
 def _count(number: int, what: str) -> str:
@@ -98,7 +115,7 @@ VERB = Verb(
 
       predictions.csv    of each picture: score, p-value (how often a good picture scores as
                          high) and whether it is called anomalous, which at most the share
-                         --alpha of good pictures is
+                         --alpha of good pictures is; of one that cannot be read, the error
       regions.csv        of each anomalous region: bounding box, area, length and width,
                          direction, severity, in pixels and with --mm_per_pixel in millimetres;
                          and after `types fit` its type
@@ -107,6 +124,11 @@ VERB = Verb(
       maps/              the anomaly maps (16-bit PNG, 65535 for certainty)
       masks/             the regions, white on black
       overlays/          the pictures with map, numbered outlines and a scale bar
+
+    A picture that cannot be read is left out, and the status is 3 then; --strict stops at it. The
+    tables gain lines as pictures are done, and keep them when Ctrl-C or SIGTERM stops the command
+    (status 130 or 143). Those of an earlier prediction into the same --out give way to new ones
+    when the first picture is done.
 
       draem-jax predict --workdir=runs/quickstart --images=photos/ --out=found/
       draem-jax predict --workdir=runs/quickstart --images=photo.jpg --out=found/ \\

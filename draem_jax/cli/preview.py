@@ -5,12 +5,13 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import Verb
+from draem_jax.cli.common import Verb, define_path
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 
 def _define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out", "preview.png", "Where the sheet goes, a .png.", flag_values=values)
+    define_path(values, "out", "preview.png", "Where the sheet goes, a .png.")
     flags.DEFINE_integer(
         "rows", 8, "Samples on the sheet.", lower_bound=1, upper_bound=64, flag_values=values
     )
@@ -19,11 +20,27 @@ def _define(values: flags.FlagValues) -> None:
 def _run(values: Any) -> None:
     from draem_jax.inspection.preview import preview_sheet
     from draem_jax.reports.pictures import write_png
+    from draem_jax.training.parallel import use_cpu_devices
 
     if Path(values.out).suffix.lower() != ".png":
         raise UserError(f"--out={values.out} must end in .png")
+    _check_apart(Path(values.out), values.config.data)
+    use_cpu_devices(1)
     write_png(values.out, preview_sheet(values.config, rows=values.rows))
     print(f"wrote {values.out}")
+
+
+def _check_apart(out: Path, data: Any) -> None:
+    """Raises UserError where the sheet would be read as a picture of the data set later."""
+    from draem_jax.data.texture_sources import NAMES, parse_texture_sources
+
+    textures = [source.name for source in parse_texture_sources(data.texture_source)]
+    for folder in (data.root, *(name for name in textures if name not in NAMES)):
+        if folder and expand(folder).resolve() in out.resolve().parents:
+            raise UserError(
+                f"--out={out} lies in {folder}, where it would be taken for one of the pictures "
+                "later; write the sheet elsewhere"
+            )
 
 
 VERB = Verb(

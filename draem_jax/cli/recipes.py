@@ -1,13 +1,15 @@
 """--config: recipes that come along, the user's own, those of runs, and fields changed on top."""
 
 import importlib.resources
+import itertools
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from draem_jax.cli.common import PROGRAM, ConfigKind
+from draem_jax.cli.common import PROGRAM, ConfigKind, define_path
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 
 def define_config(
@@ -55,11 +57,12 @@ def define_config(
     _check_kind(path, config, kind)
 
     _check_overrides(config, arguments)
+    arguments = _last_values(config, arguments)
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[PROGRAM, *arguments])
     return arguments
 
 
-def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: str) -> None:
+def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: str) -> list[str]:
     """Defines --config.GROUP.FIELD over the config of the run that --workdir names.
 
     Nothing is defined where there is no such run: the verb will say so.
@@ -69,23 +72,28 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
         arguments: those of the command line.
         group: of the fields that may be changed.
 
+    Returns:
+        The arguments to parse.
+
     Raises:
         UserError: a field is unknown, or of another group.
     """
     from draem_jax.config import from_json
 
     workdir = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "", flag_values=workdir)
+    define_path(workdir, "workdir", None, "")
     workdir([PROGRAM, *arguments], known_only=True)
-    path = Path(workdir["workdir"].value or "").expanduser() / "config.json"
+    path = Path(workdir["workdir"].value or "") / "config.json"
     if not path.is_file():
-        return
+        return arguments
     config = from_json(path)
     for name in _check_overrides(config, arguments):
         if not name.startswith(f"{group}."):
             raise UserError(f"--config.{name} cannot be changed here; --config.{group}.FIELD can")
+    arguments = _last_values(config, arguments)
     argv = [PROGRAM, *arguments]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+    return arguments
 
 
 def _check_overrides(config: ConfigDict, arguments: list[str]) -> list[str]:
@@ -102,6 +110,25 @@ def _check_overrides(config: ConfigDict, arguments: list[str]) -> list[str]:
         if name not in known:
             raise unknown_field(config, name)
     return names
+
+
+def _last_values(config: ConfigDict, arguments: list[str]) -> list[str]:
+    """The arguments without what later ones replace: values of tuples would be joined."""
+    from draem_jax.config import flat
+
+    tuples = {f"config.{name}" for name, value in flat(config) if isinstance(value, tuple)}
+    given: list[tuple[str, list[str]]] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, _ = word.lstrip("-").partition("=")
+        if not word.startswith("-") or name not in tuples:
+            given.append(("", [word]))
+        else:  # the value may be a word of its own
+            given.append((name, [word] if equals else [word, *itertools.islice(words, 1)]))
+    last = {name: i for i, (name, _) in enumerate(given)}
+    return [
+        word for i, (name, part) in enumerate(given) if not name or last[name] == i for word in part
+    ]
 
 
 def recipe_config(choice: str) -> ConfigDict:
@@ -137,8 +164,8 @@ def _check_kind(path: str, config: ConfigDict, kind: ConfigKind) -> None:
 
 def _recipe_path(path: str, kind: ConfigKind) -> Path:
     """A file of the user's, or else the recipe of that name that came with the package."""
-    if Path(path).is_file():
-        return Path(path)
+    if expand(path).is_file():
+        return expand(path)
     packaged = Path(str(importlib.resources.files("draem_jax.configs")))
     known = path if path.startswith("configs/") else f"configs/{path}"
     if known in (*recipes("run"), *recipes("study")):

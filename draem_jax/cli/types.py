@@ -1,6 +1,5 @@
 """`draem-jax types fit` and `types cluster`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,26 @@ from draem_jax.cli.common import (
     check_regions,
     define_checkpoint,
     define_cpu_devices,
+    define_path,
     define_regions,
     define_workdir,
     load_calibrated,
     parse_workdir,
     progress_bar,
+    raise_left_out,
+    say,
+    shown,
     tell_left_out,
+    warn,
 )
 from draem_jax.errors import UserError
 
 
 def _define_fit(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run whose detector finds the regions.")
-    flags.DEFINE_string(
-        "examples", None, "A folder with a folder of pictures for each type of defect, or a list "
-        "(.csv) with the columns path and type.", flag_values=values,
+    define_path(
+        values, "examples", None, "A folder with a folder of pictures for each type of defect, or "
+        "a list (.csv) with the columns path and type.",
     )  # fmt: skip
     flags.DEFINE_list(
         "leave_out", None, "Types to leave out, separated by commas: to see whether their pictures "
@@ -43,8 +47,8 @@ def _define_fit(values: flags.FlagValues) -> None:
 
 def _define_cluster(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run whose detector finds the regions.")
-    flags.DEFINE_string("images", None, "A picture or a folder of pictures.", flag_values=values)
-    flags.DEFINE_string("out", None, "The folder to write to.", flag_values=values)
+    define_path(values, "images", None, "A picture or a folder of pictures.")
+    define_path(values, "out", None, "The folder to write to.")
     flags.DEFINE_integer(
         "groups", None, "How many groups; from 2 to 12, what parts them best, if not given.",
         lower_bound=1, flag_values=values,
@@ -83,15 +87,13 @@ def _fit(values: Any) -> None:
             progress=progress,
         )
     for note in fitted.notes:
-        print(f"{PROGRAM}: warning: {note}", file=sys.stderr)
-    print(_confusion(fitted.model.types, UNKNOWN, fitted.confusion))
-    print(
-        f"macro-F1 {fitted.macro_f1:.3f}, each example named by a model that was fitted without it"
-    )
+        warn(note)
+    say(_confusion(fitted.model.types, UNKNOWN, fitted.confusion))
+    say(f"macro-F1 {fitted.macro_f1:.3f}, each example named by a model that was fitted without it")
     for name, counts in fitted.left_out.items():
-        called = ", ".join(f"{count} {given}" for given, count in counts.items())
-        print(f"left out: {name}: {called}")
-    print(f"report: {fitted.report}")
+        called = ", ".join(f"{count} {shown(given)}" for given, count in counts.items())
+        say(f"left out: {shown(name)}: {called}")
+    say(f"report: {fitted.report}")
 
 
 def _cluster(values: Any) -> None:
@@ -116,16 +118,17 @@ def _cluster(values: Any) -> None:
             min_area=values.min_area,
             progress=progress,
         )
-    print(
+    say(
         f"{sum(found.sizes)} regions in {found.with_regions} of {found.pictures} pictures, in "
         f"{len(found.sizes)} groups of {', '.join(map(str, found.sizes))}"
     )
     out = Path(values.out)
-    print(
+    say(
         f"look at {out / 'group_1.png'} and the others, put names in place of the groups in "
         f"{out / 'examples.csv'}, and go on with `{PROGRAM} types fit --workdir={workdir} "
         f"--examples={out / 'examples.csv'}`"
     )
+    raise_left_out(found.errors, found.pictures + len(found.errors), out / "regions.csv")
 
 
 def _detector(values: Any, workdir: Path) -> Any:
@@ -136,6 +139,7 @@ def _detector(values: Any, workdir: Path) -> Any:
 
 
 def _confusion(types: Any, unknown: str, counts: Any) -> str:
+    types = [shown(name) for name in types]
     rows = [["", *types, unknown]]
     rows += [[name, *map(str, line)] for name, line in zip(types, counts, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -174,7 +178,8 @@ VERBS = (
     Writes into --out
 
       group_1.png ...    crops around the regions of each group, the most typical first
-      regions.csv        the group of each region
+      regions.csv        the group of each region, and the error of each picture that cannot be
+                         read and so is left out; the status is 3 then
       examples.csv       the group of each picture's largest region, as its type: put names in
                          place of the groups, delete lines that are wrong, and give the file to
                          `types fit` as --examples

@@ -69,7 +69,11 @@ class Examples:
 
 
 def read_examples(
-    accept: str | Path | None, defects: str | Path | None, *, size: tuple[int, int]
+    accept: str | Path | None,
+    defects: str | Path | None,
+    *,
+    size: tuple[int, int],
+    full_scale: int | None = None,
 ) -> Examples:
     """Reads accepted pictures and labelled defects.
 
@@ -77,6 +81,8 @@ def read_examples(
         accept: a folder of pictures, folders within it included, or None.
         defects: a folder of defects with masks, see `draem_jax.data.layouts.defects`, or None.
         size: (height, width) to bring all to; of a mask, each pixel takes the nearest one's value.
+        full_scale: the value that is white in pictures with more than 8 bits a channel, that of
+            the normal pictures, see `draem_jax.data.loading.PictureSource`.
 
     Raises:
         UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
@@ -93,7 +99,7 @@ def read_examples(
         given = find_pictures_in(root)
         notes += _tell_left_out(root, given.left_out)
         for path in given.paths:
-            accepted.append(resize(read_picture(path), size))
+            accepted.append(resize(read_picture(path, full_scale=full_scale), size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
     defective, masks, defect_names = [], [], []
     if defects:
@@ -116,7 +122,7 @@ def read_examples(
                     f"{size[1]} pixels that the networks see; leave the picture out, or train at "
                     "a larger config.data.image_size"
                 )
-            defective.append(resize(read_picture(entry.path), size))
+            defective.append(resize(read_picture(entry.path, full_scale=full_scale), size))
             masks.append(resize_mask(mask, size))
             defect_names.append(entry.name)
     return Examples(

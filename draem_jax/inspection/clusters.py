@@ -11,15 +11,15 @@ from sklearn.metrics import silhouette_score
 
 from draem_jax import files
 from draem_jax.data.folders import list_pictures
-from draem_jax.data.pictures import read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.classifier import centre_and_scale, scaled
 from draem_jax.inspection.examples import crop_around
 from draem_jax.inspection.features import feature_names, feature_weights, region_features
-from draem_jax.inspection.inspected import inspect_pictures
+from draem_jax.inspection.inspected import Inspected, inspect_files
 from draem_jax.reports.pictures import contact_sheet, write_png
 
+_COLUMNS = ("picture", "region", *("top", "left", "bottom", "right"), "group", "error")
 _MOST_GROUPS = 12
 _ON_SHEET = 48
 """Regions of a group that its sheet shows at most, those in its middle first."""
@@ -29,14 +29,16 @@ class Clustered(NamedTuple):
     """How much was grouped.
 
     Attributes:
-        pictures: how many there are.
+        pictures: how many were looked at.
         with_regions: in how many of them there is a region.
         sizes: the number of regions in each group, the largest group first.
+        errors: of each picture that was left out, why.
     """
 
     pictures: int
     with_regions: int
     sizes: tuple[int, ...]
+    errors: tuple[str, ...]
 
 
 class _Found(NamedTuple):
@@ -98,14 +100,16 @@ def cluster_files(
     `out` gets
 
     - `group_1.png` and so on: crops around the regions of each group, the most typical first.
-    - `regions.csv`: of each region the picture, its number there, its bounding box and its group.
+    - `regions.csv`: of each region the picture, its number there, its bounding box and its group;
+      of each picture that cannot be read a line with the reason, as `error`.
     - `examples.csv`: of each picture with a region the group of its largest one, as its type. Once
       a person has put names in place of the groups, it is a list of examples for `types fit`.
 
     Args:
         detector: the trained detector.
         images: a picture's file or a folder of pictures.
-        out: the folder to write to; files of the same names are replaced.
+        out: the folder to write to; files of the same names are replaced. Its pictures are marked
+            as output, so that they are never read as input.
         threshold: on the margin, for a region to begin.
         groups: see `group_features`.
         join_gap: see `draem_jax.inspection.regions.find_regions`.
@@ -113,32 +117,40 @@ def cluster_files(
         progress: called with the pictures done and all of them.
 
     Raises:
-        UserError: there are no pictures or regions, or fewer than groups; a picture cannot be
-            read; or `out` cannot be written.
+        UserError: there are no pictures or regions, or fewer than groups; or `out` holds the
+            pictures, or cannot be written.
     """
     paths, out = list_pictures(images, recursive=True), Path(out)
-    inspections = inspect_pictures(
+    _check_apart(Path(images), out)
+    inspections = inspect_files(
         detector,
-        map(read_picture, paths),
+        paths,
         threshold,
         join_gap=join_gap,
         min_area=min_area,
         with_features=True,
     )
     found: list[_Found] = []
+    errors: dict[Path, str] = {}
     rows: list[Float[np.ndarray, "R F"]] = []
     for done, (path, inspected) in enumerate(zip(paths, inspections, strict=True), start=1):
-        rows.append(region_features(inspected))
-        for region in inspected.regions:
-            crop = crop_around(inspected.picture, region)
-            found.append(_Found(path, region.label, region.bbox, crop))
+        path = path.absolute()
+        if isinstance(inspected, Inspected):
+            rows.append(region_features(inspected))
+            for region in inspected.regions:
+                crop = crop_around(inspected.picture, region)
+                found.append(_Found(path, region.label, region.bbox, crop))
+        else:
+            errors[path] = str(inspected)
         progress(done, len(paths))
-    features = np.concatenate(rows)
     if len(found) < (groups or 1):
+        cause = f" ({len(errors)} of its pictures cannot be read)" if errors else ""
         raise UserError(
-            f"only {len(found)} regions were found in {images}, too few for {groups or 1} groups; "
-            "give more pictures, or a lower --min_area"
+            f"only {len(found)} regions were found in {images}{cause}, too few for {groups or 1} "
+            "groups; give more pictures, or a lower --min_area"
         )
+    features = np.concatenate(rows)
+    files.mark_output(out)
     names = feature_names(detector.feature_channels)
     labels, places = group_features(features, names, groups=groups), _places(features, names)
     titles = [f"group {label + 1}" for label in range(labels.max() + 1)]
@@ -150,7 +162,7 @@ def cluster_files(
             out / f"group_{label + 1}.png",
             contact_sheet(
                 [found[i].crop for i in shown],
-                [f"{found[i].path.name} #{found[i].label}" for i in shown],
+                [f"{files.escaped(found[i].path.name)} #{found[i].label}" for i in shown],
                 title=f"{title}: {len(members)} regions"
                 + (f", the {len(shown)} most typical" if len(shown) < len(members) else ""),
             ),
@@ -158,24 +170,32 @@ def cluster_files(
     groups_of = [titles[label] for label in labels]
     files.write_csv(
         out / "regions.csv",
-        ("picture", "region", "top", "left", "bottom", "right", "group"),
-        [(f.path, f.label, *f.bbox, name) for f, name in zip(found, groups_of, strict=True)],
+        _COLUMNS,
+        [(f.path, f.label, *f.bbox, name, "") for f, name in zip(found, groups_of, strict=True)]
+        + [(path, *[""] * (len(_COLUMNS) - 2), error) for path, error in errors.items()],
     )
     # A list takes paths from its own folder, unless they are whole.
     files.write_csv(
         out / "examples.csv",
         ("path", "type"),
-        [
-            (f.path.resolve(), name)
-            for f, name in zip(found, groups_of, strict=True)
-            if f.label == 1
-        ],
+        [(f.path, name) for f, name in zip(found, groups_of, strict=True) if f.label == 1],
     )
     return Clustered(
-        pictures=len(paths),
+        pictures=len(rows),
         with_regions=sum(f.label == 1 for f in found),
         sizes=tuple(np.bincount(labels).tolist()),
+        errors=tuple(errors.values()),
     )
+
+
+def _check_apart(images: Path, out: Path) -> None:
+    """Raises UserError where the sheets would lie among the pictures, or beside their folder."""
+    folder = images.resolve() if images.is_dir() else images.resolve().parent
+    if out.resolve() in (folder, *folder.parents):
+        raise UserError(
+            f"{images} lies in {out}, where group_1.png and the others would be taken for pictures "
+            "later; write to another folder"
+        )
 
 
 def _places(features: Float[np.ndarray, "N F"], names: Sequence[str]) -> Float[np.ndarray, "N F"]:

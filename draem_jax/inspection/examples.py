@@ -14,11 +14,11 @@ from draem_jax.data.layouts.entries import GOOD, Entry, Listing, account, named_
 from draem_jax.data.layouts.folder import list_file
 from draem_jax.data.layouts.pairs import list_types, refuse_masks
 from draem_jax.data.names import MASK_FOLDERS
-from draem_jax.data.pictures import read_mask, read_picture
+from draem_jax.data.pictures import read_mask
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.features import region_features
-from draem_jax.inspection.inspected import Inspected, inspect_pictures
+from draem_jax.inspection.inspected import Inspected, inspect_files
 from draem_jax.inspection.regions import Region, find_regions
 from draem_jax.reports.data_uris import fit
 
@@ -110,9 +110,9 @@ def read_examples(
     Raises:
         UserError: a picture or a mask cannot be read, or a mask is of another size.
     """
-    inspections = inspect_pictures(
+    inspections = inspect_files(
         detector,
-        (read_picture(entry.path) for entry in entries),
+        [entry.path for entry in entries],
         threshold,
         join_gap=join_gap,
         min_area=min_area,
@@ -120,6 +120,8 @@ def read_examples(
     )
     found = []
     for entry, inspected in zip(entries, inspections, strict=True):
+        if isinstance(inspected, UserError):
+            raise inspected
         mask = _read_masks(entry, inspected.margin.shape) if entry.masks else None
         found.append(make_example(entry.name, entry.defect_type, inspected, mask))
         progress(len(found), len(entries))

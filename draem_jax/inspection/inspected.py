@@ -10,8 +10,9 @@ From Python:
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.special import expit
 
-from draem_jax.data.pictures import resize, resize_channels, resize_plane
+from draem_jax.data.pictures import read_picture, resize, resize_channels, resize_plane
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.edges import above_edges
@@ -171,7 +172,8 @@ def inspect_pictures(
     remaining = iter(pictures)
     while batch := list(itertools.islice(remaining, detector.batch_size)):
         small = np.stack([resize(picture, detector.image_size) for picture in batch])
-        found = jax.device_get(detector.inspect(small, with_features=with_features))
+        fitted = detector.fitted_to(len(batch))
+        found = jax.device_get(fitted.inspect(small, with_features=with_features))
         for i, picture in enumerate(batch):
             size = picture.shape[:2]
             margin = resize_plane(found.margin[i], size)
@@ -195,3 +197,51 @@ def inspect_pictures(
                     features=None if found.features is None else found.features[i],
                 ),
             )
+
+
+def inspect_files(
+    detector: Draem,
+    paths: Sequence[Path],
+    threshold: float,
+    *,
+    join_gap: int | float = 0,
+    min_area: int | float = 0,
+    with_features: bool = False,
+) -> Iterator[Inspected | UserError]:
+    """Inspects the pictures of files; see `inspect_pictures`.
+
+    Yields:
+        What is said of each picture, in their order, or why it cannot be read.
+    """
+    unreadable: dict[int, UserError] = {}
+
+    def readable() -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        for i, path in enumerate(paths):
+            try:
+                picture = _read(detector, path)
+            except UserError as error:
+                unreadable[i] = error
+            else:
+                yield picture
+
+    inspections = inspect_pictures(
+        detector,
+        readable(),
+        threshold,
+        join_gap=join_gap,
+        min_area=min_area,
+        with_features=with_features,
+    )
+    # Pictures are read a batch ahead, so what precedes one that was inspected has been read.
+    following = next(inspections, None)
+    for i in range(len(paths)):
+        if i in unreadable:
+            yield unreadable.pop(i)
+        elif following is not None:
+            yield following
+            following = next(inspections, None)
+
+
+def _read(detector: Draem, path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Reads a picture as those were read that the detector was trained on."""
+    return read_picture(path, full_scale=detector.full_scale)

@@ -1,13 +1,14 @@
 """How many millimetres a pixel covers: of all pictures, or of each in a table."""
 
 import csv
-import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from draem_jax.errors import UserError
 
 _COLUMNS = ("name", "mm_per_pixel")
+_LIMITS = (1e-9, 1e9)
 
 
 def check_mm_per_pixel(value: float, source: str) -> None:
@@ -17,7 +18,7 @@ def check_mm_per_pixel(value: float, source: str) -> None:
         value: the number.
         source: what gives it, for the message.
     """
-    if not (math.isfinite(value) and value > 0):
+    if not _LIMITS[0] <= value <= _LIMITS[1]:
         raise UserError(
             f"{source}: a pixel cannot be {value:g} mm wide; give a number above 0, such as 0.05"
         )
@@ -28,7 +29,8 @@ def read_mm_per_pixel(path: str | Path, names: Sequence[str]) -> dict[str, float
 
     Args:
         path: the file; other columns and other pictures in it do not matter.
-        names: of the pictures that are looked for.
+        names: of the pictures that are looked for. Unicode's composed and decomposed letters are
+            the same in them, where that does not make two names one.
 
     Returns:
         Of each picture that the table has, how many millimetres its pixels are wide.
@@ -51,9 +53,12 @@ def read_mm_per_pixel(path: str | Path, names: Sequence[str]) -> dict[str, float
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8; save it as one") from error
-    wanted, found = set(names), {}
-    for line, name, text in rows:
-        if name not in wanted:
+    known = {unicodedata.normalize("NFC", name): name for name in names}
+    known |= {name: name for name in names}
+    found: dict[str, float] = {}
+    for line, given, text in rows:
+        name = known.get(given) or known.get(unicodedata.normalize("NFC", given or ""))
+        if name is None:
             continue
         source = f"{path}, line {line}"
         if name in found:

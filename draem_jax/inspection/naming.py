@@ -260,7 +260,7 @@ def _report(
 ) -> TypesReport:
     model = fitted.model
     facts = {
-        "run": str(workdir),
+        "run": str(workdir.absolute()),
         "step": str(detector.step),
         "examples": f"{len(known)} of {len(model.types)} types",
         "macro-F1": f"{fitted.macro_f1:.3f}",

@@ -1,5 +1,6 @@
 """Looking for anomalies in any pictures: files in; maps, regions, tables and overlays out."""
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,6 @@ from jaxtyping import UInt8
 
 from draem_jax import files
 from draem_jax.data.folders import list_pictures
-from draem_jax.data.pictures import read_picture
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table
@@ -20,7 +20,7 @@ from draem_jax.inspection.inspected import (
     Inspected,
     PixelRule,
     PixelThreshold,
-    inspect_pictures,
+    inspect_files,
     pixel_threshold,
 )
 from draem_jax.inspection.millimetres import check_mm_per_pixel, read_mm_per_pixel
@@ -35,6 +35,7 @@ from draem_jax.reports.pictures import (
     write_png,
 )
 from draem_jax.thresholds import Thresholds
+from draem_jax.training.signals import stop_signals
 
 _COLUMNS = (
     "picture",
@@ -42,24 +43,28 @@ _COLUMNS = (
     "p_value",
     "anomalous",
     "anomalous_share",
-    "map",
-    "overlay",
-    "mask",
+    *("map", "overlay", "mask"),
     "regions",
     *("type", "type_probability", "type_likeness"),
+    "error",
 )
+_KINDS = ("maps", "overlays", "masks")
+"""Folders of the pictures that are written, in the order of their columns."""
 
 
 class Predicted(NamedTuple):
     """How much was found.
 
     Attributes:
-        pictures: how many there are.
+        pictures: how many were looked at.
         with_regions: in how many of them there is a region.
         regions: how many there are in all.
         threshold: what a pixel had to exceed for a region to begin.
         types: how many regions are of which type, the most frequent first; empty where the detector
             knows no types.
+        errors: of each picture that was left out, why.
+        given: how many pictures there are, with those left out and those not come to.
+        stopped_by: number of the signal that asked to stop before all were done; 0 if none did.
     """
 
     pictures: int
@@ -67,6 +72,9 @@ class Predicted(NamedTuple):
     regions: int
     threshold: PixelThreshold
     types: Mapping[str, int]
+    errors: Sequence[str]
+    given: int
+    stopped_by: int
 
 
 def predict_files(
@@ -82,6 +90,7 @@ def predict_files(
     min_area: int | float = 0,
     mm_per_pixel: float | None = None,
     mm_per_pixel_csv: str | Path | None = None,
+    strict: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predicted:
     """Predicts for a picture, or for all pictures of a folder and of the folders within.
@@ -91,12 +100,18 @@ def predict_files(
     - `predictions.csv`: of each picture the score, p-value, whether it is called anomalous, the
       share of its pixels above the pixel threshold, its map, overlay and mask, its number of
       regions, and the type of the largest one. Without thresholds p-value and decision stay empty.
+      Of a picture that cannot be read it has the reason, as `error`, and nothing else.
     - `regions.csv`: a line for each region, see `draem_jax.inspection.table`.
     - `regions.json` and `regions_rle.json`: the regions in COCO's format, as polygons and as run
       lengths, see `draem_jax.inspection.coco`. A picture's file name is its path within `images`.
     - `maps/NAME.png`: the anomaly map at the picture's own size, 16 bits, 65535 for certainty.
     - `masks/NAME.png`: 255 in regions, 0 elsewhere.
     - `overlays/NAME.png`: map, outlines and numbers of the regions on the picture, over a scale.
+
+    The tables gain a picture's lines as soon as it is done; the JSON files are written last, also
+    where SIGTERM or Ctrl-C asked to stop, or an error ends it. Tables and JSON files of an earlier
+    call give way when the first picture is done. For the names of the outputs see
+    `draem_jax.files.distinct_names`.
 
     Args:
         detector: the trained detector.
@@ -113,73 +128,174 @@ def predict_files(
             millimetres.
         mm_per_pixel_csv: a table with the columns `name`, a path within `images`, and
             `mm_per_pixel`. `mm_per_pixel` is for the pictures that it leaves out.
+        strict: stop at the first picture that cannot be read, instead of leaving it out.
         progress: called with the pictures done and all of them.
 
     Raises:
-        UserError: there are no pictures, one cannot be read, `out` cannot be written, there is no
-            such pixel threshold, or the millimetres do not make sense or are missing for a
-            picture. What was written before stays; the tables are written last.
+        UserError: there are no pictures, `out` cannot be written or would replace some of them,
+            there is no such pixel threshold, the millimetres do not make sense or are missing for a
+            picture, or, with `strict`, a picture cannot be read. What was done stays.
     """
     images, out = Path(images), Path(out)
     paths = list_pictures(images, recursive=True)
+    _check_apart(paths, out)
     root = images if images.is_dir() else images.parent
     within = [path.relative_to(root) for path in paths]
-    widths = _pixel_widths([path.as_posix() for path in within], mm_per_pixel, mm_per_pixel_csv)
+    names = [files.escaped(path.as_posix()) for path in within]
+    widths = _pixel_widths(names, mm_per_pixel, mm_per_pixel_csv)
     threshold = pixel_threshold(thresholds, rule=pixel_rule, alpha=alpha)
-    inspections = inspect_pictures(
+    outputs = _Outputs(out, threshold)
+    inspections = inspect_files(
         detector,
-        map(read_picture, paths),
+        paths,
         threshold.margin,
         join_gap=join_gap,
         min_area=min_area,
         with_features=types is not None,
     )
-    rows: list[Sequence[Any]] = []
-    region_rows: list[Sequence[Any]] = []
-    found_types: list[str] = []
-    entries: list[dict[str, Any]] = []
-    with_polygons: list[dict[str, Any]] = []
-    with_run_lengths: list[dict[str, Any]] = []
-    for path, inner, name, width, inspected in zip(
-        paths, within, _output_names(within), widths, inspections, strict=True
-    ):
-        shape = inspected.margin.shape
-        entries.append(coco.image_entry(len(entries) + 1, inner.as_posix(), shape))
-        named: Sequence[Named | None] = [None] * len(inspected.regions)
-        if types is not None:
-            named = types.name_regions(region_features(inspected))
-            found_types += [name.defect_type for name in named if name]
-        for region, name_of_region in zip(inspected.regions, named, strict=True):
-            region_rows.append(table.row(str(path), region, threshold, width, name_of_region))
-            ids = {"number": len(region_rows), "image": len(entries)}
-            with_polygons.append(coco.annotation(region, coco.polygons(region), **ids))
-            with_run_lengths.append(coco.annotation(region, coco.run_lengths(region, shape), **ids))
-        write_map_png(out / "maps" / name, inspected.anomaly_map)
-        write_png(out / "masks" / name, inspected.mask.astype(np.uint8) * 255)
-        write_png(out / "overlays" / name, _overlay(inspected, width))
-        rows.append(
-            (
-                path,
-                f"{inspected.score:.6f}",
-                *_decision(inspected.score, thresholds, alpha),
-                f"{np.mean(inspected.margin > threshold.margin):.6f}",
-                *(Path(kind) / name for kind in ("maps", "overlays", "masks")),
-                len(inspected.regions),
-                *table.name_cells(named[0] if named else None),
-            )
+    done, stopped_by = 0, 0
+    try:
+        with stop_signals() as stop_asked:
+            for path, name, output, width, inspected in zip(
+                paths, names, files.distinct_names(within, ".png"), widths, inspections, strict=True
+            ):
+                if isinstance(inspected, Inspected):
+                    named: Sequence[Named | None] = [None] * len(inspected.regions)
+                    if types is not None:
+                        named = types.name_regions(region_features(inspected))
+                    decision = _decision(inspected.score, thresholds, alpha)
+                    outputs.add(path, name, output, inspected, decision, named, width)
+                elif strict:
+                    raise inspected
+                else:
+                    outputs.leave_out(path, inspected)
+                done += 1
+                progress(done, len(paths))
+                if done < len(paths) and (stopped_by := stop_asked()):
+                    break
+    except BaseException as error:
+        with contextlib.suppress(UserError):
+            outputs.finish()
+        if done and isinstance(error, UserError):
+            raise UserError(
+                f"{error}; {done} of {len(paths)} pictures were done before, see "
+                f"{out / 'predictions.csv'}"
+            ) from error
+        raise
+    outputs.finish()
+    return outputs.predicted(given=len(paths), stopped_by=stopped_by)
+
+
+class _Outputs:
+    """What `predict_files` writes, picture by picture."""
+
+    def __init__(self, out: Path, threshold: PixelThreshold):
+        self._out = out
+        self._threshold = threshold
+        self._pictures = files.GrowingTable(out / "predictions.csv", _COLUMNS)
+        self._regions = files.GrowingTable(out / "regions.csv", table.COLUMNS)
+        self._has_begun = False
+        self._entries: list[dict[str, Any]] = []
+        self._polygons: list[dict[str, Any]] = []
+        self._run_lengths: list[dict[str, Any]] = []
+        self._types: Counter[str] = Counter()
+        self._errors: list[str] = []
+        for kind in _KINDS:
+            files.mark_output(out / kind)
+
+    def add(
+        self,
+        path: Path,
+        name: str,
+        output: Path,
+        inspected: Inspected,
+        decision: tuple[str, str],
+        named: Sequence[Named | None],
+        mm_per_pixel: float | None,
+    ) -> None:
+        """Writes what was found in a picture; its line in `predictions.csv` comes last."""
+        write_map_png(self._out / "maps" / output, inspected.anomaly_map)
+        write_png(self._out / "masks" / output, inspected.mask.astype(np.uint8) * 255)
+        write_png(self._out / "overlays" / output, _overlay(inspected, mm_per_pixel))
+        self._begin()
+        picture = path.absolute()
+        self._regions.add(
+            table.row(str(picture), region, self._threshold, mm_per_pixel, name_of_region)
+            for region, name_of_region in zip(inspected.regions, named, strict=True)
         )
-        progress(len(rows), len(paths))
-    _write_json(out / "regions.json", coco.dataset(entries, with_polygons))
-    _write_json(out / "regions_rle.json", coco.dataset(entries, with_run_lengths))
-    files.write_csv(out / "regions.csv", table.COLUMNS, region_rows)
-    files.write_csv(out / "predictions.csv", _COLUMNS, rows)
-    return Predicted(
-        pictures=len(rows),
-        with_regions=sum(row[_COLUMNS.index("regions")] > 0 for row in rows),
-        regions=len(region_rows),
-        threshold=threshold,
-        types=dict(Counter(found_types).most_common()),
-    )
+        self._pictures.add(
+            [
+                (
+                    picture,
+                    f"{inspected.score:.6f}",
+                    *decision,
+                    f"{np.mean(inspected.margin > self._threshold.margin):.6f}",
+                    *(Path(kind) / output for kind in _KINDS),
+                    len(inspected.regions),
+                    *table.name_cells(named[0] if named else None),
+                    "",
+                )
+            ]
+        )
+        shape = inspected.margin.shape
+        self._entries.append(coco.image_entry(len(self._entries) + 1, name, shape))
+        for region in inspected.regions:
+            ids = {"number": len(self._polygons) + 1, "image": len(self._entries)}
+            self._polygons.append(coco.annotation(region, coco.polygons(region), **ids))
+            self._run_lengths.append(
+                coco.annotation(region, coco.run_lengths(region, shape), **ids)
+            )
+        self._types.update(name.defect_type for name in named if name)
+
+    def leave_out(self, path: Path, error: UserError) -> None:
+        """Notes a picture that cannot be read."""
+        self._begin()
+        empty = [""] * (len(_COLUMNS) - 2)
+        self._pictures.add([(path.absolute(), *empty, error)])
+        self._errors.append(str(error))
+
+    def finish(self) -> None:
+        """Writes the JSON files, if any picture was done."""
+        if self._has_begun:
+            for name, found in (
+                ("regions.json", self._polygons),
+                ("regions_rle.json", self._run_lengths),
+            ):
+                content = json.dumps(coco.dataset(self._entries, found), ensure_ascii=False)
+                files.write_text(self._out / name, content + "\n")
+
+    def predicted(self, *, given: int, stopped_by: int) -> Predicted:
+        """Counts what was written."""
+        return Predicted(
+            pictures=len(self._entries),
+            with_regions=len({found["image_id"] for found in self._polygons}),
+            regions=len(self._polygons),
+            threshold=self._threshold,
+            types=dict(self._types.most_common()),
+            errors=tuple(self._errors),
+            given=given,
+            stopped_by=stopped_by,
+        )
+
+    def _begin(self) -> None:
+        """Puts new tables in the place of those of an earlier call."""
+        if not self._has_begun:
+            for name in ("regions.json", "regions_rle.json"):
+                (self._out / name).unlink(missing_ok=True)
+            self._regions.begin()
+            self._pictures.begin()
+            self._has_begun = True
+
+
+def _check_apart(paths: Sequence[Path], out: Path) -> None:
+    """Raises UserError where outputs would come to lie among the pictures, or replace them."""
+    folders = {(out / kind).resolve() for kind in _KINDS}
+    for path in paths:
+        if inside := folders.intersection(path.resolve().parents):
+            raise UserError(
+                f"the picture {path} lies in {inside.pop()}, which is written to; choose another "
+                "folder for the outputs"
+            )
 
 
 def _pixel_widths(
@@ -221,17 +337,3 @@ def _decision(score: float, thresholds: Thresholds | None, alpha: float) -> tupl
         return "", ""
     (p_value,) = thresholds.p_values(np.array([score]))
     return f"{p_value:.6g}", str(int(p_value <= alpha))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    files.write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
-
-
-def _output_names(paths: list[Path]) -> list[Path]:
-    """Names the outputs as PNG, keeping the suffix where `a.jpg` and `a.png` would collide."""
-    plain = [path.with_suffix(".png") for path in paths]
-    counts = Counter(plain)
-    return [
-        name if counts[name] == 1 else path.with_name(path.name + ".png")
-        for name, path in zip(plain, paths, strict=True)
-    ]

@@ -5,6 +5,8 @@ import re
 import jinja2
 from markupsafe import Markup
 
+from draem_jax.files import escaped
+
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("draem_jax.reports", "."),
     autoescape=True,
@@ -27,7 +29,7 @@ def fill(template: str, **values: object) -> str:
     """
     page = _ENVIRONMENT.get_template(template).render(values)
     # A file's name need not be UTF-8; what is not becomes visible instead of spoiling the page.
-    return page.encode("utf-8", "backslashreplace").decode()
+    return escaped(page)
 
 
 def inline(svg: str) -> Markup:

@@ -26,6 +26,9 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
     Args:
         devices: how many; 0 for one a core.
         dividing: with `devices` 0, take no more than divide this batch size evenly.
+
+    Raises:
+        UserError: there is none of the devices that JAX_PLATFORMS asks for.
     """
     if not devices:
         affinity = getattr(os, "sched_getaffinity", None)
@@ -33,6 +36,13 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
         devices = max(n for n in range(1, cores + 1) if dividing % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
         jax.config.update("jax_num_cpu_devices", devices)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where JAX only warned before
+        asked, why = os.environ.get("JAX_PLATFORMS", ""), str(error) or "there are no such devices"
+        raise UserError(
+            f"JAX cannot run with JAX_PLATFORMS={asked!r}: {why}; unset it, or set it to cpu"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -6,19 +6,25 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def stopped_at(step: int, total: int) -> str:
+    """Says that a run is not done."""
+    return f"stopped at step {step} of {total}, so it is not done; the same command goes on there"
+
+
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], int]]:
     """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that a run can save itself.
 
     Yields:
-        What says whether one has come. In a thread other than the main one, none ever does.
+        What gives the number of the one that has come, 0 as long as none has. In a thread other
+        than the main one, none ever does.
     """
-    asked = False
+    asked = 0
     previous: dict[int, Any] = {}
 
     def ask(number, frame):
         nonlocal asked
-        asked = True
+        asked = number
         signal.signal(number, previous[number])  # a second one stops at once
 
     try:

@@ -44,3 +44,10 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
 def test_a_pixel_has_a_width(value):
     with pytest.raises(UserError, match="above 0"):
         check_mm_per_pixel(value, "--mm_per_pixel")
+
+
+def test_a_letter_may_be_composed_or_not(tmp_path):
+    path = tmp_path / "mm.csv"
+    path.write_text("name,mm_per_pixel\nGr\u00f6\u00dfe.png,0.5\n", encoding="utf-8")
+    decomposed = "Gro\u0308\u00dfe.png"
+    assert read_mm_per_pixel(path, [decomposed]) == {decomposed: 0.5}

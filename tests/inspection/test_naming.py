@@ -1,6 +1,9 @@
 """From folders of examples to named regions, with a detector of what is not grey."""
 
 import csv
+import os
+import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
+from draem_jax.files import OUTPUT_MARKER
 from draem_jax.inspection.clusters import cluster_files
 from draem_jax.inspection.examples import list_examples, read_examples
 from draem_jax.inspection.inspected import PixelThreshold
@@ -197,6 +201,34 @@ def test_groups_become_examples_once_they_have_names(detector, examples, tmp_pat
     assert fitted.model.types == ("block", "line", "spot")
     with pytest.raises(UserError, match="too few for 99 groups"):
         cluster_files(detector, examples, out, 0.0, groups=99)
+
+
+def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(
+    detector, examples, tmp_path, monkeypatch
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(examples, folder)
+    (folder / "spot" / "0.png").write_text("no picture")
+    (folder / "line" / "0.png").rename(folder / "line" / os.fsdecode(b"\xe4.png"))
+    monkeypatch.chdir(tmp_path)
+    found = cluster_files(detector, "in", "out", 0.0, groups=3)
+    monkeypatch.chdir(folder)  # paths hold wherever the tables are read
+    assert (found.pictures, found.sizes) == (14, (5, 5, 4))
+    (error,) = found.errors
+    rows = rows_of(out / "regions.csv")
+    assert [r["picture"] for r in rows if r["error"]] == [str(folder / "spot" / "0.png")]
+    assert rows[-1]["error"] == error
+    assert sum(row["group"] != "" for row in rows) == 14
+    assert str(folder / "line" / "\\udce4.png") in {row["picture"] for row in rows}
+    assert (out / OUTPUT_MARKER).is_file()
+    listed = rows_of(out / "examples.csv")
+    assert all(Path(row["path"]).is_file() for row in listed if "udce4" not in row["path"])
+    with pytest.raises(UserError, match=r"spot/0\.png is not a picture"):
+        fit_types(tmp_path / "run", detector, list_examples(folder), EVEN)
+    assert not (tmp_path / "run").exists()
+    for within in (folder, tmp_path):
+        with pytest.raises(UserError, match="write to another folder"):
+            cluster_files(detector, folder, within, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import signal
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,7 @@ from scipy.special import expit
 
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
+from draem_jax.files import OUTPUT_MARKER
 from draem_jax.inspection.inspected import inspect_picture, pixel_threshold
 from draem_jax.inspection.predict import predict_files
 from draem_jax.thresholds import Thresholds
@@ -58,14 +62,6 @@ def test_every_picture_is_looked_at(detector, tmp_path):
         )
 
 
-def test_what_is_no_picture_is_named(detector, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
-    with pytest.raises(UserError, match=r"bad\.png"):
-        predict_files(detector, tmp_path, tmp_path / "out")
-    assert not (tmp_path / "out" / "predictions.csv").exists()
-
-
 class Bright(Draem):
     """Takes what is white for anomalous, and black for normal."""
 
@@ -89,6 +85,116 @@ def draw(path, *boxes, size=(64, 64)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     return picture
+
+
+def read(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_cannot_be_read_is_left_out_and_named(bright, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for i in (1, 3, 4, 5, 6, 8):
+        draw(folder / f"{i}.png", (10, 10, 20, 20))
+    whole = (folder / "1.png").read_bytes()
+    (folder / "0.png").write_text("no picture")
+    (folder / "2.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "7.png").write_bytes(b"")
+    (folder / "9.png").write_text("no picture")
+    seen = []
+    found = predict_files(
+        bright,
+        folder,
+        out,
+        progress=lambda done, _: seen.append(len(read(out / "predictions.csv"))),
+    )
+    assert seen == list(range(1, 11))  # each line is there as soon as its picture is done
+    assert (found.pictures, found.regions, found.given, found.stopped_by) == (6, 6, 10, 0)
+    assert len(found.errors) == 4
+    rows = read(out / "predictions.csv")
+    assert [row["picture"] for row in rows] == [str(folder / f"{i}.png") for i in range(10)]
+    for i, row in enumerate(rows):
+        if i in (0, 2, 7, 9):
+            assert row.pop("picture") in row.pop("error")
+            assert not any(row.values())
+        else:
+            assert row["error"] == ""
+            assert float(row["score"]) > 0.9
+    images = json.loads((out / "regions.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [f"{i}.png" for i in (1, 3, 4, 5, 6, 8)]
+
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match=r"0\.png is not a picture"):
+        predict_files(bright, folder, out, strict=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    (folder / "0.png").unlink()
+    with pytest.raises(UserError, match=r"2\.png.* 1 of 9 pictures were done before, see "):
+        predict_files(bright, folder, out, strict=True)
+    assert [row["picture"] for row in read(out / "predictions.csv")] == [str(folder / "1.png")]
+    assert len(json.loads((out / "regions.json").read_text())["annotations"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_what_was_done(bright, tmp_path, number):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for i in range(6):
+        draw(folder / f"{i}.png", (10, 10, 20, 20))
+
+    def stop(done, total):
+        if done == 5:
+            signal.raise_signal(number)
+
+    found = predict_files(bright, folder, out, progress=stop)
+    assert (found.pictures, found.given, found.stopped_by) == (5, 6, number)
+    assert len(read(out / "predictions.csv")) == len(read(out / "regions.csv")) == 5
+    content = json.loads((out / "regions_rle.json").read_text())
+    assert (len(content["images"]), len(content["annotations"])) == (5, 5)
+
+
+def test_a_map_that_cannot_be_written_ends_it_and_keeps_the_tables(bright, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in "abc":
+        draw(folder / f"{name}.png", (10, 10, 20, 20))
+    (out / "overlays" / "b.png" / "in the way").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"cannot write .*overlays/b\.png.* 1 of 3 pictures were done"
+    ):
+        predict_files(bright, folder, out)
+    for name in ("predictions.csv", "regions.csv"):
+        assert [row["picture"] for row in read(out / name)] == [str(folder / "a.png")]
+    assert len(json.loads((out / "regions.json").read_text())["images"]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there")
+def test_names_of_all_kinds_get_outputs_of_their_own(bright, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    picture = draw(folder / "a.png", (10, 10, 20, 20))
+    names = [b"a.bmp", b"a.png.bmp", b"A.png", b'=1+1, "x"\n.png', b"\xe4.png", b"\\udce4.png"]
+    names += ["é.png".encode(), "e\u0301.png".encode(), b"\xe4" * 250 + b".png", b"\x1b[1m.png"]
+    for name in names:
+        Image.fromarray(picture).save(os.fsencode(folder) + b"/" + name)
+    predict_files(bright, folder, out)
+    rows = read(out / "predictions.csv")
+    assert len(rows) == 11
+    for kind in ("map", "mask", "overlay"):
+        assert len({row[kind].casefold() for row in rows}) == 11
+        assert all((out / row[kind]).is_file() for row in rows)
+    pictures = [row["picture"] for row in rows]
+    assert str(folder / '=1+1, "x"\n.png') in pictures  # text is kept, bytes are escaped
+    assert pictures.count(str(folder / "\\udce4.png")) == 2
+    files = [i["file_name"] for i in json.loads((out / "regions.json").read_text())["images"]]
+    assert [str(folder / name) for name in files] == pictures
+
+
+def test_outputs_are_marked_and_never_replace_pictures(bright, tmp_path):
+    draw(tmp_path / "a.png")
+    predict_files(bright, tmp_path, tmp_path)
+    marked = {path.parent.name for path in tmp_path.rglob(OUTPUT_MARKER)}
+    assert marked == {"maps", "masks", "overlays"}  # the pictures' own folder is still to be read
+    draw(tmp_path / "b" / "maps" / "a.png")
+    with pytest.raises(UserError, match="which is written to"):
+        predict_files(bright, tmp_path / "b" / "maps", tmp_path / "b")
+    assert [path.name for path in (tmp_path / "b").rglob("*")] == ["maps", "a.png"]
 
 
 def test_regions_are_written_in_pixels_and_millimetres(bright, tmp_path):

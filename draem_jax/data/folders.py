@@ -49,6 +49,9 @@ _OUTPUTS = (
 _WRITTEN = "files and folders that draem_jax wrote"
 _NOWHERE = "links that lead nowhere"
 _UNTOLD = "hidden files"  # nobody would look for a picture in them
+LABELS = "label files"
+"""How the kind of a file begins that may hold labels, which are not read."""
+
 _SILENT = re.compile(r"(readme|licen[sc]e|copying|citation|changelog|notice)\b.*", re.IGNORECASE)
 _LABEL_SUFFIXES = (".json", ".xml", ".txt", ".csv", ".npy", ".npz", ".mat")
 _LABEL_WORDS = re.compile(r"(^|[^a-z])(annotations?|labels?|coco|classes)([^a-z]|$)", re.IGNORECASE)
@@ -164,7 +167,7 @@ def names_in(folder: Path) -> list[str]:
 def is_ignored(path: PurePath) -> bool:
     """Whether a part of the path is hidden, or what systems keep for themselves."""
     return any(
-        name.startswith(".") or name.lower() in _SYSTEM_FOLDERS | _SYSTEM_FILES
+        name.startswith(".") or name.lower() in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
         for name in path.parts
     )
 
@@ -238,10 +241,6 @@ def sort_others(
         else:
             kinds[f"{LABELS if is_label else 'files'} ending in {suffix}"].append(path)
     return kinds
-
-
-LABELS = "label files"
-"""How the kind of a file begins that holds labels which are not read."""
 
 
 def _scan(folder: Path) -> list[_Item]:

@@ -74,18 +74,21 @@ def masks_beside(names: Iterable[str]) -> set[str]:
     names = sorted(names, key=len)  # so that pictures come before their masks
     found: set[str] = set()
     pictures: set[tuple[str, str]] = set()
+    owners: set[tuple[str, str]] = set()
     endings: set[tuple[str, str]] = set()
     for name in names:
         folder, _, own = name.rpartition("/")
         owner = without_mask_suffix(own)
         if owner != own and (folder, plain(owner)) in pictures:
             found.add(name)
+            owners.add((folder, plain(owner)))
             endings.add((folder, plain(own[len(owner) :])))
         else:
             pictures.add((folder, plain(own)))
     for name in names:
         folder, _, own = name.rpartition("/")
-        if (folder, plain(own[len(without_mask_suffix(own)) :])) in endings:
+        ending = plain(own[len(without_mask_suffix(own)) :])
+        if (folder, ending) in endings and (folder, plain(own)) not in owners:
             found.add(name)
     return found
 

@@ -126,6 +126,7 @@ def test_masks_lie_beside_pictures_of_their_names():
     masks = ["1_mask", "2_GT", "a/1-seg", "big.png.mask", "7_mask", "3_mask"]
     assert masks_beside([*pictures, *masks]) == set(masks)
     assert masks_beside(["1_mask", "2_mask", "a/1", "label"]) == set()
+    assert masks_beside(["1_mask", "1_mask_mask"]) == {"1_mask_mask"}
 
 
 def test_names_match_whatever_their_case_and_accents():

@@ -61,7 +61,7 @@ def list_category(root: Path, category: str) -> Listing:
         if category:
             raise UserError(f"{root} is a list file and has no category {category!r}; leave it out")
         return list_file(root)
-    folder = root / category
+    folder = root / _on_disk(root, category)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the path and the category")
     inner = _unwrap(folder)

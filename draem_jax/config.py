@@ -10,7 +10,10 @@ from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
+from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.depth import AUTO, check_depth
+from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
 from draem_jax.losses import LossWeights
 from draem_jax.networks import Variant, check_size
@@ -40,6 +43,9 @@ def default_config() -> ConfigDict:
     config.data.root = ""
     # Go on without pictures that cannot be used, and count them, instead of stopping.
     config.data.skip_bad = False
+    # Of pictures with more than 8 bits a channel: auto, the fewest bits that hold the highest value
+    # of all of them; full, what each file's type can hold; or a number of bits, such as 12.
+    config.data.depth = AUTO
     # Share of the normal training pictures that is kept from training.
     config.data.holdout = 0.0
     # Parts with commas between, each with its weight behind a colon if not 1: builtin (needs no
@@ -173,6 +179,18 @@ def use_paper_schedule(config: ConfigDict) -> None:
     config.optimizer.factor = 0.1
 
 
+def with_absolute_paths(config: ConfigDict) -> ConfigDict:
+    """The config with folders and files named such that they are found from anywhere.
+
+    So the same folder, spelt otherwise, is the same config.
+    """
+    resolved = config.copy_and_resolve_references()
+    if config.data.root:
+        resolved.data.root = files.absolute_path(config.data.root)
+    resolved.data.texture_source = with_absolute_folders(config.data.texture_source)
+    return resolved
+
+
 def image_size(config: ConfigDict) -> tuple[int, int]:
     """The (height, width) that pictures are brought to."""
     size = tuple(config.data.image_size)
@@ -244,6 +262,7 @@ def check_config(config: ConfigDict) -> None:
         )
     _check_choice(config, "model.variant", VARIANTS)
     _check_choice(config, "model.dtype", DTYPES)
+    check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:
         raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
     if not config.data.resident_gib >= 0:

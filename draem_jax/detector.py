@@ -19,9 +19,10 @@ from draem_jax.data.pictures import resize, resize_channels, resize_plane
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds
-from draem_jax.training.checkpoints import load_run
 from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
+from draem_jax.training.trained_on import TrainedOn
+from draem_jax.training.workdir import load_run
 
 
 class Prediction(NamedTuple):
@@ -68,6 +69,7 @@ class Draem:
         batch_size: pictures that one call to the devices takes at most; what is given is cut and
             padded to it. See `fitted_to` for fewer.
         score_name: of the image score, see `draem_jax.scores.score_by_name`.
+        trained_on: the pictures that the run was begun with; None where they were not noted.
     """
 
     config: ConfigDict
@@ -75,6 +77,7 @@ class Draem:
     batch_size: int
     score_name: str
     _variables: Any = field(repr=False)
+    trained_on: TrainedOn | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -100,12 +103,18 @@ class Draem:
             batch_size=-(-wanted // devices) * devices,
             score_name=_score_name(config, Path(workdir), int(state.step)),
             _variables=replicate(state.variables),
+            trained_on=TrainedOn.load(Path(workdir)),
         )
 
     @property
     def image_size(self) -> tuple[int, int]:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
+
+    @property
+    def full_scale(self) -> int | None:
+        """The value that `read_picture` takes for white in pictures of more than 8 bits."""
+        return None if self.trained_on is None else self.trained_on.full_scale
 
     @property
     def feature_channels(self) -> int:

@@ -24,6 +24,11 @@ _LONGEST_NAME = 255  # bytes, on all common file systems
 _KEPT_OF_NAME = 160  # of one that is longer
 
 
+def absolute_path(path: str | Path) -> str:
+    """A path as it is found from anywhere: ~ expanded, no ".." or "/" too many; links stay."""
+    return os.path.abspath(expand(path))  # noqa: PTH100 (resolve would follow links)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` that takes its place when the block succeeds.

@@ -4,7 +4,15 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import Verb, define_cpu_devices, define_workdir, parse_workdir
+from draem_jax.cli.common import (
+    Verb,
+    define_cpu_devices,
+    define_stopped_status,
+    define_workdir,
+    parse_workdir,
+    say_warnings,
+    stopped_status,
+)
 from draem_jax.errors import UserError
 
 
@@ -14,6 +22,7 @@ def _define(values: flags.FlagValues) -> None:
         "categories", [], "Names with commas between; all of the data set if not given.",
         flag_values=values,
     )  # fmt: skip
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -31,7 +40,14 @@ def _run(values: Any) -> None:
                 f"{config.data.name} has no category {name!r}; choose among {', '.join(known)}"
             )
     use_cpu_devices(values.cpu_devices, dividing=max(1, config.train.batch_size))
-    rows = benchmark(config, workdir, chosen, say=lambda line: print(line, flush=True))
+    with stopped_status(values):
+        rows = benchmark(
+            config,
+            workdir,
+            chosen,
+            say=lambda line: print(line, flush=True),
+            warn=lambda line: say_warnings([line]),
+        )
     print((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"table: {workdir / 'results.md'}, {workdir / 'results.csv'}")
     failed = [row.category for row in rows if row.failure]

@@ -4,7 +4,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from absl import flags
 
-from draem_jax.errors import PartialError, UserError
+from draem_jax.errors import PartialError, StoppedError, UserError
 from draem_jax.files import ESCAPE, expand
 
 PROGRAM = "draem-jax"
@@ -59,9 +59,10 @@ def say(text: str) -> None:
     print("\n".join(map(shown, text.split("\n"))), flush=True)
 
 
-def warn(text: str) -> None:
-    """Prints a warning on the error output, as one line, as `say` does."""
-    print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
+def say_warnings(lines: Iterable[str]) -> None:
+    """Says on stderr what the user should know, one line each."""
+    for line in lines:
+        print(f"{PROGRAM}: warning: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 def one_line(text: object) -> str:
@@ -210,3 +211,23 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
         lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
+
+
+def define_stopped_status(values: flags.FlagValues) -> None:
+    """Defines --stopped_status."""
+    flags.DEFINE_integer(
+        "stopped_status", None, "Exit status where SIGTERM or Ctrl-C has stopped it before it was "
+        "done; 143 and 130 if not given. 0 for a scheduler that must not take it for failed.",
+        lower_bound=0, upper_bound=255, flag_values=values,
+    )  # fmt: skip
+
+
+@contextmanager
+def stopped_status(values: Any) -> Iterator[None]:
+    """Lets a run that was stopped end with the status of --stopped_status, if it was given."""
+    try:
+        yield
+    except StoppedError as error:
+        if values.stopped_status is not None:
+            error.exit_code = values.stopped_status
+        raise

@@ -1,12 +1,12 @@
 """`draem-jax data prepare`, `data list`, `data check` and `data export`."""
 
-import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_path
+from draem_jax.cli.common import PROGRAM, Verb, define_path, say_warnings
 from draem_jax.errors import UserError
 
 _NAMES = """\
@@ -23,6 +23,11 @@ def _define_source(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "category", None, "One category, or several separated by commas; all that the root holds "
         "if not given.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "depth", "auto", "Of pictures with more than 8 bits a channel: auto, the fewest bits that "
+        "hold the highest value of all of them; full, what each file's type can hold; or a number "
+        "of bits. As config.data.depth.", flag_values=values,
     )  # fmt: skip
 
 
@@ -55,6 +60,7 @@ def _prepare(values: Any, name: str) -> None:
         values.category,
         root=_root(values, name),
         skip_bad=values.skip_bad,
+        depth=values.depth,
         data_dir=values.data_dir,
     )
     good = {c: summarise(it) for c, it in found.items() if not isinstance(it, UserError)}
@@ -63,10 +69,9 @@ def _prepare(values: Any, name: str) -> None:
         first = next(iter(good.values()))
         print(f"\nprepared in {first.path.parents[1]}" + (f" from {first.root}" * bool(first.root)))
         for summary in good.values():
-            for line in summary.warnings():
-                print(f"{PROGRAM}: warning: {summary.category}: {line}", file=sys.stderr)
+            say_warnings(f"{summary.category}: {line}" for line in summary.warnings())
     if not values.category and (absent := [c for c in categories(name) if c not in found]):
-        print(f"{PROGRAM}: warning: not in {values.root}: {', '.join(absent)}", file=sys.stderr)
+        say_warnings([f"not in {values.root}: {', '.join(absent)}"])
     _raise_errors({c: it for c, it in found.items() if isinstance(it, UserError)})
 
 
@@ -94,36 +99,36 @@ def _list(values: Any) -> None:
 
 
 def _check(values: Any, name: str) -> None:
-    from draem_jax.data.checks import LEAST_NORMAL, count_kinds
+    from draem_jax.data.checks import LEAST_NORMAL
     from draem_jax.data.preparing import check
 
     root = _root(values, name)
     if root is None:
         raise UserError(f"--root=DIR_OR_ARCHIVE is missing; see `{PROGRAM} data check --help`")
-    found = check(name, values.category, root=root, data_dir=values.data_dir)
-    wrong = 0
-    for category, listing in found.items():
+    found = check(name, values.category, root=root, depth=values.depth, data_dir=values.data_dir)
+    wrong, warned = 0, 0
+    for category, checked in found.items():
         title = category or name
-        if isinstance(listing, UserError):
-            print(f"{title}: {listing}")
+        if isinstance(checked, UserError):
+            print(f"{title}: {checked}")
             wrong += 1
             continue
-        train = sum(entry.split == "train" for entry in listing.entries)
-        print(f"{title}: {train} to train, {len(listing.entries) - train} to test")
-        for problem in listing.problems:
+        entries, problems = checked.listing.entries, checked.listing.problems
+        train = sum(entry.split == "train" for entry in entries)
+        print(f"{title}: {train} to train, {len(entries) - train} to test")
+        for problem in problems:
             print(f"  {problem.text}")
-        for kind, count in count_kinds(listing.problems).items():
+        for kind, count in Counter(problem.kind for problem in problems).items():
             print(f"  {count} x {kind}")
-        for kind, count in listing.left_out.items():
-            print(f"  left out: {count} {kind}")
-        for note in listing.notes:
-            print(f"  {note}")
+        for line in checked.warnings:
+            print(f"  warning: {line}")
         if train < LEAST_NORMAL:
             print(f"  {root} has {train} normal pictures, {LEAST_NORMAL} are needed to train")
-        wrong += len(listing.problems) + (train < LEAST_NORMAL)
+        wrong += len(problems) + (train < LEAST_NORMAL)
+        warned += len(checked.warnings)
     if wrong:
         raise UserError(f"{wrong} problem{'s' * (wrong > 1)} in {root}")
-    print("no problems")
+    print("no problems" + f", {warned} warning{'s' * (warned > 1)}" * (warned > 0))
 
 
 def _define_export(values: flags.FlagValues) -> None:

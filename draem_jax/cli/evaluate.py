@@ -14,6 +14,7 @@ from draem_jax.cli.common import (
     parse_workdir,
     progress_bar,
     say,
+    say_warnings,
 )
 from draem_jax.errors import UserError
 
@@ -73,6 +74,7 @@ def _run(values: Any) -> None:
             original_size=values.original_size,
             save_maps=values.save_maps,
             progress=progress,
+            warn=lambda line: say_warnings([line]),
         )
     for name, value in metrics.values.items():
         say(f"{name:<13} {metrics.reasons[name] if value is None else f'{value:.4f}'}")

@@ -1,6 +1,5 @@
 """`draem-jax finetune`."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,11 @@ from draem_jax.cli.common import (
     define_alpha,
     define_cpu_devices,
     define_path,
+    define_stopped_status,
     define_workdir,
     parse_workdir,
+    say_warnings,
+    stopped_status,
 )
 from draem_jax.errors import UserError
 
@@ -38,6 +40,7 @@ def _define(values: flags.FlagValues) -> None:
         "or a step.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -45,6 +48,7 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.finetuning import compare
     from draem_jax.training.finetune import finetune, tuning_config
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     check_alpha(values.alpha)
@@ -60,16 +64,15 @@ def _run(values: Any) -> None:
         checkpoint=values.checkpoint,
         config=config,
     )
-    state = finetune(config, out)
-    if state.step < config.tuned_from.step + config.finetune.steps:
-        return  # it was asked to stop, and has said so
+    say_warnings(data_warnings(config))
+    with stopped_status(values):
+        finetune(config, out)
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
     print(comparison.table())
     for note in comparison.notes:
         print(f"note: {note}")
-    for warning in comparison.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    say_warnings(comparison.warnings)
     print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")
 

@@ -2,6 +2,7 @@
 
 import _thread
 import difflib
+import logging
 import sys
 import textwrap
 import threading
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     prepare_output()
+    _show_warnings()
     try:
         with _no_interrupt_lost():
             _dispatch(arguments)
@@ -57,6 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warnings() -> None:
+    """Prints what the package logs as one line each."""
+    logger = logging.getLogger("draem_jax")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
 
 
 @contextmanager

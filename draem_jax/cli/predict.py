@@ -19,8 +19,8 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
+    say_warnings,
     shown,
-    warn,
 )
 from draem_jax.errors import StoppedError, UserError
 
@@ -63,7 +63,7 @@ def _run(values: Any) -> None:
     list_pictures(values.images, recursive=True)  # a wrong path shall be told before loading
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
-        warn(warning)
+        say_warnings([warning])
     types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
         found = predict_files(
@@ -95,7 +95,7 @@ def _run(values: Any) -> None:
         left_out = f" ({len(found.errors)} of them left out)" if found.errors else ""
         raise StoppedError(
             f"stopped after {done} of {found.given} pictures{left_out}; what was done is in {out}",
-            number=found.stopped_by,
+            found.stopped_by,
         )
     raise_left_out(found.errors, found.given, out / "predictions.csv")
 

@@ -3,14 +3,23 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from draem_jax.cli.common import Verb, define_workdir, parse_workdir
+from draem_jax.cli.common import (
+    Verb,
+    define_stopped_status,
+    define_workdir,
+    parse_workdir,
+    stopped_status,
+)
+from draem_jax.errors import StoppedError
 
 if TYPE_CHECKING:
     from draem_jax.studies.runner import Progress
+    from draem_jax.studies.study import Study
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -19,25 +28,34 @@ def _define(values: flags.FlagValues) -> None:
         "cpu_devices", 0, "On CPUs: devices, each of which takes a run at a time; 0 for one a "
         "core.", lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
+    define_stopped_status(values)
 
 
 def _run(values: Any) -> None:
-    from draem_jax.studies.report import write_results
-    from draem_jax.studies.runner import run_study
+    from draem_jax.studies.runner import finished_results, run_study
     from draem_jax.studies.study import parse_study
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
     study = parse_study(values.config)
     use_cpu_devices(values.cpu_devices)
-    with _progress(study.protocol) as tell:
-        results = run_study(study, workdir, tell=tell)
-    write_results(study, results, workdir)
+    try:
+        with _progress(study.protocol) as tell, stopped_status(values):
+            run_study(study, workdir, tell=tell)
+    except StoppedError:
+        if finished_results(study, workdir):
+            _write_and_tell(study, workdir)
+        raise
+    _write_and_tell(study, workdir)
+
+
+def _write_and_tell(study: "Study", workdir: Path) -> None:
+    from draem_jax.studies.report import write_results
+    from draem_jax.studies.runner import finished_results
+
+    write_results(study, finished_results(study, workdir), workdir)
     print((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"report: {workdir / 'report.html'}")
-    total = len(study.runs())
-    if len(results) < total:
-        print(f"stopped after {len(results)} of {total} runs; the same command goes on")
 
 
 @contextmanager

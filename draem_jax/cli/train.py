@@ -4,7 +4,16 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_cpu_devices, define_workdir, parse_workdir
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    define_cpu_devices,
+    define_stopped_status,
+    define_workdir,
+    parse_workdir,
+    say_warnings,
+    stopped_status,
+)
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -13,6 +22,7 @@ def _define(values: flags.FlagValues) -> None:
         "resume", True, "Go on where the work directory's last checkpoint stands; --noresume "
         "refuses a directory that holds one.", flag_values=values,
     )  # fmt: skip
+    define_stopped_status(values)
     define_cpu_devices(values)
 
 
@@ -21,13 +31,14 @@ def _run(values: Any) -> None:
     from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.loop import train
     from draem_jax.training.parallel import use_cpu_devices
+    from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
     use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
-    train(values.config, workdir, resume=values.resume)
-    detector = Draem.load(workdir)
-    if detector.step == detector.config.train.steps:  # else it was asked to stop
-        calibrated(workdir, detector)
+    say_warnings(data_warnings(values.config))
+    with stopped_status(values):
+        train(values.config, workdir, resume=values.resume)
+    calibrated(workdir, Draem.load(workdir))
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 
@@ -36,7 +47,8 @@ VERB = Verb(
     "Train a detector, or go on with training it.",
     """\
     Trains on the normal pictures of the config's data set. Stopped or killed, the same
-    command goes on from the last checkpoint, to the same result.
+    command goes on from the last checkpoint, to the same result. Stopped by SIGTERM or Ctrl-C, it
+    saves itself and exits with 143 or 130, so that nothing takes it for done.
 
       draem-jax train --config=configs/quickstart.py --workdir=runs/quickstart
       draem-jax train --config=configs/surfaces.py:gravel --workdir=runs/gravel \\

@@ -6,7 +6,6 @@ names: TFDS's own writer would hold a gigabyte of them in memory and need Tensor
 
 import contextlib
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from tensorflow_datasets.core import example_serializer
 
-from draem_jax.data.checks import (
-    Record,
-    check_enough,
-    check_headers,
-    count_kinds,
-    read_records,
-    tell_problems,
-)
+from draem_jax.data.checks import Examination, Record, check_enough, tell_problems
+from draem_jax.data.depth import AUTO, Depth
 from draem_jax.data.features import anomaly_features
-from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Listing, Problem
+from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Listing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +29,8 @@ class Plan:
         listing: what there is.
         where: what to call the folder or archive in messages.
         skip_bad: whether to go on without what is wrong.
+        depth: of pictures with more than 8 bits a channel, see `draem_jax.data.depth`.
+        full_scale: the value that is white in them; overrides `depth`.
         progress: called with the numbers of pictures done and in all.
         facts: more to keep with the prepared data.
     """
@@ -43,6 +38,8 @@ class Plan:
     listing: Listing
     where: str
     skip_bad: bool = False
+    depth: Depth = AUTO
+    full_scale: int | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -56,8 +53,12 @@ class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     Prepared data are kept by version: raise `VERSION` with every change to what is stored.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (so TFDS declares it)
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (so TFDS declares it)
+        "1.1.0": "Deep pictures are scaled by their own range; opacity that is 0 everywhere is "
+        "ignored; masks are decoded as pictures are; keeps digests, and what is odd.",
+        "1.0.0": "First version.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder of the data set as it was published."
     HOMEPAGE = ""
 
@@ -92,36 +93,19 @@ class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
 
     def _generate_examples(self, plan: Plan) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields what can be used; raises at its end if anything else may not be skipped."""
-        listing = check_headers(plan.listing)
-        if listing.problems and not plan.skip_bad:
-            raise tell_problems(listing.problems)
-        check_enough(listing.entries, plan.where)
-        problems, kept, empty = list(listing.problems), [], 0
-        for done, record in enumerate(read_records(listing.entries)):
-            if isinstance(record, Problem):
-                problems.append(record)
-            else:
-                kept.append(record.entry)
-                empty += record.empty and record.entry.has_mask and record.entry.defect_type != GOOD
-                if plan.skip_bad or len(problems) == len(listing.problems):
-                    yield record.entry, _example(record)
-            plan.progress(done + 1, len(listing.entries))
-        if problems and not plan.skip_bad:
-            raise tell_problems(problems)
-        check_enough(kept, plan.where)
-        self.info.metadata.update(
-            plan.facts,
-            names={
-                split: [entry.name for entry in kept if entry.split == split]
-                for split in ("train", "test")
-            },
-            types=dict(Counter(e.defect_type for e in kept if e.split == "test")),
-            without_mask=sum(not entry.has_mask for entry in kept),
-            empty_masks=empty,
-            skipped=count_kinds(problems),
-            left_out=dict(listing.left_out),
-            notes=list(listing.notes),
-        )
+        examination = Examination(plan.listing)
+        if examination.listing.problems and not plan.skip_bad:
+            raise tell_problems(examination.listing.problems)
+        check_enough(examination.listing.entries, plan.where)
+        for record in examination.records(
+            depth=plan.depth, full_scale=plan.full_scale, progress=plan.progress
+        ):
+            if plan.skip_bad or not examination.listing.problems:
+                yield record.entry, _example(record)
+        if examination.listing.problems and not plan.skip_bad:
+            raise tell_problems(examination.listing.problems)
+        check_enough(examination.listing.entries, plan.where)
+        self.info.metadata.update(plan.facts, **examination.facts())
 
     def _download_and_prepare(
         self,

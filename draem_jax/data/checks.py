@@ -2,17 +2,28 @@
 
 import itertools
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from draem_jax.data.depth import AUTO, Depth, find_full_scale
+from draem_jax.data.facts import Look, gather_facts, look_at
 from draem_jax.data.layouts.entries import GOOD, Entry, Listing, Problem
-from draem_jax.data.pictures import encode_png, picture_size, read_mask, store_picture
+from draem_jax.data.pictures import (
+    Header,
+    encode_png,
+    picture_header,
+    picture_size,
+    read_highest,
+    read_mask,
+    store_picture,
+)
 from draem_jax.errors import UserError
 
 LEAST_NORMAL = 2
@@ -29,13 +40,67 @@ class Record(NamedTuple):
         entry: which picture it is.
         image: its file, which decodes to RGB.
         mask: its mask as PNG, 255 on defects.
-        empty: whether the mask has no defect.
+        look: what was noted of it.
     """
 
     entry: Entry
     image: bytes
     mask: bytes
-    empty: bool
+    look: Look
+
+
+class Examination:
+    """Reads every file of a listing: first all heads, then, by `records`, all pixels.
+
+    Attributes:
+        listing: with the entries that have been found wrong moved to its problems.
+    """
+
+    def __init__(self, listing: Listing):
+        self.listing, self._headers = _check_headers(listing)
+        self._looks: list[Look] = []
+        self._range: dict[str, Any] = {}
+
+    def records(
+        self,
+        *,
+        depth: Depth = AUTO,
+        full_scale: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[Record]:
+        """Decodes what can be used, in order; what cannot is moved to the listing's problems.
+
+        Args:
+            depth: of pictures with more than 8 bits a channel, see `draem_jax.data.depth`.
+            full_scale: the value that is white in them; overrides `depth`.
+            progress: called with the numbers of pictures done and in all.
+        """
+        entries, kept = self.listing.entries, []
+        deep = [e.path for e, header in zip(entries, self._headers, strict=True) if header.deep]
+        highest = None
+        if deep:
+            measured = depth == AUTO and full_scale is None
+            highest = find_highest(deep) if measured else 0
+        full_scale = find_full_scale(depth, highest=highest, full_scale=full_scale)
+        for done, record in enumerate(read_records(entries, full_scale=full_scale), start=1):
+            if isinstance(record, Problem):
+                problems = (*self.listing.problems, record)
+                self.listing = replace(self.listing, problems=problems)
+            else:
+                kept.append(record.entry)
+                self._looks.append(record.look)
+                yield record
+            progress(done, len(entries))
+        self.listing = replace(self.listing, entries=tuple(kept))
+        values = [look.highest for look in self._looks if look.highest is not None]
+        highest = highest or max(values, default=None)
+        if highest is None:
+            full_scale = None
+        self._range = {"depth": depth, "full_scale": full_scale, "highest": highest}
+
+    def facts(self) -> dict[str, Any]:
+        """What is known once `records` has come to its end, see `draem_jax.data.facts`."""
+        return gather_facts(self._looks, listing=self.listing, headers=self._headers, **self._range)
 
 
 def check_headers(listing: Listing) -> Listing:
@@ -44,17 +109,29 @@ def check_headers(listing: Listing) -> Listing:
     Returns:
         The listing with the entries that are wrong moved to its problems.
     """
-    entries, problems = [], list(listing.problems)
-    for entry in listing.entries:
-        problem = _header_problem(entry)
-        if problem is None:
-            entries.append(entry)
-        else:
-            problems.append(problem)
-    return replace(listing, entries=tuple(entries), problems=tuple(problems))
+    return _check_headers(listing)[0]
 
 
-def read_records(entries: Sequence[Entry]) -> Iterator[Record | Problem]:
+def find_highest(paths: Sequence[Path]) -> int | None:
+    """The highest value of pictures with more than 8 bits a channel; None where none can be read.
+
+    Those that cannot be read do not count: reading them for good will tell.
+    """
+
+    def read(path: Path) -> int:
+        try:
+            return read_highest(path)
+        except UserError:
+            return -1
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        highest = max(pool.map(read, paths), default=-1)
+    return highest if highest >= 0 else None
+
+
+def read_records(
+    entries: Sequence[Entry], *, full_scale: int | None = None
+) -> Iterator[Record | Problem]:
     """Decodes every picture and mask to its end, in order, by a few threads.
 
     No more than twice as many pictures as there are threads are held at a time.
@@ -65,11 +142,11 @@ def read_records(entries: Sequence[Entry]) -> Iterator[Record | Problem]:
     with ThreadPoolExecutor(threads) as pool:
         try:
             for entry in itertools.islice(remaining, 2 * threads):
-                waiting.append(pool.submit(_read_record, entry))
+                waiting.append(pool.submit(_read_record, entry, full_scale))
             while waiting:
                 yield waiting.popleft().result()
                 for entry in itertools.islice(remaining, 1):
-                    waiting.append(pool.submit(_read_record, entry))
+                    waiting.append(pool.submit(_read_record, entry, full_scale))
         finally:
             for future in waiting:
                 future.cancel()
@@ -95,16 +172,25 @@ def tell_problems(problems: Sequence[Problem]) -> UserError:
     return UserError(f"{named}{rest} (--skip_bad goes on without them)")
 
 
-def count_kinds(problems: Iterable[Problem]) -> Mapping[str, int]:
-    """How many problems there are of each kind."""
-    return dict(Counter(problem.kind for problem in problems))
+def _check_headers(listing: Listing) -> tuple[Listing, list[Header]]:
+    """The listing that `check_headers` returns, and the heads of its pictures."""
+    entries, problems, headers = [], list(listing.problems), []
+    for entry in listing.entries:
+        found = _read_header(entry)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            entries.append(entry)
+            headers.append(found)
+    return replace(listing, entries=tuple(entries), problems=tuple(problems)), headers
 
 
-def _header_problem(entry: Entry) -> Problem | None:
+def _read_header(entry: Entry) -> Header | Problem:
     try:
-        size = picture_size(entry.path)
+        header = picture_header(entry.path)
     except UserError as error:
         return Problem("unreadable picture", entry.path, str(error))
+    size = header.size
     for mask in entry.masks:
         try:
             mask_size = picture_size(mask)
@@ -117,16 +203,17 @@ def _header_problem(entry: Entry) -> Problem | None:
                 f"{mask} has {mask_size[1]} x {mask_size[0]} pixels, but its picture {entry.path} "
                 f"has {size[1]} x {size[0]}; give a mask of the picture's size",
             )
-    return None
+    return header
 
 
-def _read_record(entry: Entry) -> Record | Problem:
+def _read_record(entry: Entry, full_scale: int | None) -> Record | Problem:
     try:
-        image, size = store_picture(entry.path)
+        stored = store_picture(entry.path, full_scale=full_scale)
     except UserError as error:
         return Problem("unreadable picture", entry.path, str(error))
+    size = stored.decoded.picture.shape[:2]
     if not entry.masks:
-        return Record(entry, image, _empty_mask(size), True)
+        return Record(entry, stored.content, _empty_mask(size), look_at(entry, stored, None))
     union = np.zeros(size, bool)
     for path in entry.masks:
         try:
@@ -147,7 +234,8 @@ def _read_record(entry: Entry) -> Record | Problem:
             entry.path,
             f"{entry.path} counts as good, but its mask {entry.masks[0]} shows a defect; mend one",
         )
-    return Record(entry, image, encode_png(union.astype(np.uint8) * 255), not union.any())
+    marked = encode_png(union.astype(np.uint8) * 255)
+    return Record(entry, stored.content, marked, look_at(entry, stored, union))
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
 from draem_jax.data.pictures import list_pictures, read_mask, read_picture, resize, resize_mask
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 LEAST_HELD_OUT = 4
 """Fewer pictures than this are not held out: a share of them would say little."""
@@ -65,7 +66,11 @@ class Examples:
 
 
 def read_examples(
-    accept: str | Path | None, defects: str | Path | None, *, size: tuple[int, int]
+    accept: str | Path | None,
+    defects: str | Path | None,
+    *,
+    size: tuple[int, int],
+    full_scale: int | None = None,
 ) -> Examples:
     """Reads accepted pictures and labelled defects.
 
@@ -73,6 +78,8 @@ def read_examples(
         accept: a folder of pictures, folders within it included, or None.
         defects: a folder of defects with masks, see `draem_jax.data.layouts.defects`, or None.
         size: (height, width) to bring all to; of a mask, each pixel takes the nearest one's value.
+        full_scale: the value that is white in pictures with more than 8 bits a channel, that of
+            the normal pictures, see `draem_jax.data.loading.PictureSource`.
 
     Raises:
         UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
@@ -85,13 +92,13 @@ def read_examples(
         )
     accepted, accepted_names = [], []
     if accept:
-        root = Path(accept).expanduser()
+        root = expand(accept)
         for path in list_pictures(root, recursive=True):
-            accepted.append(resize(read_picture(path), size))
+            accepted.append(resize(read_picture(path, full_scale=full_scale), size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
     defective, masks, defect_names = [], [], []
     if defects:
-        listing = check_headers(list_defects(Path(defects).expanduser()))
+        listing = check_headers(list_defects(expand(defects)))
         if listing.problems:
             raise _tell(listing.problems)
         for entry in listing.entries:
@@ -108,7 +115,7 @@ def read_examples(
                     f"{size[1]} pixels that the networks see; leave the picture out, or train at "
                     "a larger config.data.image_size"
                 )
-            defective.append(resize(read_picture(entry.path), size))
+            defective.append(resize(read_picture(entry.path, full_scale=full_scale), size))
             masks.append(resize_mask(mask, size))
             defect_names.append(entry.name)
     return Examples(

@@ -5,10 +5,11 @@ of the pictures' names. They are read by index, each decoded and resized by itse
 can be held in memory whole or streamed. Nothing here needs TensorFlow.
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.depth import AUTO, Depth
 from draem_jax.data.pictures import decode_picture, resize, resize_mask
 from draem_jax.data.preparing import (
     DATA_DIR_VARIABLE,
@@ -25,6 +27,7 @@ from draem_jax.data.preparing import (
     default_data_dir,
     prepare,
     quiet,
+    warnings_of,
 )
 from draem_jax.errors import UserError
 
@@ -40,12 +43,14 @@ __all__ = [
     "TrainingSet",
     "categories",
     "default_data_dir",
+    "halves",
     "labelled_source",
     "load",
     "load_test_set",
     "load_training_set",
     "prepare",
     "training_source",
+    "warnings_of",
 ]
 
 
@@ -113,6 +118,12 @@ class PictureSource:
         indices: of the pictures among the split's records.
         names: of the pictures.
         size: (height, width) that they are brought to.
+        digests: of the pictures as they are stored, by which it is seen whether one has changed;
+            none of the built-in data sets.
+        full_scale: the value that was taken for white in pictures with more than 8 bits a channel;
+            None where there are none, or that of each file's type was. `read_picture` reads other
+            pictures the same way with it.
+        warnings: on the data set as a whole, one line each, for the user.
     """
 
     directory: str
@@ -120,12 +131,24 @@ class PictureSource:
     indices: tuple[int, ...]
     names: tuple[str, ...]
     size: tuple[int, int]
+    digests: tuple[str, ...] = ()
+    full_scale: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         return resize(decode_picture(self._record(index)["image"]), self.size)
+
+    def take(self, indices: Sequence[int]) -> "PictureSource":
+        """Some of the pictures."""
+        return dataclasses.replace(
+            self,
+            indices=tuple(self.indices[i] for i in indices),
+            names=tuple(self.names[i] for i in indices),
+            digests=tuple(self.digests[i] for i in indices) if self.digests else (),
+        )
 
     @property
     def nbytes(self) -> int:
@@ -162,6 +185,8 @@ def training_source(
     size: tuple[int, int],
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
     holdout: float = 0.0,
     part: Part = "training",
@@ -174,6 +199,8 @@ def training_source(
         size: (height, width) to bring the pictures to.
         root: see `prepare`.
         skip_bad: see `prepare`.
+        depth: see `prepare`.
+        full_scale: see `prepare`.
         data_dir: the folder of prepared data sets; `default_data_dir()` where None.
         holdout: share of the pictures, from 0 to below 1, that is held out from training. Which
             ones depends on their names alone; at least one is, and at least one is left.
@@ -187,23 +214,20 @@ def training_source(
     Raises:
         UserError: see `prepare`; or `holdout` leaves nothing.
     """
-    builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
+    builder = prepare(
+        name,
+        category,
+        root=root,
+        skip_bad=skip_bad,
+        depth=depth,
+        full_scale=full_scale,
+        data_dir=data_dir,
+    )
     names = _names(builder, "train")
     apart = _held_out(names, holdout)
-    chosen = {
-        "training": set(range(len(names))) - set(apart),
-        "held_out": set(apart),
-        "selection": set(apart[1::2]),
-        "calibration": set(apart[::2]),
-    }[part]
-    indices = sorted(chosen)
-    return PictureSource(
-        directory=str(builder.data_path),
-        split="train",
-        indices=tuple(indices),
-        names=tuple(names[i] for i in indices),
-        size=size,
-    )
+    chosen = set(names) - set(apart) if part == "training" else set(halves(apart)[part])
+    indices = [i for i, name in enumerate(names) if name in chosen]
+    return _source(builder, "train", names, indices, size)
 
 
 def load_training_set(
@@ -213,6 +237,8 @@ def load_training_set(
     size: tuple[int, int],
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
     holdout: float = 0.0,
 ) -> TrainingSet:
@@ -224,7 +250,15 @@ def load_training_set(
         The pictures in natural order of their names, without those held out.
     """
     source = training_source(
-        name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir, holdout=holdout
+        name,
+        category,
+        size=size,
+        root=root,
+        skip_bad=skip_bad,
+        depth=depth,
+        full_scale=full_scale,
+        data_dir=data_dir,
+        holdout=holdout,
     )
     return TrainingSet(images=source.read_all(), names=list(source.names))
 
@@ -257,6 +291,11 @@ class LabelledSource:
         """Of the pictures, in their order."""
         return self.pictures.names
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """On the data set as a whole, one line each, for the user."""
+        return self.pictures.warnings
+
 
 def labelled_source(
     name: str,
@@ -265,6 +304,8 @@ def labelled_source(
     size: tuple[int, int],
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
     split: str = "test",
 ) -> LabelledSource:
@@ -276,11 +317,17 @@ def labelled_source(
     Returns:
         The pictures in natural order of their names; none where the user's folder has none.
     """
-    builder = prepare(name, category, root=root, skip_bad=skip_bad, data_dir=data_dir)
-    names = tuple(_names(builder, split))
-    return LabelledSource(
-        PictureSource(str(builder.data_path), split, tuple(range(len(names))), names, size)
+    builder = prepare(
+        name,
+        category,
+        root=root,
+        skip_bad=skip_bad,
+        depth=depth,
+        full_scale=full_scale,
+        data_dir=data_dir,
     )
+    names = _names(builder, split)
+    return LabelledSource(_source(builder, split, names, range(len(names)), size))
 
 
 def load_test_set(
@@ -290,6 +337,8 @@ def load_test_set(
     size: tuple[int, int],
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
 ) -> TestSet:
     """Loads the test pictures of a category, preparing it first where needed.
@@ -302,6 +351,8 @@ def load_test_set(
         size: (height, width) to bring pictures and masks to.
         root: see `prepare`.
         skip_bad: see `prepare`.
+        depth: see `prepare`.
+        full_scale: see `prepare`.
         data_dir: the folder of prepared data sets; `default_data_dir()` where None.
 
     Returns:
@@ -312,7 +363,14 @@ def load_test_set(
         UserError: see `prepare`; or the prepared data are damaged.
     """
     source = labelled_source(
-        name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir
+        name,
+        category,
+        size=size,
+        root=root,
+        skip_bad=skip_bad,
+        depth=depth,
+        full_scale=full_scale,
+        data_dir=data_dir,
     )
     count = len(source)
     images = np.empty((count, *size, 3), np.uint8)
@@ -338,15 +396,53 @@ def load(
     size: tuple[int, int],
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
 ) -> tuple[TrainingSet, TestSet]:
     """Loads both halves of a category; see `load_training_set` and `load_test_set`."""
     return (
         load_training_set(
-            name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir
+            name,
+            category,
+            size=size,
+            root=root,
+            skip_bad=skip_bad,
+            depth=depth,
+            full_scale=full_scale,
+            data_dir=data_dir,
         ),
-        load_test_set(name, category, size=size, root=root, skip_bad=skip_bad, data_dir=data_dir),
+        load_test_set(
+            name,
+            category,
+            size=size,
+            root=root,
+            skip_bad=skip_bad,
+            depth=depth,
+            full_scale=full_scale,
+            data_dir=data_dir,
+        ),
     )
+
+
+def _source(
+    builder: Any, split: str, names: Sequence[str], indices: Sequence[int], size: tuple[int, int]
+) -> PictureSource:
+    facts = dict(builder.info.metadata)
+    try:
+        digests = facts.get("digests", {}).get(split)
+        return PictureSource(
+            directory=str(builder.data_path),
+            split=split,
+            indices=tuple(indices),
+            names=tuple(names[i] for i in indices),
+            size=size,
+            digests=tuple(digests[i] for i in indices) if digests else (),
+            full_scale=facts.get("full_scale"),
+            warnings=warnings_of(builder),
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise _damaged(builder.data_path) from error
 
 
 def _names(builder: Any, split: str) -> list[str]:
@@ -363,8 +459,14 @@ def _damaged(directory: Any) -> UserError:
     )
 
 
-def _held_out(names: Sequence[str], share: float) -> list[int]:
-    """Indices of the pictures that a share holds out: those whose names have the least digests."""
+def halves(held_out: Iterable[str]) -> dict[Part, list[str]]:
+    """Parts the pictures that are held out, by their names alone: see `training_source`."""
+    ordered = _shuffled(held_out)
+    return {"held_out": ordered, "selection": ordered[1::2], "calibration": ordered[::2]}
+
+
+def _held_out(names: Sequence[str], share: float) -> list[str]:
+    """Names of the pictures that a share holds out."""
     if not 0 <= share < 1:
         raise UserError(f"the share to hold out must lie from 0 to below 1, not {share:g}")
     if share == 0:
@@ -375,8 +477,12 @@ def _held_out(names: Sequence[str], share: float) -> list[int]:
             f"holding out {share:g} of {len(names)} normal pictures leaves none to train on; add "
             "pictures or hold out fewer"
         )
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    return order[:count]
+    return _shuffled(names)[:count]
+
+
+def _shuffled(names: Iterable[str]) -> list[str]:
+    """Names by their digests: an order that has nothing to do with the pictures."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,17 +14,20 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from draem_jax.data.archives import unpack
-from draem_jax.data.checks import check_headers, read_records
-from draem_jax.data.layouts import GOOD, LAYOUTS, AbsentError, Counts, Listing, Problem
+from draem_jax.data.checks import Examination
+from draem_jax.data.depth import AUTO, FULL, Depth, check_depth, find_full_scale
+from draem_jax.data.facts import counts_of, tell_facts
+from draem_jax.data.layouts import LAYOUTS, AbsentError, Counts, Listing, Problem
 from draem_jax.data.sources import Source, find_source, folder_config
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 DATA_DIR_VARIABLE = "DRAEM_JAX_DATA"
 """Environment variable that names the folder for prepared data sets."""
@@ -51,6 +54,7 @@ class Summary:
         left_out: files that rightly belong to neither half, by what they are.
         notes: on how the folder was read.
         published: the published numbers of pictures, if they are known.
+        facts: all that was noted when it was prepared, see `draem_jax.data.facts`.
     """
 
     name: str
@@ -66,31 +70,59 @@ class Summary:
     left_out: Mapping[str, int]
     notes: Sequence[str]
     published: Counts | None
+    facts: Mapping[str, Any] = field(repr=False)
 
     @property
     def counts(self) -> Counts:
         """The numbers that are published for the known data sets."""
-        good = self.types.get(GOOD, 0)
-        return Counts(self.train, good, sum(self.types.values()) - good)
+        return counts_of(self.facts)
 
     def warnings(self) -> list[str]:
         """What the user should know before trusting figures, one line each."""
-        lines = list(self.notes)
-        if self.published is not None and self.published != self.counts:
-            lines.append(
-                f"{_say_counts(self.counts)} were found, {_say_counts(self.published)} are "
-                "published; figures cannot be compared with published ones"
-            )
-        lines += [f"skipped: {count} x {kind}" for kind, count in self.skipped.items()]
-        lines += [f"left out: {count} {kind}" for kind, count in self.left_out.items()]
-        if self.without_mask:
-            lines.append(
-                f"{self.without_mask} defective pictures have no mask; they count for whole "
-                "pictures only, not for pixels"
-            )
-        if self.empty_masks:
-            lines.append(f"{self.empty_masks} defective pictures have a mask without any defect")
-        return lines
+        return tell_facts(self.facts, self.published)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of reading every file of a category.
+
+    Attributes:
+        listing: the pictures that can be used, and all problems.
+        warnings: what `Summary.warnings` would say of it.
+    """
+
+    listing: Listing
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How a category is to be prepared, as far as it changes what is stored.
+
+    Attributes:
+        skip_bad: whether pictures that are wrong may be missing.
+        depth: of pictures with more than 8 bits a channel.
+        full_scale: the value that is white in them; overrides `depth`.
+    """
+
+    skip_bad: bool
+    depth: Depth
+    full_scale: int | None
+
+    def is_met_by(self, facts: Mapping[str, Any]) -> bool:
+        """Whether what was prepared with these facts is what is wanted."""
+        full_scale = find_full_scale(
+            self.depth, highest=facts.get("highest"), full_scale=self.full_scale
+        )
+        same_range = full_scale == facts.get("full_scale")
+        return same_range and (self.skip_bad or not facts.get("skipped"))
+
+    def config(self, base: str) -> str:
+        """The name of a user's prepared copy: those of other ranges stand beside each other."""
+        if self.full_scale is None and self.depth in (AUTO, FULL):
+            return base if self.depth == AUTO else f"{base}-{FULL}"
+        full_scale = find_full_scale(self.depth, highest=0, full_scale=self.full_scale)
+        return f"{base}-{full_scale}"
 
 
 def categories(name: str) -> tuple[str, ...]:
@@ -117,6 +149,8 @@ def prepare(
     *,
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
     progress: bool | None = None,
 ) -> Any:
@@ -136,6 +170,11 @@ def prepare(
         root: the folder or archive of the data set; where None, it must have been prepared before
             or be built in.
         skip_bad: go on without pictures and masks that are wrong, and count them.
+        depth: of pictures with more than 8 bits a channel: "auto", the fewest bits that hold the
+            highest value of all of them; "full", what each file's type can hold; or a number of
+            bits from 8 to 32.
+        full_scale: the value that is white in them, as `PictureSource.full_scale` tells it of
+            another data set; overrides `depth`.
         data_dir: the folder to keep it in; `default_data_dir()` where None.
         progress: whether to draw a progress bar; where None, if stderr is a terminal.
 
@@ -148,7 +187,14 @@ def prepare(
             set; in that case nothing is prepared.
     """
     found = prepare_all(
-        name, [category], root=root, skip_bad=skip_bad, data_dir=data_dir, progress=progress
+        name,
+        [category],
+        root=root,
+        skip_bad=skip_bad,
+        depth=depth,
+        full_scale=full_scale,
+        data_dir=data_dir,
+        progress=progress,
     )[category]
     if isinstance(found, UserError):
         raise found
@@ -161,6 +207,8 @@ def prepare_all(
     *,
     root: str | Path | None = None,
     skip_bad: bool = False,
+    depth: Depth = AUTO,
+    full_scale: int | None = None,
     data_dir: str | Path | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
@@ -171,6 +219,8 @@ def prepare_all(
         chosen: its categories; where None, all that the root holds.
         root: see `prepare`.
         skip_bad: see `prepare`.
+        depth: see `prepare`.
+        full_scale: see `prepare`.
         data_dir: see `prepare`.
         progress: see `prepare`.
 
@@ -182,6 +232,8 @@ def prepare_all(
     """
     builder_class = _builder_class(name)
     target = _data_dir(data_dir)
+    check_depth(depth, "the depth")
+    wanted = _Wanted(skip_bad, depth, full_scale)
     for category in chosen or ():
         _check_category(builder_class, name, category)
     if name == "surfaces":
@@ -189,10 +241,12 @@ def prepare_all(
             raise UserError("surfaces is built in and has no root; leave out the root")
         return {c: _prepare_builtin(builder_class, c, target) for c in chosen or categories(name)}
     if root is None:
-        return {c: _find_prepared(builder_class, c, target) for c in chosen or categories(name)}
+        return {
+            c: _find_prepared(builder_class, c, wanted, target) for c in chosen or categories(name)
+        }
     found: dict[str, Any] = {}
-    if not Path(root).expanduser().exists():
-        found = {c: _recall(builder_class, c, root, skip_bad, target) for c in chosen or ()}
+    if not expand(root).exists():
+        found = {c: _recall(builder_class, c, root, wanted, target) for c in chosen or ()}
         if found and all(found.values()):
             return found
         found.clear()
@@ -200,9 +254,7 @@ def prepare_all(
     prints: dict[str, str] = {}
     for category in chosen or categories(name):
         prints[category] = source.fingerprint(name, category)
-        found[category] = _reuse(
-            builder_class, category, source, prints[category], skip_bad, target
-        )
+        found[category] = _reuse(builder_class, category, source, prints[category], wanted, target)
     missing = [category for category, builder in found.items() if builder is None]
     if not missing:
         return found
@@ -212,8 +264,10 @@ def prepare_all(
         for category in missing:
             try:
                 listing = LAYOUTS[name].list_category(folder, category)
+                notes = tuple(_shown(note, folder, source) for note in listing.notes)
+                listing = replace(listing, notes=notes)
                 found[category] = _prepare_category(
-                    builder_class, category, source, prints[category], listing, skip_bad, target,
+                    builder_class, category, source, prints[category], listing, wanted, target,
                     progress,
                 )  # fmt: skip
             except UserError as error:
@@ -234,21 +288,22 @@ def check(
     chosen: Sequence[str] | None = None,
     *,
     root: str | Path,
+    depth: Depth = AUTO,
     data_dir: str | Path | None = None,
     progress: bool | None = None,
-) -> dict[str, Listing | UserError]:
+) -> dict[str, Checked | UserError]:
     """Reads every file of a data set as `prepare_all` would, and keeps nothing.
 
     Args:
         name: the data set.
         chosen: its categories; where None, all that the root holds.
         root: its folder or archive.
+        depth: see `prepare`.
         data_dir: where an archive is unpacked for the while.
         progress: see `prepare`.
 
     Returns:
-        By category, the pictures that can be used and all problems; or, where the layout itself
-        is wrong, the UserError.
+        By category, what was found; or, where the layout itself is wrong, the UserError.
 
     Raises:
         UserError: what is wrong with the data set as a whole.
@@ -258,21 +313,28 @@ def check(
         raise UserError("surfaces is built in; there is nothing to check")
     for category in chosen or ():
         _check_category(builder_class, name, category)
+    check_depth(depth, "the depth")
     source, target = find_source(root), _data_dir(data_dir)
     wanted = chosen or categories(name)
-    found: dict[str, Listing | UserError] = {}
+    found: dict[str, Checked | UserError] = {}
     if source.is_archive:
         _make_folder(target)
     with _opened(source, target, LAYOUTS[name].counts.keys() - wanted, progress) as folder:
         for category in wanted:
             try:
-                listing = check_headers(LAYOUTS[name].list_category(folder, category))
-                listing = _check_pixels(listing, category or name, progress)
+                examination = Examination(LAYOUTS[name].list_category(folder, category))
+                with _bar(f"checking {category or name}", "picture", progress) as report:
+                    for _ in examination.records(depth=depth, progress=report):
+                        pass
                 problems = [
                     Problem(p.kind, p.path, _shown(p.text, folder, source))
-                    for p in listing.problems
+                    for p in examination.listing.problems
                 ]
-                found[category] = replace(listing, problems=tuple(problems))
+                lines = tell_facts(examination.facts(), _published(name, category))
+                found[category] = Checked(
+                    replace(examination.listing, problems=tuple(problems)),
+                    [_shown(line, folder, source) for line in lines],
+                )
             except UserError as error:
                 if chosen is not None or not isinstance(error, AbsentError):
                     found[category] = type(error)(_shown(str(error), folder, source))
@@ -299,8 +361,15 @@ def summarise(builder: Any) -> Summary:
         skipped=facts.get("skipped", {}),
         left_out=facts.get("left_out", {}),
         notes=facts.get("notes", ()),
-        published=LAYOUTS[builder.name].counts.get(category) if builder.name in LAYOUTS else None,
+        published=_published(builder.name, category),
+        facts=facts,
     )
+
+
+def warnings_of(builder: Any) -> tuple[str, ...]:
+    """What `Summary.warnings` says of a prepared category."""
+    facts = dict(builder.info.metadata)
+    return tuple(tell_facts(facts, _published(builder.name, builder.builder_config.name)))
 
 
 def prepared(data_dir: str | Path | None = None) -> list[Summary]:
@@ -353,7 +422,7 @@ def _builder_class(name: str) -> Any:
 
 
 def _data_dir(data_dir: str | Path | None) -> Path:
-    return Path(data_dir if data_dir is not None else default_data_dir()).expanduser()
+    return expand(data_dir if data_dir is not None else default_data_dir())
 
 
 def _check_category(builder_class: Any, name: str, category: str) -> None:
@@ -384,7 +453,11 @@ def _builder(builder_class: Any, config: str, target: Path) -> Any:
         return builder_class(config=known or tfds.core.BuilderConfig(name=config), data_dir=target)
 
 
-def _find_prepared(builder_class: Any, category: str, target: Path) -> Any:
+def _published(name: str, category: str) -> Counts | None:
+    return LAYOUTS[name].counts.get(category) if name in LAYOUTS else None
+
+
+def _find_prepared(builder_class: Any, category: str, wanted: _Wanted, target: Path) -> Any:
     name = builder_class.name
     if name == "folder":
         raise UserError("folder needs the path of your pictures: --config.data.root=DIR")
@@ -394,6 +467,12 @@ def _find_prepared(builder_class: Any, category: str, target: Path) -> Any:
             f"{name}/{category} is not prepared in {target}; run `draem-jax data prepare {name} "
             f"--root=DIR_OR_ARCHIVE`, or give --config.data.root=DIR_OR_ARCHIVE"
         )
+    if not replace(wanted, skip_bad=True).is_met_by(dict(builder.info.metadata)):
+        raise UserError(
+            f"{name}/{category} is prepared in {target} with another range of its deep pictures; "
+            "give --config.data.root=DIR_OR_ARCHIVE to prepare it anew, or leave config.data.depth "
+            "as it was"
+        )
     return builder
 
 
@@ -402,34 +481,47 @@ def _reuse(
     category: str,
     source: Source,
     fingerprint: str,
-    skip_bad: bool,
+    wanted: _Wanted,
     target: Path,
 ) -> Any:
     """The builder of what was prepared from the same state of the same files, else None."""
-    config = _config(builder_class, category, source, fingerprint)
-    builder = _builder(builder_class, config, target)
-    if not builder.data_path.exists():
-        return None
-    facts = dict(builder.info.metadata)
-    same = facts.get("fingerprint") == fingerprint
-    return builder if same and (skip_bad or not facts.get("skipped")) else None
-
-
-def _recall(
-    builder_class: Any, category: str, root: str | Path, skip_bad: bool, target: Path
-) -> Any:
-    """The builder of what was last prepared from a root that is gone, else None."""
-    gone = str(Path(root).expanduser().resolve())
-    configs = [category]
+    base = _config(builder_class, category, source, fingerprint)
+    configs = [base]
     if builder_class.name == "folder":
-        made = (target / "folder").glob(f"*/{builder_class.VERSION}/dataset_info.json")
-        last_first = sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)
-        configs = [path.parents[1].name for path in last_first]
+        configs += sorted({wanted.config(base), *_prepared_configs(builder_class, target, base)})
     for config in configs:
         builder = _builder(builder_class, config, target)
         facts = dict(builder.info.metadata) if builder.data_path.exists() else {}
-        if (facts.get("root"), facts.get("category")) == (gone, category):
-            return builder if skip_bad or not facts.get("skipped") else None
+        if facts.get("fingerprint") == fingerprint and wanted.is_met_by(facts):
+            return builder
+    return None
+
+
+def _prepared_configs(builder_class: Any, target: Path, start: str = "") -> list[str]:
+    """What is prepared of the user's folders, the newest first."""
+    made = (target / "folder").glob(f"{start}*/{builder_class.VERSION}/dataset_info.json")
+    last_first = sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parents[1].name for path in last_first]
+
+
+def _recall(
+    builder_class: Any, category: str, root: str | Path, wanted: _Wanted, target: Path
+) -> Any:
+    """The builder of what was last prepared from a root that is gone, else None."""
+    gone = str(expand(root).resolve())
+    last: str | None = None
+    configs = [category]
+    if builder_class.name == "folder":
+        configs = _prepared_configs(builder_class, target)
+    for config in configs:
+        builder = _builder(builder_class, config, target)
+        facts = dict(builder.info.metadata) if builder.data_path.exists() else {}
+        if (facts.get("root"), facts.get("category")) != (gone, category):
+            continue
+        # Older states do not count, but other ranges of the last one do.
+        last = last or facts.get("fingerprint")
+        if facts.get("fingerprint") == last and wanted.is_met_by(facts):
+            return builder
     return None
 
 
@@ -445,13 +537,15 @@ def _prepare_category(
     source: Source,
     fingerprint: str,
     listing: Listing,
-    skip_bad: bool,
+    wanted: _Wanted,
     target: Path,
     progress: bool | None,
 ) -> Any:
     from draem_jax.data.builders import Plan
 
     config = _config(builder_class, category, source, fingerprint)
+    if builder_class.name == "folder":
+        config = wanted.config(config)
     try:
         # Made aside, so that what was prepared before stays until this is whole.
         with _temporary(target, "preparing") as aside:
@@ -460,7 +554,9 @@ def _prepare_category(
                 builder.plan = Plan(
                     listing=listing,
                     where=str(source.root / category),
-                    skip_bad=skip_bad,
+                    skip_bad=wanted.skip_bad,
+                    depth=wanted.depth,
+                    full_scale=wanted.full_scale,
                     progress=report,
                     facts={
                         "root": str(source.root),
@@ -470,7 +566,7 @@ def _prepare_category(
                 )
                 builder.download_and_prepare()
             final = _builder(builder_class, config, target).data_path
-            if not _reuse(builder_class, category, source, fingerprint, skip_bad, target):
+            if not _reuse(builder_class, category, source, fingerprint, wanted, target):
                 _put_in_place(Path(str(builder.data_path)), Path(str(final)), aside)
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -486,18 +582,6 @@ def _put_in_place(made: Path, final: Path, aside: Path) -> None:
     except OSError:
         if not final.exists():  # else another process has put its own in place just now
             raise
-
-
-def _check_pixels(listing: Listing, text: str, progress: bool | None) -> Listing:
-    entries, problems = [], list(listing.problems)
-    with _bar(f"checking {text}", "picture", progress) as report:
-        for done, record in enumerate(read_records(listing.entries)):
-            if isinstance(record, Problem):
-                problems.append(record)
-            else:
-                entries.append(record.entry)
-            report(done + 1, len(listing.entries))
-    return replace(listing, entries=tuple(entries), problems=tuple(problems))
 
 
 def _shown(text: str, folder: Path, source: Source) -> str:
@@ -556,10 +640,6 @@ def _cannot_write(target: Path, error: OSError) -> UserError:
         f"cannot write data sets to {target}: {error.strerror or error}; choose another folder, "
         f"or set {DATA_DIR_VARIABLE}"
     )
-
-
-def _say_counts(counts: Counts) -> str:
-    return f"{counts.train} to train, {counts.good} good and {counts.defective} defective to test"
 
 
 @contextlib.contextmanager

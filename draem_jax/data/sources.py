@@ -11,6 +11,7 @@ from draem_jax.data.layouts import LAYOUTS
 from draem_jax.data.layouts.entries import walk
 from draem_jax.data.pictures import SUFFIXES
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 _COUNTED = (*SUFFIXES, ".csv", ".txt")
 
@@ -61,7 +62,7 @@ def find_source(root: str | Path) -> Source:
     Raises:
         UserError: there is no such folder or archive.
     """
-    path = Path(root).expanduser()
+    path = expand(root)
     if not path.exists():
         raise UserError(f"there is no file or folder {root}; check the path")
     path = path.resolve()

@@ -1,8 +1,10 @@
 """Where the textures of anomalies come from: named sources, the user's folders, or mixtures."""
 
 import difflib
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -11,8 +13,12 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from draem_jax import files
+from draem_jax.data import loading
 from draem_jax.data.builtin_textures import builtin_textures
-from draem_jax.data.pictures import list_pictures, read_picture, resize
+from draem_jax.data.checks import find_highest
+from draem_jax.data.depth import AUTO, find_full_scale
+from draem_jax.data.pictures import list_pictures, picture_header, read_picture, resize
 from draem_jax.errors import UserError
 from draem_jax.files import expand
 
@@ -23,6 +29,8 @@ picture in random order, or that picture moved, so that another place of it show
 
 Name = Literal["builtin", "dtd", "self", "solid", "noise", "blocks", "elsewhere"]
 NAMES: tuple[Name, ...] = get_args(Name)
+
+_NEVER_DEEP = (".jpg", ".jpeg", ".bmp", ".webp")  # have no more than 8 bits a channel
 
 
 @runtime_checkable
@@ -101,8 +109,27 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
     return tuple(sources)
 
 
+def with_absolute_folders(text: str) -> str:
+    """The same parts with their folders named such that they are found from anywhere.
+
+    Raises:
+        UserError: see `parse_texture_sources`.
+    """
+    sources = parse_texture_sources(text)
+    if all(source.name in NAMES for source in sources):
+        return text
+    return ",".join(
+        (source.name if source.name in NAMES else files.absolute_path(source.name))
+        + (f":{source.weight!r}" if source.weight != 1 else "")
+        for source in sources
+    )
+
+
 def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSource:
     """Opens a source of kind "pictures"; those of a folder are not read before they are asked for.
+
+    Only what has more than 8 bits a channel is: a folder has its own range, see
+    `draem_jax.data.depth`, whatever that of the normal pictures is.
 
     Args:
         source: built-in, a prepared data set of textures, or a folder.
@@ -114,25 +141,40 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
     if source.name == "builtin":
         return PictureArray(builtin_textures(size))
     if source.name == "dtd":
-        from draem_jax.data.loading import training_source
+        return loading.training_source("dtd", "textures", size=size)
+    paths = tuple(list_pictures(expand(source.name), recursive=True))
+    return PictureFiles(paths, size, _own_full_scale(paths))
 
-        return training_source("dtd", "textures", size=size)
-    folder = expand(source.name)
-    return PictureFiles(tuple(list_pictures(folder, recursive=True)), size)
+
+def _own_full_scale(paths: Sequence[Path]) -> int | None:
+    deep = []
+    for path in paths:
+        if path.suffix.lower() not in _NEVER_DEEP:
+            with suppress(UserError):  # reading it tells what is wrong, if it comes to that
+                if picture_header(path).deep:
+                    deep.append(path)
+    return find_full_scale(AUTO, highest=find_highest(deep))
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures in files, resized when they are read."""
+    """Pictures in files, resized when they are read.
+
+    Attributes:
+        paths: of the files.
+        size: (height, width) that they are brought to.
+        full_scale: the value that is white in those with more than 8 bits a channel.
+    """
 
     paths: tuple[Path, ...]
     size: tuple[int, int]
+    full_scale: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return resize(read_picture(self.paths[index]), self.size)
+        return resize(read_picture(self.paths[index], full_scale=self.full_scale), self.size)
 
 
 @dataclass(frozen=True)
@@ -158,6 +200,21 @@ class Joined:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def digest(self) -> str:
+        """Changes with the pictures: their names with their sizes as files, or their contents."""
+        lines = [line for source in self._sources for line in _identity(source)]
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         which = bisect_right(self._ends, index)
         return self._sources[which][index - (self._ends[which - 1] if which else 0)]
+
+
+def _identity(source: PictureSource) -> list[str]:
+    match source:
+        case PictureFiles(paths=paths):
+            return [f"{path.name} {path.stat().st_size}" for path in paths]
+        case loading.PictureSource(names=names, digests=digests):
+            return [*names, *digests]
+    return [f"{len(source)} built in"]

@@ -11,11 +11,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import differences, from_json, image_size
-from draem_jax.errors import UserError
+from draem_jax.config import differences, from_json, image_size, with_absolute_paths
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.training.loop import train
+from draem_jax.training.pictures import data_warnings
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 MEAN = "mean"
@@ -48,6 +49,7 @@ def benchmark(
     categories: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] = lambda line: None,
     quiet: bool = False,
 ) -> list[Row]:
     """Trains and evaluates each category, skipping what is done, and tables the results.
@@ -61,6 +63,7 @@ def benchmark(
         workdir: where the runs and the table are kept.
         categories: in the order of the table.
         say: is told of each category as its turn comes.
+        warn: is told what is odd about the data of each category that is trained, line by line.
         quiet: print nothing else.
 
     Returns:
@@ -68,6 +71,7 @@ def benchmark(
 
     Raises:
         UserError: `workdir` holds runs with another config.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run under way has saved itself.
     """
     workdir = Path(workdir)
     configs = {category: _of_category(config, category) for category in categories}
@@ -80,11 +84,13 @@ def benchmark(
         say(f"{category} ({number} of {len(configs)})" + (": done before" if done else ""))
         try:
             if not done:
-                state = train(own, folder, quiet=quiet)
-                if int(state.step) < from_json(folder / "config.json").train.steps:
-                    raise KeyboardInterrupt  # the run was asked to stop, and has saved itself
+                for line in data_warnings(own):
+                    warn(f"{category}: {line}")
+                train(own, folder, quiet=quiet)
                 evaluate(folder)
             rows[category] = Row(category, _metrics_of(folder))
+        except StoppedError:
+            raise
         except UserError as error:
             rows[category] = Row(category, {}, failure=" ".join(str(error).split()))
             say(f"{category} failed: {rows[category].failure}")
@@ -165,10 +171,10 @@ def _refuse_another(config: ConfigDict, folder: Path) -> None:
     """Says so before the first category starts, not when the turn of the tenth comes."""
     if not (folder / "config.json").is_file() or not any(folder.glob("checkpoints/[0-9]*")):
         return
-    stored = from_json(folder / "config.json")
+    stored = with_absolute_paths(from_json(folder / "config.json"))
     if not config.train.steps:
         stored.train.steps = 0  # worked out from the epochs once the pictures are counted
-    if changed := differences(stored, config):
+    if changed := differences(stored, with_absolute_paths(config)):
         raise UserError(
             f"{folder} was made with another config ({'; '.join(changed)}); "
             "use the same one to go on with it, or choose another --workdir"

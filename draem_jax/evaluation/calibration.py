@@ -69,7 +69,7 @@ def calibrate(detector: Draem) -> Thresholds:
     config = detector.config
     auto = config.evaluation.score == "auto"
     names = CANDIDATE_SCORES if auto else (config.evaluation.score,)
-    selection = open_pictures(config, part="selection")
+    selection = open_pictures(config, part="selection", trained_on=detector.trained_on)
     score, counts = names[0], (0, 0)
     best: tuple[BestF1 | None, BestF1 | None] = (None, None)
     if len(selection.normal):
@@ -85,7 +85,9 @@ def calibrate(detector: Draem) -> Thresholds:
             best_f1(margins.ravel(), truth.ravel()),
         )
         counts = len(margins), len(anomalous)
-    calibration = read_all(open_pictures(config, part="calibration"))
+    calibration = read_all(
+        open_pictures(config, part="calibration", trained_on=detector.trained_on)
+    )
     margins, scores = inspect_all(detector, calibration, (score,))
     return Thresholds.calibrate(
         score,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from draem_jax import files
-from draem_jax.data.loading import LabelledPicture, labelled_source
+from draem_jax.data.loading import LabelledPicture, LabelledSource, labelled_source
 from draem_jax.data.pictures import resize_plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -27,6 +27,7 @@ from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_tota
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
 from draem_jax.reports.pictures import write_map_png
 from draem_jax.thresholds import Thresholds
+from draem_jax.training.trained_on import digests_of
 
 _DEFAULT = MetricOptions()
 # Sides that maps of original size are padded to, so that few programs are compiled.
@@ -61,6 +62,7 @@ def evaluate(
     original_size: bool = False,
     save_maps: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Metrics:
     """Evaluates a run and writes `metrics.json`, `scores.csv` and `report.html`.
 
@@ -81,6 +83,7 @@ def evaluate(
             protocol; margins are interpolated bilinearly.
         save_maps: write each picture's map to `WORKDIR/evaluation/maps/`, as 16-bit PNG.
         progress: called with the pictures done and all of them.
+        warn: is told what is odd about the data set, line by line.
 
     Returns:
         The metrics over all test pictures by the default protocol.
@@ -92,7 +95,7 @@ def evaluate(
     workdir = Path(workdir)
     detector = Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size)
     detector, thresholds = calibrated(workdir, detector)
-    test, simulated = open_test_pictures(detector)
+    test, simulated = open_test_pictures(detector, warn=warn)
     out = workdir / "evaluation"
     files.mark_output(out)
     evaluations = measure(
@@ -143,8 +146,17 @@ def evaluate(
     return main.overall
 
 
-def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:
-    """The data set's test pictures, or simulated ones where it has none, and whether they are."""
+def open_test_pictures(
+    detector: Draem,
+    *,
+    warn: Callable[[str], None] = lambda line: None,
+) -> tuple[LabelledPictures, bool]:
+    """The data set's test pictures, or simulated ones where it has none, and whether they are.
+
+    Args:
+        detector: whose config names the data set.
+        warn: is told what is odd about the data set, line by line.
+    """
     data = detector.config.data
     test = labelled_source(
         data.name,
@@ -152,8 +164,27 @@ def open_test_pictures(detector: Draem) -> tuple[LabelledPictures, bool]:
         size=detector.image_size,
         root=data.root or None,
         skip_bad=data.skip_bad,
+        depth=data.depth,
+        full_scale=detector.full_scale,
     )
-    return (test, False) if len(test) else (simulated_pictures(detector.config), True)
+    for line in test.warnings:
+        warn(line)
+    if len(test):
+        if seen := _trained_on(detector, test):
+            warn(
+                f"{len(seen)} test pictures are among those that the run was trained on "
+                f"({seen[0]} first); figures of them say nothing"
+            )
+        return test, False
+    return simulated_pictures(detector.config, trained_on=detector.trained_on), True
+
+
+def _trained_on(detector: Draem, test: LabelledSource) -> list[str]:
+    """Names of the test pictures that are the same as one trained on."""
+    if detector.trained_on is None:
+        return []
+    seen = set(detector.trained_on.training.values())
+    return [name for name, digest in digests_of(test.pictures).items() if digest and digest in seen]
 
 
 def measure(

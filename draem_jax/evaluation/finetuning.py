@@ -15,12 +15,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from draem_jax import files
 from draem_jax.config import image_size
 from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
+from draem_jax.data.loading import Part
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
 from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.pictures import open_pictures
+from draem_jax.training.trained_on import TrainedOn
 
 WORSE = 0.01
 """A figure that got worse by more than this is warned of."""
@@ -126,7 +128,7 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     """
     tuned = Draem.load(workdir)
     base = Draem.load(tuned.config.tuned_from.workdir, checkpoint=str(tuned.config.tuned_from.step))
-    sets, notes = _pictures(tuned.config)
+    sets, notes = _pictures(tuned.config, tuned.trained_on)
     base, thresholds = calibrated(tuned.config.tuned_from.workdir, base, keep=False)
     before = _measure(base, thresholds, sets, alpha)
     tuned, thresholds = calibrated(workdir, tuned)
@@ -159,7 +161,9 @@ class _Pictures:
         return self.kind in ("simulated", "defects")
 
 
-def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
+def _pictures(
+    config: ConfigDict, trained_on: TrainedOn | None
+) -> tuple[list[_Pictures], list[str]]:
     """All that is measured on, normal pictures first, and notes on them."""
     sets, notes = [], []
 
@@ -168,9 +172,10 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
         sets.append(_Pictures(kind, text, images, none if masks is None else masks))
 
     held_out = bool(config.data.holdout)
-    normal = open_pictures(config, part="selection" if held_out else "training")
+    part: Part = "selection" if held_out else "training"
+    normal = open_pictures(config, part=part, trained_on=trained_on)
     if not len(normal.normal):  # of one picture held out, none is left to choose by
-        normal = open_pictures(config, part="held_out")
+        normal = open_pictures(config, part="held_out", trained_on=trained_on)
     if not held_out:
         some = np.linspace(0, len(normal.normal) - 1, min(_MOST_TRAINED_ON, len(normal.normal)))
         few = [normal.normal[i] for i in np.unique(some.astype(int)).tolist()]
@@ -179,7 +184,10 @@ def _pictures(config: ConfigDict) -> tuple[list[_Pictures], list[str]]:
     add("normal", text, read_all(normal))
     add("simulated", "simulated anomalies", *simulate_on(config, normal))
     examples = read_examples(
-        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
+        config.tuned_from.accept,
+        config.tuned_from.defects,
+        size=image_size(config),
+        full_scale=normal.full_scale,
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):

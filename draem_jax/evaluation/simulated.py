@@ -10,6 +10,7 @@ from draem_jax.data.loading import LabelledPicture
 from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import read_all, simulate_on
 from draem_jax.training.pictures import open_pictures
+from draem_jax.training.trained_on import TrainedOn
 
 SIMULATED = "simulated"
 """The defect type of pictures with a simulated anomaly."""
@@ -39,7 +40,9 @@ class SimulatedPictures:
         )
 
 
-def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
+def simulated_pictures(
+    config: ConfigDict, *, trained_on: TrainedOn | None = None
+) -> SimulatedPictures:
     """Makes test pictures of the normal ones that training never saw.
 
     Each held-out picture is there once as it is, and one or more times with a simulated anomaly by
@@ -49,6 +52,7 @@ def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
 
     Args:
         config: of a run with `data.holdout` above 0.
+        trained_on: see `draem_jax.training.pictures.open_pictures`.
 
     Raises:
         UserError: no pictures were held out, or they cannot be read.
@@ -59,7 +63,7 @@ def simulated_pictures(config: ConfigDict) -> SimulatedPictures:
             "ones were held out; train with --config.data.holdout=0.2 in another --workdir, or add "
             "test pictures"
         )
-    pictures = open_pictures(config, part="held_out")
+    pictures = open_pictures(config, part="held_out", trained_on=trained_on)
     normal = read_all(pictures)
     anomalous, masks = simulate_on(config, pictures)
     return SimulatedPictures(

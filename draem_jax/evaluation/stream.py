@@ -32,6 +32,9 @@ FLUSH_PIXELS = 2**27
 """Pixels after which counts leave the devices: int32 must not overflow, nor float32 round."""
 
 _IN_FLIGHT = 2  # batches: enough that the device never waits, and memory stays bounded
+# Where none is wanted, the devices count one all the same: compiling arrays without elements over
+# several devices ends some releases of XLA (jaxlib 0.11.2) with a segmentation fault.
+_LEAST_REPLICATES = 1
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class MetricStream:
             is_member[:count] = [one == kind for one in types]
             before = self._on_device.get(kind)
             if before is None:
-                before = programs.zeros(self.options.replicates)
+                before = programs.zeros(max(self.options.replicates, _LEAST_REPLICATES))
             self._on_device[kind] = programs.add(
                 before, pictures, programs.spread(is_member), padded, self._key
             )
@@ -227,6 +230,10 @@ class MetricStream:
     def _flush(self) -> None:
         for kind, counts in self._on_device.items():
             new = GroupCounts(*(_on_host(part) for part in counts))
+            new = new._replace(
+                replicates=new.replicates[: self.options.replicates],
+                draws=new.draws[: self.options.replicates],
+            )
             self._totals[kind] = _add(self._totals[kind], new) if kind in self._totals else new
         self._on_device.clear()
         self._pixels = 0

@@ -227,6 +227,7 @@ def _pictures(study: Study, results: Sequence[Result], workdir: Path) -> list[St
         size=image_size(config),
         root=config.data.root or None,
         skip_bad=config.data.skip_bad,
+        depth=config.data.depth,
     )
     pictures = []
     for index in sorted(set.intersection(*(set(kept) for kept in maps.values()))):

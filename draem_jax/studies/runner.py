@@ -14,12 +14,13 @@ import jax
 
 from draem_jax.config import resolve_steps
 from draem_jax.data.loading import labelled_source
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.studies.execution import Result, execute, read_result
 from draem_jax.studies.study import Run, Study, claim_study
 from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.signals import stop_signals
+from draem_jax.training.workdir import locked
 
 
 @dataclass(frozen=True)
@@ -61,31 +62,33 @@ def run_study(
             time.
 
     Returns:
-        All results there are; not all of the study's if it was asked to stop.
+        The results of all runs.
 
     Raises:
-        UserError: the directory is another study's, the data do not do, or the disk is full.
+        UserError: the directory is another study's or in use, the data do not do, or the disk is
+            full.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the runs have saved themselves. See
+            `finished_results` for what there is.
     """
     workdir = Path(workdir)
     _check_categories(study)
-    claim_study(study, workdir)
-    runs = study.runs()
-    results = {run.folder: read_result(run, workdir) for run in runs}
-    missing = [run for run in runs if results[run.folder] is None]
-    board = _Board(runs=len(runs), missing=missing, tell=tell)
-    with stop_signals() as stop_asked:
+    with locked(workdir), stop_signals() as stop_asked:
+        claim_study(study, workdir)
+        done = {result.run.folder for result in finished_results(study, workdir)}
+        missing = [run for run in study.runs() if run.folder not in done]
+        board = _Board(runs=len(study.runs()), missing=missing, tell=tell)
 
         def work(device: jax.Device, share: Sequence[Run]) -> None:
             for run in share:
 
                 def watch(step: int, run: Run = run) -> bool:
                     board.step(run, step)
-                    return bool(stop_asked()) or board.is_stopping
+                    return stop_asked() > 0 or board.is_stopping
 
                 if stop_asked() or board.is_stopping:
                     return
                 with on_devices([device]):
-                    results[run.folder] = result = execute(run, workdir, watch=watch)
+                    result = execute(run, workdir, watch=watch)
                 if result is not None:
                     board.finish(run, result)
 
@@ -97,7 +100,20 @@ def run_study(
             ]
         for worker in working:
             worker.result()
-    return [result for run in runs if (result := results[run.folder]) is not None]
+        results, total = finished_results(study, workdir), len(study.runs())
+    if len(results) < total and (number := stop_asked()):
+        raise StoppedError(
+            f"stopped after {len(results)} of {total} runs, so it is not done; the same command "
+            "goes on",
+            number,
+        )
+    return results
+
+
+def finished_results(study: Study, workdir: str | Path) -> list[Result]:
+    """The results of those runs of a study that are done, in the study's order."""
+    found = (read_result(run, Path(workdir)) for run in study.runs())
+    return [result for result in found if result is not None]
 
 
 def shares(runs: Sequence[Run], devices: int) -> list[list[Run]]:
@@ -171,7 +187,12 @@ def _check_categories(study: Study) -> None:
     for run in {run.category: run for run in study.runs()}.values():
         config = run.config.data
         test = labelled_source(
-            config.name, run.category, size=(32, 32), root=config.root or None, skip_bad=True
+            config.name,
+            run.category,
+            size=(32, 32),
+            root=config.root or None,
+            skip_bad=True,
+            depth=config.depth,
         )
         if not len(test):
             raise UserError(

@@ -1,10 +1,18 @@
-"""Checkpoints: all that touches Orbax, and the config beside them."""
+"""Checkpoints: all that touches Orbax."""
 
+import contextlib
+import functools
+import hashlib
+import json
 import logging
-import math
+import os
+import re
 import shutil
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,30 +20,37 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 from ml_collections import ConfigDict
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
 
-from draem_jax import files
-from draem_jax.config import differences, from_json, to_json
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import TrainState, create_state
 
-_METRIC = "validation_loss"
+_LOG = logging.getLogger("draem_jax")
+_LOSS, _DIGEST = "validation_loss", "sha256"
+
+# What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
 
 # Orbax numbers the saves of a process: two at a time would wait for each other's signals.
 _SAVING = threading.Lock()
 
 
 class Checkpoints:
-    """The checkpoints of one work directory: the latest few and the best one.
+    """The checkpoints of one work directory: the latest few and the best.
 
     A checkpoint appears under its name only once it is whole, so one that a kill interrupted is
-    never taken for a checkpoint.
+    never taken for a checkpoint. Each holds its validation loss, and a digest that is compared when
+    it is restored. Made by `open_checkpoints`.
     """
 
-    def __init__(self, manager: ocp.CheckpointManager):
+    def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
+        self._workdir = workdir
+        self._folder = workdir / "checkpoints"
         self._manager = manager
+        self._losses = losses
 
     def steps(self) -> list[int]:
         """The steps that checkpoints exist for, ascending."""
@@ -43,12 +58,11 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """The step of the checkpoint with the least validation loss, None if there is none."""
-        losses = {s: (self._manager.metrics(s) or {}).get(_METRIC, math.inf) for s in self.steps()}
-        return min(losses, key=lambda step: losses[step]) if losses else None
+        """The step of the checkpoint with the least validation loss, None if none is known."""
+        return _best(self.steps(), self._losses)
 
     def save(self, state: TrainState, *, validation_loss: float) -> None:
         """Saves a state under its step: in the background, unless other runs share the process.
@@ -56,50 +70,97 @@ class Checkpoints:
         The state is copied to the host first, so it may be donated at once. It must be finite.
 
         Raises:
-            UserError: there is no room for it.
+            UserError: there is no room for it, or the save before this one has failed.
         """
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
-        _check_room(Path(self._manager.directory), sum(a.nbytes for a in jax.tree.leaves(host)))
+        _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(host)))
+        step = int(host.step)
+        self._losses[step] = float(validation_loss)
         shares_process = chosen_devices() is not None
-        with _SAVING if shares_process else nullcontext():
+        with _SAVING if shares_process else nullcontext(), _told(self._folder):
             self._manager.save(
-                int(host.step),
+                step,
                 args=ocp.args.StandardSave(host),
-                metrics={_METRIC: float(validation_loss)},
+                custom_metadata={_LOSS: float(validation_loss), _DIGEST: _digest(host)},
             )
             if shares_process:
                 self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int) -> TrainState:
-        """Restores the state of a step, which must exist.
+        """Restores the state of a step.
 
         Args:
             config: that the run was made with; it determines the state's shapes.
             step: one of `steps()`.
+
+        Raises:
+            UserError: the checkpoint is damaged.
         """
-        abstract = jax.eval_shape(lambda: create_state(config))
-        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), abstract
-        )
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return self._restore(config, step)
         except Exception as error:
             raise UserError(
-                f"checkpoint {self._manager.directory / str(step)} cannot be read "
-                f"({type(error).__name__}); move it away to go on from the one before it"
+                f"checkpoint {self._folder / str(step)} cannot be read ({_reason(error)}); choose "
+                "another with --checkpoint"
             ) from error
 
+    def restore_newest(self, config: ConfigDict, *, set_aside: bool = False) -> TrainState | None:
+        """Restores the newest checkpoint that is whole, and logs a warning for each that is not.
 
-def _check_room(folder: Path, needed: int) -> None:
-    """A disk that fills in the middle of a save says so late, and in many words."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+        Args:
+            config: see `restore`.
+            set_aside: move damaged checkpoints to `WORKDIR/damaged_checkpoints/`, so that the run
+                can go on from the one that is returned. They are moved only if there is such a one.
+
+        Returns:
+            The state; None if there is no checkpoint at all.
+
+        Raises:
+            UserError: all of them are damaged.
+        """
+        damaged: dict[int, Exception] = {}
+        for step in reversed(self.steps()):
+            try:
+                state = self._restore(config, step)
+            except Exception as error:
+                damaged[step] = error
+                continue
+            for other, why in damaged.items():
+                moved = f"; it was moved to {self._set_aside(other)}" if set_aside else ""
+                _LOG.warning(
+                    f"checkpoint {self._folder / str(other)} is damaged ({_reason(why)}){moved}; "
+                    f"step {step} is taken in its place"
+                )
+            return state
+        if not damaged:
+            return None
+        newest = max(damaged)
         raise UserError(
-            f"the disk is full: a checkpoint in {folder} takes {needed / 2**20:.1f} MiB, and "
-            f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room, and the same "
-            "command goes on"
+            f"none of the checkpoints in {self._folder} can be read (of step {newest}: "
+            f"{_reason(damaged[newest])}); train anew in another --workdir"
+        ) from damaged[newest]
+
+    def _restore(self, config: ConfigDict, step: int) -> TrainState:
+        _finish_merging(Path(self._manager.directory) / str(step) / "default")
+        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
+            jax.eval_shape(lambda: create_state(config)),
         )
+        expected = _facts(self._folder / str(step)).get(_DIGEST)
+        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        if expected is not None and _digest(state) != expected:
+            raise ValueError("its data are not those that were saved")
+        return state
+
+    def _set_aside(self, step: int) -> Path:
+        aside = self._workdir / "damaged_checkpoints" / str(step)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        (self._folder / str(step)).rename(aside)
+        self._losses.pop(step, None)
+        self._manager.reload()
+        return aside
 
 
 @contextmanager
@@ -109,89 +170,214 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
     Args:
         workdir: of the run.
         keep: how many of the latest checkpoints to keep besides the best; None to only read.
+            Others, which killed processes may have left, are deleted.
+
+    Raises:
+        UserError: at the end, if the last save has failed.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every file
-    best: dict[str, Any] = {"get_metric_fn": lambda m: m[_METRIC], "reverse": True, "n": 1}
-    options = ocp.CheckpointManagerOptions(
-        create=keep is not None,
-        read_only=keep is None,
-        cleanup_tmp_directories=keep is not None,
-        preservation_policy=keep and AnyPreservationPolicy([LatestN(keep), BestN(**best)]),
+    folder = workdir.absolute() / "checkpoints"
+    if keep is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    losses = _read_losses(workdir)
+    _silence_orbax()
+    with _plainly_named(folder) as named:
+        manager = ocp.CheckpointManager(
+            named,
+            options=ocp.CheckpointManagerOptions(
+                create=False,
+                read_only=keep is None,
+                cleanup_tmp_directories=keep is not None,
+                preservation_policy=keep and _Kept(keep, losses),
+            ),
+        )
+        try:
+            yield Checkpoints(workdir, manager, losses)
+        except BaseException:
+            # Closing would raise anew what is being raised.
+            with contextlib.suppress(Exception):
+                manager.close()
+            raise
+        with _told(folder):
+            manager.wait_until_finished()
+            if keep is not None:
+                for step in set(manager.all_steps()) - _kept(manager.all_steps(), keep, losses):
+                    manager.delete(step)
+            manager.close()
+
+
+class _Kept(PreservationPolicy):
+    """Keeps the latest few and the best.
+
+    Orbax's own policies know the losses of those checkpoints only that this process has saved.
+    """
+
+    def __init__(self, keep: int, losses: Mapping[int, float]):
+        self._keep = keep
+        self._losses = losses
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = _kept(steps, self._keep, self._losses)
+        return [step in kept for step in steps]
+
+
+def _kept(steps: Iterable[int], keep: int, losses: Mapping[int, float]) -> set[int]:
+    ascending = sorted(steps)
+    best = _best(ascending, losses)
+    return {*ascending[-keep:], *(() if best is None else (best,))}
+
+
+def _best(steps: Iterable[int], losses: Mapping[int, float]) -> int | None:
+    """The step with the least loss among those whose loss is known, the earliest of equal ones."""
+    known = sorted(step for step in steps if step in losses)
+    return min(known, key=lambda step: losses[step], default=None)
+
+
+def _read_losses(workdir: Path) -> dict[int, float]:
+    """The validation losses of checkpoints, by step.
+
+    Those saved before checkpoints held them are looked up in the run's log.
+    """
+    folder = workdir / "checkpoints"
+    steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+    facts = {step: _facts(folder / str(step)) for step in steps}
+    losses = {step: float(known[_LOSS]) for step, known in facts.items() if _LOSS in known}
+    logged = logged_losses(workdir) if len(losses) < len(steps) else {}
+    return {step: logged[step] for step in steps if step in logged} | losses
+
+
+def logged_losses(workdir: Path) -> dict[int, float]:
+    """The validation losses in a run's `metrics.jsonl`, by step."""
+    path, losses = workdir / "metrics.jsonl", {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a killed run may cut a line
+            entry = json.loads(line)
+            losses[int(entry["step"])] = float(entry[_LOSS])
+    return losses
+
+
+def _facts(checkpoint: Path) -> dict[str, Any]:
+    """What was saved with a checkpoint; nothing for one from before there was anything."""
+    try:
+        text = (checkpoint / "_CHECKPOINT_METADATA").read_text(encoding="utf-8")
+        return json.loads(text)["custom_metadata"] or {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _digest(state: TrainState) -> str:
+    """SHA-256 of all arrays with their places in the tree, types and shapes."""
+
+    def one(leaf: tuple[Any, Any]) -> bytes:
+        array = np.asarray(leaf[1])
+        digest = hashlib.sha256(
+            f"{jax.tree_util.keystr(leaf[0])} {array.dtype} {array.shape}\0".encode()
+        )
+        digest.update(np.ascontiguousarray(array).data.cast("B"))
+        return digest.digest()
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(one, leaves))).hexdigest()
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """A disk that fills in the middle of a save says so late, and in many words."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise _no_room(folder, needed, free)
+
+
+def _no_room(folder: Path, needed: int, free: int) -> UserError:
+    return UserError(
+        f"the disk is full: a checkpoint in {folder} takes {needed / 2**20:.1f} MiB, and "
+        f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room, and the same "
+        "command goes on"
     )
-    with ocp.CheckpointManager(workdir.absolute() / "checkpoints", options=options) as manager:
-        yield Checkpoints(manager)
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> None:
-    """Makes a work directory for a run, or makes sure that an existing one is of the same run.
-
-    A directory that holds no checkpoint yet takes any config.
-
-    Args:
-        workdir: of the run.
-        config: of the run, which is kept as `config.json`.
-        resume: whether going on with what is there is wanted.
-
-    Raises:
-        UserError: the directory cannot be written, belongs to a run with another config, or holds
-            checkpoints and `resume` is false.
-    """
-    path = workdir / "config.json"
-    started = any(workdir.glob("checkpoints/[0-9]*"))
-    if path.exists() and started:
-        changed = differences(from_json(path), config)
-        if changed:
-            raise UserError(
-                f"{workdir} was made with another config ({'; '.join(changed)}); "
-                "use the same one to go on with it, or choose another --workdir"
-            )
-        if not resume:
-            raise UserError(
-                f"{workdir} holds a run already; leave out --noresume to go on with it, or choose "
-                "another --workdir"
-            )
-    elif workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir} is a file; give a directory")
-    elif started:
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong with a save, in the background as well, into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = "No space left" in str(error) or "quota exceeded" in str(error).lower()
         raise UserError(
-            f"{workdir} holds checkpoints but no config.json to tell what they are; "
-            "choose another --workdir"
-        )
-    else:
-        files.write_text(path, to_json(config))
-
-
-def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, TrainState]:
-    """Loads a run's config and one of its checkpoints.
-
-    Args:
-        workdir: of the run.
-        checkpoint: "latest", "best" or a step.
-
-    Raises:
-        UserError: there is no run, or no such checkpoint.
-    """
-    if not (workdir / "config.json").is_file():
-        raise UserError(
-            f"{workdir} is not a work directory (it has no config.json); "
-            "give the --workdir that `draem-jax train` was run with"
-        )
-    config = from_json(workdir / "config.json")
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(f"{workdir} holds no checkpoint yet; run `draem-jax train` first")
-    with open_checkpoints(workdir) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps:
-            raise UserError(f"{workdir} holds no checkpoint yet; run `draem-jax train` first")
-        if checkpoint == "latest":
-            step = steps[-1]
-        elif checkpoint == "best":
-            step = checkpoints.best_step() or steps[-1]
-        elif checkpoint.isdecimal() and int(checkpoint) in steps:
-            step = int(checkpoint)
-        else:
-            raise UserError(
-                f"{workdir} has no checkpoint {checkpoint!r}; choose latest, best, or one of "
-                f"{', '.join(map(str, steps))}"
+            (
+                f"the disk is full: a checkpoint in {folder} could not be saved; what was saved "
+                "before is safe: make room"
+                if full
+                else f"a checkpoint in {folder} could not be saved ({_reason(error)}); what was "
+                "saved before is safe"
             )
-        return config, checkpoints.restore(config, step)
+            + ", and the same command goes on"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, which may have thousands of words."""
+    text = " ".join(str(error).split()).split(". ")[0]
+    return text[:120] or type(error).__name__
+
+
+@contextmanager
+def _plainly_named(folder: Path) -> Iterator[Path]:
+    """The folder under a name that Orbax and TensorStore take as it is.
+
+    They read brackets and asterisks as patterns and other signs as parts of an address, and save
+    checkpoints there that cannot be read. A link of a plain name leads around that.
+    """
+    if _PLAIN_PATH.fullmatch(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="draem_jax_") as name:
+        link = Path(name) / "checkpoints"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+def _finish_merging(folder: Path) -> None:
+    """Completes a checkpoint that Orbax saved under a name that it took for a pattern.
+
+    The arrays are whole then, but in the file of the process that wrote them alone.
+    """
+    if (folder / "manifest.ocdbt").exists() or not (folder / "ocdbt.process_0").is_dir():
+        return
+    whole, part = (
+        tensorstore.KvStore.open(
+            {"driver": "ocdbt", "base": {"driver": "file", "path": f"{path}/"}}
+        ).result()
+        for path in (folder, folder / "ocdbt.process_0")
+    )
+    with tensorstore.Transaction(atomic=True) as transaction:
+        for key in part.list().result():
+            whole.with_transaction(transaction)[key] = part[key]
+
+
+class _WithoutOrbax(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+
+
+@functools.cache
+def _silence_orbax() -> None:
+    """Leaves errors to those who raise them.
+
+    Orbax narrates every file, and of each error it says what it raises as well. Where one array
+    cannot be read, it forgets those that are being read and closes the event loop they report to.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_WithoutOrbax())
+    previous = sys.unraisablehook
+
+    def without_closed_loops(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed" or unraisable.object is not None:
+            previous(unraisable)
+
+    sys.unraisablehook = without_closed_loops

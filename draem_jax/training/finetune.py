@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Int, Key
 from ml_collections import ConfigDict
 
+from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import (
     anomaly_params,
@@ -21,19 +22,26 @@ from draem_jax.config import (
     differences,
     image_size,
     loss_weights,
+    with_absolute_paths,
 )
 from draem_jax.data.examples import Examples, read_examples
-from draem_jax.errors import UserError
+from draem_jax.errors import StoppedError, UserError
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
-from draem_jax.training.checkpoints import claim_workdir, load_run, open_checkpoints
+from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
-from draem_jax.training.pictures import Pictures, StreamedPictures, TrainingPictures, open_pictures
+from draem_jax.training.pictures import (
+    Pictures,
+    StreamedPictures,
+    TrainingPictures,
+    note_data,
+    open_pictures,
+)
 from draem_jax.training.samples import Samples, take_pictures
-from draem_jax.training.signals import stop_signals
+from draem_jax.training.signals import stop_signals, stopped_at
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -41,6 +49,7 @@ from draem_jax.training.state import (
     run_keys,
 )
 from draem_jax.training.step import repeat_steps, tuning_step
+from draem_jax.training.trained_on import TrainedOn, hold_to_data
 from draem_jax.training.tuning_samples import (
     TuningParams,
     TuningPictures,
@@ -48,6 +57,7 @@ from draem_jax.training.tuning_samples import (
     tuning_params,
     tuning_pictures,
 )
+from draem_jax.training.workdir import claimed_workdir, load_run
 
 # No run is as long, so its samples are never trained on; training and calibration have others.
 _VALIDATION_STEP = 2**31 - 3
@@ -75,7 +85,9 @@ def tuning_config(
         UserError: there is no such run or checkpoint, or `config` differs from it elsewhere.
     """
     stored, state = load_run(Path(workdir), checkpoint=checkpoint)
-    config = (stored if config is None else config).copy_and_resolve_references()
+    stored = with_absolute_paths(stored)
+    config = stored if config is None else with_absolute_paths(config)
+    config = config.copy_and_resolve_references()
     stored.finetune, stored.tuned_from = config.finetune, config.tuned_from
     if changed := differences(stored, config):
         raise UserError(
@@ -91,7 +103,7 @@ def tuning_config(
 
 def _noted(path: str | Path | None) -> str:
     """A path that holds wherever the command is given again."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+    return files.absolute_path(path) if path else ""
 
 
 def finetune(
@@ -110,11 +122,12 @@ def finetune(
         quiet: print nothing.
 
     Returns:
-        The state after the last step made: of all, unless SIGTERM or Ctrl-C asked to stop.
+        The state after the last step.
 
     Raises:
         UserError: config, pictures or a work directory do not do.
         DivergedError: a loss is not finite.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
     workdir, base = Path(workdir), Path(config.tuned_from.workdir)
     check_config(config)
@@ -130,12 +143,15 @@ def finetune(
             f"{config.model.variant})"
         )
     indices = parallel.sample_indices(config.train.batch_size)
+    base_data = TrainedOn.load(base)
+    pictures = open_pictures(config, trained_on=base_data)
     examples = read_examples(
-        config.tuned_from.accept, config.tuned_from.defects, size=image_size(config)
+        config.tuned_from.accept,
+        config.tuned_from.defects,
+        size=image_size(config),
+        full_scale=pictures.full_scale,
     )
     learned, held_out = examples.divide(config.finetune.holdout)
-    pictures = open_pictures(config)
-    claim_workdir(workdir, config, resume=resume)
 
     params = parallel.replicate((anomaly_params(config), tuning_params(config, learned)))
     weights = parallel.replicate(loss_weights(config))
@@ -144,15 +160,16 @@ def finetune(
     optimizer = create_tuning_optimizer(config)
     total = config.tuned_from.step + config.finetune.steps
     with (
+        claimed_workdir(workdir, config, resume=resume),
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
-        latest = checkpoints.latest_step()
-        if latest is None:
-            state = state.replace(opt_state=optimizer.init(state.params))
-        else:
-            state = checkpoints.restore(config, latest)
-        state = parallel.replicate(state)
+        data = base_data or note_data(config, pictures)
+        hold_to_data(workdir, data, started=bool(checkpoints.steps()))
+        saved = checkpoints.restore_newest(config, set_aside=True)
+        if saved is None:
+            saved = state.replace(opt_state=optimizer.init(state.params))
+        state = parallel.replicate(saved)
         step = int(state.step)
         feed = make_feed(
             config,
@@ -165,7 +182,7 @@ def finetune(
         )
         steps = _mapped_steps(network, optimizer, feed.pictures_axes, parallel.chosen_devices())
         samples = _validation_samples(
-            config, validation_pictures(config, pictures), key, given, params
+            config, validation_pictures(config, pictures, base_data), key, given, params
         )
         look = make_look(create_network(config), samples, weights)
         with open_log(
@@ -188,7 +205,7 @@ def finetune(
                 if pending is not None:
                     log.steps(pending)
                 pending = losses
-                stopping = stop_asked()
+                stopping = stop_asked() > 0
                 if step % config.train.checkpoint_every == 0 or step == total or stopping:
                     log.steps(pending)
                     pending = None
@@ -196,9 +213,11 @@ def finetune(
                     log.validation(step, seen.loss)
                     log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                     checkpoints.save(state, validation_loss=seen.loss)
+                    log.resume()
                 if stopping:
-                    log.say(f"stopped at step {step}; the same command goes on from there")
                     break
+    if step < total and (number := stop_asked()):
+        raise StoppedError(stopped_at(step, total), number)
     return state
 
 

@@ -42,8 +42,9 @@ class RunLog:
         self._remedy = remedy
         self._quiet = quiet
         self._losses: list[dict[str, float]] = []
-        # The first call compiles, so rates are counted from its end.
-        self._clock: tuple[float, int] | None = None
+        # Seconds and steps that the rate is of. The first call compiles, so it does not count.
+        self._seconds, self._counted = 0.0, 0
+        self._since: float | None = None
         self._step = start
         path = workdir / "metrics.jsonl"
         _forget_steps_after(path, start)
@@ -61,7 +62,13 @@ class RunLog:
         Raises:
             DivergedError: a loss is not finite.
         """
-        for values in zip(*(np.asarray(part) for part in losses), strict=True):
+        rows = list(zip(*(np.asarray(part) for part in losses), strict=True))
+        now = time.perf_counter()
+        if self._since is not None:
+            self._seconds += now - self._since
+            self._counted += len(rows)
+        self._since = now
+        for values in rows:
             self._step += 1
             one = dict(zip(Losses._fields, map(float, values), strict=True))
             self._losses.append(one)
@@ -71,9 +78,11 @@ class RunLog:
                 )
             if self._step % self._every == 0 or self._step == self._total:
                 self._tell()
-        if self._clock is None:
-            self._clock = (time.perf_counter(), self._step)
         self._bar.update(self._step - self._bar.n)
+
+    def resume(self) -> None:
+        """Says that training goes on: what was done since the last steps is no part of the rate."""
+        self._since = time.perf_counter()
 
     def validation(self, step: int, loss: float) -> None:
         """Writes the loss on samples that are never trained on.
@@ -126,10 +135,7 @@ class RunLog:
             self.say(f"step {self._step}/{self._total}: {_describe(means)}{tail}")
 
     def _rate(self) -> float | None:
-        if self._clock is None or self._step == self._clock[1]:
-            return None
-        seconds = time.perf_counter() - self._clock[0]
-        return self._batch_size * (self._step - self._clock[1]) / seconds
+        return self._batch_size * self._counted / self._seconds if self._counted else None
 
 
 @contextmanager

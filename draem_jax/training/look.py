@@ -17,6 +17,7 @@ from draem_jax.training.pictures import TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import TrainState
 from draem_jax.training.step import sample_losses
+from draem_jax.training.trained_on import TrainedOn
 
 # Kept in a process: as many as a study of many variants needs.
 _PROGRAMS = 32
@@ -36,9 +37,19 @@ class Look(NamedTuple):
     anomaly_map: Float[np.ndarray, "N H W"]
 
 
-def validation_pictures(config: ConfigDict, pictures: TrainingPictures) -> TrainingPictures:
-    """Held-out pictures where there are some, else those of training."""
-    held_out = open_pictures(config, part="selection") if config.data.holdout else pictures
+def validation_pictures(
+    config: ConfigDict, pictures: TrainingPictures, trained_on: TrainedOn | None = None
+) -> TrainingPictures:
+    """Held-out pictures where there are some, else those of training.
+
+    Args:
+        config: of the run.
+        pictures: of training.
+        trained_on: see `draem_jax.training.pictures.open_pictures`.
+    """
+    if not config.data.holdout:
+        return pictures
+    held_out = open_pictures(config, part="selection", trained_on=trained_on)
     return held_out if len(held_out.normal) else pictures
 
 

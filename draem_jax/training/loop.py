@@ -9,16 +9,23 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from draem_jax.config import anomaly_params, check_config, loss_weights, resolve_steps
+from draem_jax.config import (
+    anomaly_params,
+    check_config,
+    loss_weights,
+    resolve_steps,
+    with_absolute_paths,
+)
+from draem_jax.errors import StoppedError
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
-from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
+from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
-from draem_jax.training.pictures import TrainingPictures, open_pictures
-from draem_jax.training.signals import stop_signals
+from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
+from draem_jax.training.signals import stop_signals, stopped_at
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -27,6 +34,8 @@ from draem_jax.training.state import (
     run_keys,
 )
 from draem_jax.training.step import make_train_steps
+from draem_jax.training.trained_on import hold_to_data
+from draem_jax.training.workdir import claimed_workdir
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
 _VALIDATION_STEP = 2**31 - 1
@@ -51,25 +60,25 @@ def train(
     Args:
         config: see `draem_jax.config.default_config`.
         workdir: where `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and `samples/`
-            are kept. If it holds checkpoints, the run goes on from the last one.
+            are kept. If it holds checkpoints, the run goes on from the last one that is whole.
         resume: refuse such a directory if false.
         quiet: print nothing.
         watch: is told the steps made so far after each call to the devices; where it returns true,
-            the run saves itself and stops, as it does at SIGTERM and Ctrl-C.
+            the run saves itself and returns.
 
     Returns:
-        The state after the last step made: of the whole run, unless it was asked to stop.
+        The state after the last step made: of the whole run, unless `watch` asked to stop.
 
     Raises:
-        UserError: config, data or work directory do not do.
+        UserError: config, data or work directory do not do, or another process uses the latter.
         DivergedError: a loss is not finite.
+        StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
-    workdir = Path(workdir)
+    workdir, config = Path(workdir), with_absolute_paths(config)
     check_config(config)
     indices = parallel.sample_indices(config.train.batch_size)
     pictures = open_pictures(config)
     config = resolve_steps(config, normal_pictures=len(pictures.normal))
-    claim_workdir(workdir, config, resume=resume)
 
     params = parallel.replicate(anomaly_params(config))
     weights = parallel.replicate(loss_weights(config))
@@ -77,13 +86,14 @@ def train(
     max_steps = config.train.steps_per_call or _steps_per_call()
     total = config.train.steps
     with (
+        claimed_workdir(workdir, config, resume=resume),
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
-        latest = checkpoints.latest_step()
-        state = create_state(config) if latest is None else checkpoints.restore(config, latest)
-        state = parallel.replicate(state)
-        step = latest or 0
+        hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
+        state = checkpoints.restore_newest(config, set_aside=True)
+        state = parallel.replicate(create_state(config) if state is None else state)
+        step = int(state.step)
         feed = make_feed(
             config, pictures, key, sample_indices=indices, first_step=step, max_steps=max_steps
         )
@@ -124,7 +134,7 @@ def train(
                     log.steps(pending)
                 pending = jax.tree.map(lambda values, n=count: values[:n], losses)
 
-                stopping = watch(step) or stop_asked()
+                stopping = watch(step) or stop_asked() > 0
                 at_grid = step % config.train.sample_every == 0 or step == total
                 at_checkpoint = (
                     step % config.train.checkpoint_every == 0 or step == total or stopping
@@ -138,9 +148,12 @@ def train(
                     log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
                 if at_checkpoint:
                     checkpoints.save(state, validation_loss=seen.loss)
-                if stopping:
-                    log.say(f"stopped at step {step}; the same command goes on from there")
+                if stopping and step < total:
                     break
+                if at_grid or at_checkpoint:
+                    log.resume()
+    if step < total and (number := stop_asked()):
+        raise StoppedError(stopped_at(step, total), number)
     return state
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.config import image_size
-from draem_jax.data.loading import Part, training_source
+from draem_jax.config import check_config, image_size
+from draem_jax.data import loading
+from draem_jax.data.loading import Part, prepare, training_source, warnings_of
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -22,6 +23,7 @@ from draem_jax.data.texture_sources import (
     open_textures,
     parse_texture_sources,
 )
+from draem_jax.training.trained_on import TrainedOn, digests_of
 
 
 class TextureMix(flax.struct.PyTreeNode):
@@ -89,12 +91,15 @@ class TrainingPictures:
         textures: the pictures among the anomaly source.
         mix: the parts of the anomaly source.
         size: (height, width) of all.
+        full_scale: the value that is white in normal pictures with more than 8 bits a channel, see
+            `draem_jax.data.loading.PictureSource`.
     """
 
     normal: PictureSource
-    textures: PictureSource
+    textures: Joined
     mix: TextureMix
     size: tuple[int, int]
+    full_scale: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -113,12 +118,16 @@ class TrainingPictures:
         )
 
 
-def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPictures:
+def open_pictures(
+    config: ConfigDict, *, part: Part = "training", trained_on: TrainedOn | None = None
+) -> TrainingPictures:
     """Opens the pictures that the config names.
 
     Args:
         config: of a run.
         part: of the normal pictures, see `draem_jax.data.loading.training_source`.
+        trained_on: what the run was begun with: the normal pictures are those of its part that are
+            left as they were, and read in its range. Where None, the part is made of what there is.
 
     Raises:
         UserError: data set, category or texture source do not do.
@@ -135,15 +144,58 @@ def open_pictures(config: ConfigDict, *, part: Part = "training") -> TrainingPic
         size=size,
         root=data.root or None,
         skip_bad=data.skip_bad,
-        holdout=data.holdout,
-        part=part,
+        depth=data.depth,
+        full_scale=trained_on.full_scale if trained_on else None,
+        holdout=0.0 if trained_on else data.holdout,
+        part="training" if trained_on else part,
     )
+    if trained_on:
+        normal = trained_on.take(normal, part)
     # A program needs at least one texture to look up, even if it is never looked at.
     textures = [source for source in opened if source is not None] or [
         PictureArray(np.zeros((1, *size, 3), np.uint8))
     ]
     counts = [len(normal) if source is None else len(source) for source in opened]
-    return TrainingPictures(normal, Joined(textures), make_mix(sources, counts), size)
+    return TrainingPictures(
+        normal, Joined(textures), make_mix(sources, counts), size, normal.full_scale
+    )
+
+
+def note_data(config: ConfigDict, pictures: TrainingPictures) -> TrainedOn:
+    """What a run that begins now with these pictures is trained on.
+
+    Args:
+        config: of the run.
+        pictures: to train on, opened for it.
+    """
+    held_out = open_pictures(config, part="held_out")
+    assert isinstance(pictures.normal, loading.PictureSource)
+    assert isinstance(held_out.normal, loading.PictureSource)
+    return TrainedOn(
+        training=digests_of(pictures.normal),
+        held_out=digests_of(held_out.normal),
+        textures=pictures.textures.digest,
+        full_scale=pictures.full_scale,
+    )
+
+
+def data_warnings(config: ConfigDict) -> tuple[str, ...]:
+    """What the user should know of the data set that the config names, one line each.
+
+    Raises:
+        UserError: config or data set do not do.
+    """
+    check_config(config)
+    data = config.data
+    return warnings_of(
+        prepare(
+            data.name,
+            data.category,
+            root=data.root or None,
+            skip_bad=data.skip_bad,
+            depth=data.depth,
+        )
+    )
 
 
 def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:

@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def stopped_at(step: int, total: int) -> str:
+    """Says that a run is not done."""
+    return f"stopped at step {step} of {total}, so it is not done; the same command goes on there"
+
+
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], int]]:
     """Turns the first SIGTERM or Ctrl-C into a wish to stop, so that a run can save itself.
 
     Yields:
-        What says which one has come, by its number, or 0. In a thread other than the main one,
-        none ever does.
+        What gives the number of the one that has come, 0 as long as none has. In a thread other
+        than the main one, none ever does.
     """
     asked = 0
     previous: dict[int, Any] = {}

@@ -183,7 +183,7 @@ def test_what_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"text\.png is not a picture"):
         read_picture(tmp_path / "text.png")
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(UserError, match=r"float\.tif: its pixels have 32 bits"):
+    with pytest.raises(UserError, match=r"float\.tif: its pixels are floating-point"):
         read_picture(tmp_path / "float.tif")
     Image.fromarray(COLOUR).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
@@ -282,12 +282,12 @@ def test_reads_masks_from_jpeg(tmp_path):
 def test_stores_files_that_need_no_change(tmp_path):
     for name in ("a.png", "a.jpg"):
         Image.fromarray(COLOUR).save(tmp_path / name)
-        content, size = store_picture(tmp_path / name)
-        assert content == (tmp_path / name).read_bytes()
-        assert size == (9, 14)
+        stored = store_picture(tmp_path / name)
+        assert stored.content == (tmp_path / name).read_bytes()
+        assert stored.decoded.picture.shape == (9, 14, 3)
     for name, mode in (("a.bmp", "RGB"), ("a.png", "L"), ("b.png", "RGBA"), ("b.jpg", "L")):
         Image.fromarray(COLOUR).convert(mode).save(tmp_path / name)
-        content, _ = store_picture(tmp_path / name)
+        content = store_picture(tmp_path / name).content
         with Image.open(io.BytesIO(content)) as stored:
             assert (stored.format, stored.mode) == ("PNG", "RGB")
         np.testing.assert_array_equal(decode_picture(content), read_picture(tmp_path / name))

@@ -222,7 +222,10 @@ def refused_empty(path):
 
 
 REFUSED = {
-    "float.tif": (refused_float, "its pixels have 32 bits and no fixed range"),
+    "float.tif": (
+        refused_float,
+        "its pixels are floating-point numbers, which have no fixed range",
+    ),
     "text.jpg": (refused_text, "is not a picture that can be read, or is damaged"),
     "cut.png": (refused_cut, "is not a picture that can be read, or is damaged"),
     "cut.jpg": (refused_cut, "is not a picture that can be read, or is damaged"),
@@ -346,7 +349,7 @@ def test_many_problems_in_one_line(tmp_path):
     with pytest.raises(UserError, match="and 4 more, which `draem-jax data check` lists") as caught:
         loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
     assert [f"bad {i}.png" in str(caught.value) for i in range(4)] == [True, True, True, False]
-    found = preparing.check("folder", root=root)[""]
+    found = preparing.check("folder", root=root)[""].listing
     assert len(found.problems) == 7
     assert len(found.entries) == 4
 
@@ -369,7 +372,7 @@ def test_messages_name_paths_within_the_archive(tmp_path):
     archive = fixtures.pack(root, tmp_path / "set.tar.gz")
     for act in (preparing.prepare_all, preparing.check):
         found = act("mvtec_ad", ["bottle"], root=archive, data_dir=tmp_path / "data")["bottle"]
-        text = str(found) if isinstance(found, UserError) else found.problems[0].text
+        text = str(found) if isinstance(found, UserError) else found.listing.problems[0].text
         assert text.startswith(f"{archive}/bottle/test/good/001.png is not a picture")
     assert left_in(tmp_path / "data") == []
 
@@ -466,12 +469,12 @@ from draem_jax.data import checks, loading
 kind, root, data_dir = sys.argv[1:]
 if kind == "killed":
     read, count = checks._read_record, 0
-    def read_some(entry):
+    def read_some(*arguments):
         global count
         count += 1
         if count == 4:
             os._exit(9)
-        return read(entry)
+        return read(*arguments)
     checks._read_record = read_some
 if kind == "full":
     import resource

@@ -135,6 +135,19 @@ def test_intervals_are_those_of_resampled_pictures():
         assert intervals[name] == pytest.approx((low, high), abs=0.1 * (high - low)), name
 
 
+@pytest.mark.parametrize("replicates", [0, 2])
+def test_the_devices_hold_no_array_without_elements(replicates):
+    # Compiling such over several devices ends some releases of XLA with a segmentation fault.
+    stream = MetricStream(MetricOptions(replicates=replicates))
+    pictures = draw_pictures("ordinary")
+    stream.update(pictures.margins, pictures.truth, pictures.scores, pictures.types)
+    held = jax.tree.leaves(stream._on_device)
+    assert held
+    assert all(array.size for array in held)
+    for counts in stream.totals().groups.values():
+        assert len(counts.replicates) == len(counts.draws) == replicates
+
+
 def test_parts_merge_to_the_whole(monkeypatch):
     pictures = draw_pictures("ordinary")
     whole = evaluate(pictures, FEW)

@@ -19,11 +19,11 @@ from draem_jax.studies.execution import MAX_SHOWN, execute, read_result, shown_p
 from draem_jax.studies.report import write_results
 from draem_jax.studies.runner import run_study
 from draem_jax.training import loop
-from draem_jax.training.checkpoints import load_run
 from draem_jax.training.look import Look
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.samples import Samples
+from draem_jax.training.workdir import load_run
 
 # The cheapest program that trains: what a study does with it is the same for all.
 CHEAP = {"model.variant": "discriminative"}

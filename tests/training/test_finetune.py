@@ -18,7 +18,6 @@ from draem_jax.data.surfaces import export_samples
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.evaluation.finetuning import Comparison, Figure
-from draem_jax.training.checkpoints import load_run
 from draem_jax.training.feed import read_pictures
 from draem_jax.training.finetune import finetune, tuning_config
 from draem_jax.training.pictures import open_pictures
@@ -28,6 +27,7 @@ from draem_jax.training.tuning_samples import (
     tuning_params,
     tuning_pictures,
 )
+from draem_jax.training.workdir import load_run
 
 pytestmark = pytest.mark.tiny_programs
 

@@ -15,17 +15,20 @@ import numpy as np
 import pytest
 
 from draem_jax.config import to_json
-from draem_jax.errors import UserError
-from draem_jax.training.checkpoints import Checkpoints, load_run, open_checkpoints
-from draem_jax.training.log import RunLog
+from draem_jax.errors import StoppedError, UserError
+from draem_jax.losses import Losses
+from draem_jax.training.checkpoints import Checkpoints, open_checkpoints
+from draem_jax.training.log import RunLog, open_log
 from draem_jax.training.loop import train
+from draem_jax.training.workdir import claimed_workdir, load_run
 
 # Trains the config in argv[1] into argv[2]; its own process, so that it can be killed.
 _PROGRAM = """
 import pathlib, sys
 from draem_jax.config import from_json
-from draem_jax.training.log import RunLog
+from draem_jax.training.log import RunLog, open_log
 from draem_jax.training.loop import train
+from draem_jax.training.workdir import claimed_workdir, load_run
 from draem_jax.training.parallel import use_cpu_devices
 use_cpu_devices(4)
 train(from_json(pathlib.Path(sys.argv[1])), sys.argv[2])
@@ -123,7 +126,9 @@ def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, traine
             signal.raise_signal(signals.pop())
 
     monkeypatch.setattr(RunLog, "say", say)
-    assert train(tiny_config(), workdir).step == 1
+    with pytest.raises(StoppedError, match=r"stopped at step 1 of 4, so it is not done") as stopped:
+        train(tiny_config(), workdir)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
     monkeypatch.undo()
     train(tiny_config(), workdir, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], load_run(trained)[1])
@@ -138,6 +143,59 @@ def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monke
     ):
         checkpoints.save(state, validation_loss=1.0)
     assert not _steps_saved(tmp_path)
+
+
+def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, monkeypatch):
+    clock = iter([0.0])
+
+    def at(seconds):
+        nonlocal clock
+        clock = iter([seconds])
+
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    one = Losses(*(np.ones(1) for _ in Losses._fields))
+    options = {"start": 0, "total": 9, "every": 1, "batch_size": 8, "remedy": "", "quiet": True}
+    with open_log(tmp_path, **options) as log:
+        at(60.0)  # compiles
+        log.steps(one)
+        at(61.0)
+        log.steps(one)
+        at(100.0)  # draws and saves
+        log.resume()
+        at(101.0)
+        log.steps(one)
+    rates = [m.get("images_per_second") for m in _metrics(tmp_path)]
+    assert rates == [None, 8.0, 8.0]
+
+
+def test_a_work_directory_takes_one_run_at_a_time(tmp_path, tiny_config):
+    workdir = tmp_path / "run"
+    program = """
+import sys
+from pathlib import Path
+from draem_jax.config import from_json
+from draem_jax.training.workdir import claimed_workdir
+with claimed_workdir(Path(sys.argv[2]), from_json(Path(sys.argv[1])), resume=True):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+    config_path = tmp_path / "config.json"
+    config_path.write_text(to_json(tiny_config()))
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(config_path), str(workdir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "claimed\n"
+    stored = (workdir / "config.json").read_bytes()
+    with pytest.raises(UserError, match=rf"in use by another run \(process {other.pid} on "):
+        train(tiny_config(seed=7), workdir, quiet=True)
+    assert (workdir / "config.json").read_bytes() == stored
+    other.kill()
+    other.communicate()
+    with claimed_workdir(workdir, tiny_config(seed=7), resume=True):
+        assert json.loads((workdir / "config.json").read_text())["seed"] == 7
 
 
 def _metrics(workdir):
@@ -155,20 +213,6 @@ def test_a_run_leaves_what_it_promises(trained):
     assert [p.name for p in (trained / "samples").iterdir()] == ["step_0000004.png"]
 
 
-def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path, tiny_config):
-    config = tiny_config()
-    from draem_jax.training.state import create_state
-
-    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5, 5: 2.2}
-    with open_checkpoints(tmp_path, keep=2) as checkpoints:
-        for step, loss in losses.items():
-            state = create_state(config).replace(step=np.int32(step))
-            checkpoints.save(state, validation_loss=loss)
-    with open_checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.steps() == [2, 4, 5]
-        assert (checkpoints.latest_step(), checkpoints.best_step()) == (5, 2)
-
-
 def test_another_config_is_refused_and_named(trained, tiny_config):
     before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
     changed = tiny_config(**{"optimizer.learning_rate": 5e-4, "seed": 3})
@@ -184,13 +228,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, tiny_config, trained,
     shutil.copytree(trained, workdir)
     shutil.rmtree(workdir / "checkpoints" / "4")
     _, good = load_run(workdir)
-    restore = Checkpoints.restore
+    restore = Checkpoints.restore_newest
 
-    def restore_ruined(self, config, step):
-        state = restore(self, config, step)
+    def restore_ruined(self, config, **options):
+        state = restore(self, config, **options)
         return state.replace(params=jax.tree.map(lambda a: a * 1e30, state.params))
 
-    monkeypatch.setattr(Checkpoints, "restore", restore_ruined)
+    monkeypatch.setattr(Checkpoints, "restore_newest", restore_ruined)
     with pytest.raises(UserError, match=r"the loss of step 3 is not finite"):
         train(tiny_config(), workdir, quiet=True)
     monkeypatch.undo()

@@ -12,10 +12,11 @@ from draem_jax.losses import LossWeights, l1_loss, ssim
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.scores import anomaly_map, margin
 from draem_jax.similarity import msgms_map, ssim_map
-from draem_jax.training.checkpoints import claim_workdir, open_checkpoints
+from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import create_network, create_optimizer, create_state
 from draem_jax.training.step import sample_losses, train_step
+from draem_jax.training.workdir import claimed_workdir
 
 VARIANTS = {
     "full": {"reconstructive", "discriminative"},
@@ -90,8 +91,10 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, first.params)
     assert min(jax.tree.leaves(moved)) > 0
 
-    claim_workdir(tmp_path, config, resume=False)
-    with open_checkpoints(tmp_path, keep=1) as checkpoints:
+    with (
+        claimed_workdir(tmp_path, config, resume=False),
+        open_checkpoints(tmp_path, keep=1) as checkpoints,
+    ):
         checkpoints.save(state, validation_loss=totals[-1])
     detector = Draem.load(tmp_path)
     assert detector.config.to_dict() == config.to_dict()

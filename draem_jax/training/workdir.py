@@ -1,0 +1,165 @@
+"""Work directories: whose they are, and what of a run can be loaded."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import jax
+from ml_collections import ConfigDict
+
+from draem_jax import files
+from draem_jax.config import differences, from_json, to_json, with_absolute_paths
+from draem_jax.errors import UserError
+from draem_jax.training.checkpoints import open_checkpoints
+from draem_jax.training.state import TrainState
+
+_LOCK, _OWNER = ".lock", ".lock_owner.json"
+
+
+@contextmanager
+def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> Iterator[None]:
+    """Makes a work directory for a run, or makes sure that an existing one is of the same run.
+
+    Until the block ends no other process can claim it. The operating system takes the claim from a
+    process that is killed. Of several processes that train together the first one claims.
+
+    A directory that holds no checkpoint yet takes any config.
+
+    Args:
+        workdir: of the run.
+        config: of the run, which is kept as `config.json`.
+        resume: whether going on with what is there is wanted.
+
+    Raises:
+        UserError: the directory cannot be written, is in use, belongs to a run with another config,
+            or holds checkpoints and `resume` is false.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file; give a directory")
+    _check_config(workdir, config, resume=resume)
+    with locked(workdir):
+        # Anew, since another run may have ended in the meantime.
+        if not _check_config(workdir, config, resume=resume) and jax.process_index() == 0:
+            files.mark_output(workdir)
+            files.write_text(workdir / "config.json", to_json(config))
+        yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing to a folder, which is made where needed.
+
+    Raises:
+        UserError: another process does, or the folder cannot be written.
+    """
+    if jax.process_index() > 0:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / _LOCK, timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another run{_owner(folder)}; wait for it to end, or choose "
+            "another --workdir"
+        ) from error
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; choose a folder that you may write to"
+        ) from error
+    try:
+        owner = {"process": os.getpid(), "host": platform.node()}
+        files.write_text(folder / _OWNER, json.dumps(owner) + "\n")
+        yield
+    finally:
+        lock.release()
+        (folder / _OWNER).unlink(missing_ok=True)
+
+
+def _owner(folder: Path) -> str:
+    try:
+        owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+        return f" (process {owner['process']} on {owner['host']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run has saved anything there."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
+def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:
+    """Whether the config is there already; raises UserError if what is there is another run's."""
+    path = workdir / "config.json"
+    started = has_checkpoints(workdir)
+    if not started:
+        return False
+    if not path.exists():
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json to tell what they are; "
+            "choose another --workdir"
+        )
+    if changed := differences(with_absolute_paths(from_json(path)), with_absolute_paths(config)):
+        raise UserError(
+            f"{workdir} was made with another config ({'; '.join(changed)}); "
+            "use the same one to go on with it, or choose another --workdir"
+        )
+    if not resume:
+        raise UserError(
+            f"{workdir} holds a run already; leave out --noresume to go on with it, or choose "
+            "another --workdir"
+        )
+    return True
+
+
+def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, TrainState]:
+    """Loads a run's config and one of its checkpoints.
+
+    Args:
+        workdir: of the run.
+        checkpoint: "latest", "best" or a step. In place of a latest one that is damaged the newest
+            whole one is taken, and a warning logged.
+
+    Raises:
+        UserError: there is no run, or no such checkpoint, or it is damaged.
+    """
+    if not (workdir / "config.json").is_file():
+        raise UserError(
+            f"{workdir} is not a work directory (it has no config.json); "
+            "give the --workdir that `draem-jax train` was run with"
+        )
+    config = from_json(workdir / "config.json")
+    if not has_checkpoints(workdir):
+        raise UserError(f"{workdir} holds no checkpoint yet; run `draem-jax train` first")
+    with open_checkpoints(workdir) as checkpoints:
+        steps = checkpoints.steps()
+        if checkpoint == "latest":
+            state = checkpoints.restore_newest(config)
+            assert state is not None
+            return config, state
+        if checkpoint == "best":
+            step = checkpoints.best_step()
+            if step is None:
+                raise UserError(
+                    f"{workdir} does not tell which checkpoint is the best (there is no validation "
+                    f"loss of any in metrics.jsonl); choose latest, or one of "
+                    f"{', '.join(map(str, steps))}"
+                )
+        elif checkpoint.isdecimal() and int(checkpoint) in steps:
+            step = int(checkpoint)
+        else:
+            raise UserError(
+                f"{workdir} has no checkpoint {checkpoint!r}; choose latest, best, or one of "
+                f"{', '.join(map(str, steps))}"
+            )
+        return config, checkpoints.restore(config, step)

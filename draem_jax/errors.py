@@ -1,7 +1,5 @@
 """Exceptions for what a user can mend."""
 
-import signal
-
 
 class UserError(Exception):
     """What the user gave is wrong; the message says what, and what to do, in one line.

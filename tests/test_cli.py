@@ -142,7 +142,7 @@ def test_every_path_may_begin_with_the_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     paths = {"workdir", "out_workdir", "images", "out", "accept", "defects", "root", "data_dir"}
     paths |= {"examples", "mm_per_pixel_csv"}
-    words = {"checkpoint", "category", "split", "type"}
+    words = {"checkpoint", "category", "split", "type", "depth"}
     known = set()
     for verb in _VERBS.values():
         values = flags.FlagValues()

@@ -19,6 +19,7 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
+    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -66,7 +67,7 @@ def _run(values: Any) -> None:
     tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
-        warn(warning)
+        say_warnings([warning])
     types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
         found = predict_files(
@@ -98,7 +99,7 @@ def _run(values: Any) -> None:
         left_out = f" ({len(found.errors)} of them left out)" if found.errors else ""
         raise StoppedError(
             f"stopped after {done} of {found.given} pictures{left_out}; what was done is in {out}",
-            number=found.stopped_by,
+            found.stopped_by,
         )
     raise_left_out(found.errors, found.given, out / "predictions.csv")
 

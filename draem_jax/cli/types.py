@@ -19,6 +19,7 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
+    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -86,8 +87,7 @@ def _fit(values: Any) -> None:
             min_area=values.min_area,
             progress=progress,
         )
-    for note in fitted.notes:
-        warn(note)
+    say_warnings(fitted.notes)
     say(_confusion(fitted.model.types, UNKNOWN, fitted.confusion))
     say(f"macro-F1 {fitted.macro_f1:.3f}, each example named by a model that was fitted without it")
     for name, counts in fitted.left_out.items():

@@ -27,6 +27,7 @@ from draem_jax.data.facts import counts_of, tell_facts
 from draem_jax.data.layouts import LAYOUTS, AbsentError, Counts, Listing, Problem
 from draem_jax.data.sources import Source, find_source, folder_config
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 DATA_DIR_VARIABLE = "DRAEM_JAX_DATA"
 """Environment variable that names the folder for prepared data sets."""
@@ -244,7 +245,7 @@ def prepare_all(
             c: _find_prepared(builder_class, c, wanted, target) for c in chosen or categories(name)
         }
     found: dict[str, Any] = {}
-    if not Path(root).expanduser().exists():
+    if not expand(root).exists():
         found = {c: _recall(builder_class, c, root, wanted, target) for c in chosen or ()}
         if found and all(found.values()):
             return found
@@ -422,7 +423,7 @@ def _builder_class(name: str) -> Any:
 
 
 def _data_dir(data_dir: str | Path | None) -> Path:
-    return Path(data_dir if data_dir is not None else default_data_dir()).expanduser()
+    return expand(data_dir if data_dir is not None else default_data_dir())
 
 
 def _check_category(builder_class: Any, name: str, category: str) -> None:
@@ -508,7 +509,7 @@ def _recall(
     builder_class: Any, category: str, root: str | Path, wanted: _Wanted, target: Path
 ) -> Any:
     """The builder of what was last prepared from a root that is gone, else None."""
-    gone = str(Path(root).expanduser().resolve())
+    gone = str(expand(root).resolve())
     last: str | None = None
     configs = [category]
     if builder_class.name == "folder":

@@ -10,6 +10,7 @@ from draem_jax.data.archives import ENDINGS, is_archive
 from draem_jax.data.folders import look
 from draem_jax.data.layouts import LAYOUTS
 from draem_jax.errors import UserError
+from draem_jax.files import expand
 
 _READ = (".csv", ".txt")  # besides pictures
 _RULES = 2
@@ -68,7 +69,7 @@ def find_source(root: str | Path) -> Source:
     Raises:
         UserError: there is no such folder or archive.
     """
-    path = Path(root).expanduser()
+    path = expand(root)
     if not path.exists():
         looked = "" if path.is_absolute() else f", which is {path.absolute()}"
         raise UserError(f"there is no file or folder {root}{looked}; check the path")

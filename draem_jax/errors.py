@@ -4,8 +4,11 @@
 class UserError(Exception):
     """What the user gave is wrong; the message says what, and what to do, in one line.
 
-    The command line prints the message alone and exits with status `exit_code`. Everything else
-    that is raised is a defect of this package and keeps its traceback.
+    The command line prints the message alone and exits with `exit_code`. Everything else that is
+    raised is a defect of this package and keeps its traceback.
+
+    Attributes:
+        exit_code: status that the command line exits with.
     """
 
     exit_code = 1
@@ -22,11 +25,12 @@ class PartialError(UserError):
 
 
 class StoppedError(UserError):
-    """A signal asked to stop; the message says what was done, and what is kept.
+    """A signal asked to stop; what was done is kept, and the message says what comes next.
 
-    The status is what shells give a command that the signal ends: 130 for Ctrl-C, 143 for SIGTERM.
+    Attributes:
+        exit_code: 128 and the signal's number, as shells have it: 143 for SIGTERM, 130 for Ctrl-C.
     """
 
-    def __init__(self, message: str, *, number: int = signal.SIGINT):
+    def __init__(self, message: str, signal_number: int):
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.exit_code = 128 + signal_number

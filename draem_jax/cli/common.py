@@ -59,10 +59,9 @@ def say(text: str) -> None:
     print("\n".join(map(shown, text.split("\n"))), flush=True)
 
 
-def say_warnings(lines: Iterable[str]) -> None:
-    """Says on stderr what the user should know, one line each."""
-    for line in lines:
-        print(f"{PROGRAM}: warning: {one_line(line)}", file=sys.stderr, flush=True)
+def warn(text: str) -> None:
+    """Prints a warning on the error output, as one line, as `say` does."""
+    print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def say_warnings(lines: Iterable[str]) -> None:

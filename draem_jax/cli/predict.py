@@ -19,7 +19,6 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
-    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -67,7 +66,7 @@ def _run(values: Any) -> None:
     tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, thresholds = load_calibrated(values, workdir)
     if thresholds is not None and (warning := thresholds.warning(values.alpha)):
-        say_warnings([warning])
+        warn(warning)
     types = load_types(workdir, detector)
     with progress_bar("picture") as progress:
         found = predict_files(

@@ -19,7 +19,6 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
-    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -87,7 +86,8 @@ def _fit(values: Any) -> None:
             min_area=values.min_area,
             progress=progress,
         )
-    say_warnings(fitted.notes)
+    for note in fitted.notes:
+        warn(note)
     say(_confusion(fitted.model.types, UNKNOWN, fitted.confusion))
     say(f"macro-F1 {fitted.macro_f1:.3f}, each example named by a model that was fitted without it")
     for name, counts in fitted.left_out.items():

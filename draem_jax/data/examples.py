@@ -15,7 +15,6 @@ from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
 from draem_jax.data.pictures import read_mask, read_picture, resize, resize_mask
 from draem_jax.errors import UserError
-from draem_jax.files import expand
 
 LEAST_HELD_OUT = 4
 """Fewer pictures than this are not held out: a share of them would say little."""

@@ -105,7 +105,7 @@ def run_study(
         raise StoppedError(
             f"stopped after {len(results)} of {total} runs, so it is not done; the same command "
             "goes on",
-            number=number,
+            number,
         )
     return results
 

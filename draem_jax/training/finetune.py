@@ -219,7 +219,7 @@ def finetune(
                 if stopping:
                     break
     if step < total and (number := stop_asked()):
-        raise StoppedError(stopped_at(step, total), number=number)
+        raise StoppedError(stopped_at(step, total), number)
     return state
 
 

@@ -153,7 +153,7 @@ def train(
                 if at_grid or at_checkpoint:
                     log.resume()
     if step < total and (number := stop_asked()):
-        raise StoppedError(stopped_at(step, total), number=number)
+        raise StoppedError(stopped_at(step, total), number)
     return state
 
 

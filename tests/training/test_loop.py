@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from draem_jax.cli import main
 from draem_jax.config import to_json
 from draem_jax.errors import StoppedError, UserError
 from draem_jax.losses import Losses
@@ -132,6 +133,34 @@ def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, traine
     monkeypatch.undo()
     train(tiny_config(), workdir, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], load_run(trained)[1])
+
+
+@pytest.mark.parametrize(
+    ("number", "flags", "status"),
+    [(signal.SIGTERM, [], 143), (signal.SIGINT, [], 130), (signal.SIGTERM, ["0"], 0)],
+)
+def test_a_stopped_command_does_not_pass_for_done(
+    number, flags, status, tmp_path, tiny_config, monkeypatch, capsys
+):
+    (tmp_path / "config.json").write_text(to_json(tiny_config()))
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from pathlib import Path\nfrom draem_jax.config import from_json\n"
+        "def get_config():\n    return from_json(Path(__file__).with_name('config.json'))\n"
+    )
+    signals = [number]
+    monkeypatch.setattr(
+        RunLog, "say", lambda self, text: signals and signal.raise_signal(signals.pop())
+    )
+    arguments = [f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
+    arguments += [f"--stopped_status={flag}" for flag in flags]
+    assert main(["train", *arguments]) == status
+    said = capsys.readouterr()
+    assert "next:" not in said.out
+    assert said.err.splitlines()[-1] == (
+        "draem-jax: stopped at step 1 of 4, so it is not done; the same command goes on there"
+    )
+    assert _steps_saved(tmp_path / "run") == [1]
 
 
 def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monkeypatch):

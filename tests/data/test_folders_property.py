@@ -134,8 +134,8 @@ def test_what_is_checked_is_what_is_used(paths):
         root = Path(folder, "root")
         write(root, paths)
         options = {"root": root, "data_dir": Path(folder, "prepared")}
-        (listing,) = check("folder", **options).values()
-        if isinstance(listing, UserError):
+        (checked,) = check("folder", **options).values()
+        if isinstance(checked, UserError):
             return
         options |= {"size": (8, 8), "skip_bad": True}
         used = {
@@ -143,4 +143,4 @@ def test_what_is_checked_is_what_is_used(paths):
             "test": labelled_source("folder", "", **options).names,
         }
         for split, names in used.items():
-            assert names == tuple(e.name for e in listing.entries if e.split == split)
+            assert names == tuple(e.name for e in checked.listing.entries if e.split == split)

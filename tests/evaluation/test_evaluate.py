@@ -12,11 +12,12 @@ import pytest
 
 from draem_jax.detector import Draem
 from draem_jax.evaluation.evaluate import evaluate
+from draem_jax.files import OUTPUT_MARKER
 from tests.evaluation.one_of_two import measure_share
 
 
 def test_what_is_written(trained):
-    metrics = evaluate(trained).values
+    metrics = evaluate(trained, save_maps=True).values
     folder = trained / "evaluation"
     written = json.loads((folder / "metrics.json").read_text())
     assert {name: written[name] for name in metrics} == metrics
@@ -27,6 +28,8 @@ def test_what_is_written(trained):
     with (folder / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == written["test_pictures"]
+    assert all((folder / "maps" / f"{row['name']}.png").is_file() for row in rows)
+    assert (folder / OUTPUT_MARKER).is_file()  # so that the maps are never read as pictures
     good = [float(row["score"]) for row in rows if row["defect_type"] == "good"]
     defective = [float(row["score"]) for row in rows if row["is_defective"] == "1"]
     assert len(defective) == written["defective_pictures"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
+from draem_jax.data.loading import training_source
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER
@@ -60,6 +62,19 @@ def test_every_picture_is_looked_at(detector, tmp_path):
         np.testing.assert_allclose(
             np.array(map_picture) / 65535, expected.anomaly_map[0], atol=1e-4
         )
+
+
+@pytest.mark.parametrize("out", ["found", "."])
+def test_what_was_written_is_not_read_again(out, detector, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "more/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / name)
+    for _ in range(2):
+        assert predict_files(detector, tmp_path, tmp_path / out).given == 3
+    shutil.rmtree(tmp_path / "more")
+    source = training_source("folder", "", size=(32, 32), root=tmp_path)
+    assert source.names == ("good/a", "good/b")
 
 
 class Bright(Draem):

@@ -141,3 +141,17 @@ def test_a_root_is_found_from_anywhere_however_it_is_spelt(run, monkeypatch, tmp
     config.data.root = str(photos)
     monkeypatch.chdir(tmp_path)
     assert train(config, workdir, quiet=True).step == 2
+
+
+def test_a_run_may_lie_within_its_pictures(tmp_path, tiny_config):
+    for i in range(4):
+        _write(tmp_path / "good" / f"{i}.png", i)
+    config = tiny_config(**{"data.name": "folder", "data.category": "", "data.root": str(tmp_path)})
+    config.data.holdout, config.train.steps = 0.25, 2
+    train(config, tmp_path / "run", quiet=True)
+    assert list((tmp_path / "run" / "samples").iterdir())
+    train(config, tmp_path / "run", quiet=True)  # the pictures are still the same
+    detector = Draem.load(tmp_path / "run")
+    assert len(detector.trained_on.training) == 3
+    _, simulated = open_test_pictures(detector)
+    assert simulated

@@ -224,7 +224,7 @@ def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(
     listed = rows_of(out / "examples.csv")
     assert all(Path(row["path"]).is_file() for row in listed if "udce4" not in row["path"])
     with pytest.raises(UserError, match=r"spot/0\.png is not a picture"):
-        fit_types(tmp_path / "run", detector, list_examples(folder), EVEN)
+        fit_types(tmp_path / "run", detector, list_examples(folder).entries, EVEN)
     assert not (tmp_path / "run").exists()
     for within in (folder, tmp_path):
         with pytest.raises(UserError, match="write to another folder"):

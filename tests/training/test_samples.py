@@ -32,6 +32,6 @@ def test_the_default_recipe_draws_the_recorded_samples(golden):
     assert np.mean(recorded["mask"] != (samples.mask > 0)) <= 1e-4
     same = (recorded["mask"] == (samples.mask > 0))[..., 0]
     off = np.abs(samples.augmented - recorded["augmented"])[same]
-    # Operations on textures round to levels, so that the last place may tip a value to the next one.
+    # Operations on textures round to levels: the last place may tip a value to the next one.
     assert np.mean(off > 1e-5) < 0.02
     assert off.max() < 1 / 255

@@ -14,6 +14,7 @@ import jax
 
 from draem_jax import files
 from draem_jax.data.loading import Part, PictureSource, halves
+from draem_jax.data.names import natural_key
 from draem_jax.errors import UserError
 
 _LOG = logging.getLogger("draem_jax")
@@ -150,7 +151,7 @@ def _changes(known: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 
 
 def _count(names: Collection[str], what: str = "") -> str:
-    first, more = next(iter(names)), len(names) - 1
+    first, more = min(names, key=natural_key), len(names) - 1
     pictures = "normal pictures" if more else "normal picture"
     return f"{len(names)} {pictures}{what} ({first}{f' and {more} more' if more else ''})"
 

@@ -36,11 +36,11 @@ def _warns_anew():
 @pytest.fixture
 def run(tmp_path, tiny_config, monkeypatch):
     """A run whose root was given from the folder that it lies in."""
-    for i in range(12):
+    for i in range(16):
         _write(tmp_path / "photos" / f"{i:03d}.png", i)
     monkeypatch.chdir(tmp_path)
     config = tiny_config(**{"data.name": "folder", "data.category": "", "data.root": "photos"})
-    config.data.holdout, config.train.steps = 0.34, 2
+    config.data.holdout, config.train.steps = 0.25, 2
     train(config, tmp_path / "run", quiet=True)
     return config, tmp_path / "run", tmp_path / "photos"
 
@@ -57,12 +57,12 @@ def _parts(config, detector):
 def test_what_comes_later_is_in_no_part_and_stops_the_run(run, caplog):
     config, workdir, photos = run
     before = _parts(config, Draem.load(workdir))
-    assert [len(part) for part in before.values()] == [8, 4, 2, 2]
-    for i in range(12, 60):
+    assert [len(part) for part in before.values()] == [12, 4, 2, 2]
+    for i in range(16, 33):
         _write(photos / f"{i:03d}.png", i)
     # The share alone would now hold out others, of which some were trained on.
     anew = training_source(
-        "folder", "", size=image_size(config), root=photos, holdout=0.34, part="held_out"
+        "folder", "", size=image_size(config), root=photos, holdout=0.25, part="held_out"
     )
     assert {anew[i].tobytes() for i in range(len(anew))} & before["training"]
 
@@ -70,7 +70,7 @@ def test_what_comes_later_is_in_no_part_and_stops_the_run(run, caplog):
     with caplog.at_level(logging.WARNING):
         assert _parts(config, detector) == before
     assert [r.message for r in caplog.records] == [
-        "48 normal pictures (good/012 and 47 more) came after the run had begun; it was not "
+        "17 normal pictures (good/016 and 16 more) came after the run had begun; it was not "
         "trained on what is new, which is left out"
     ]
     shown = simulated_pictures(detector.config, trained_on=detector.trained_on)
@@ -81,7 +81,7 @@ def test_what_comes_later_is_in_no_part_and_stops_the_run(run, caplog):
     }
     assert normal == before["held_out"]
     stored = (workdir / "data.json").read_bytes()
-    with pytest.raises(UserError, match=r"48 normal pictures added \(good/012 and 47 more\); rest"):
+    with pytest.raises(UserError, match=r"17 normal pictures added \(good/016 and 16 more\); rest"):
         train(config, workdir, quiet=True)
     assert (workdir / "data.json").read_bytes() == stored
 
@@ -133,7 +133,7 @@ def test_a_root_is_found_from_anywhere_however_it_is_spelt(run, monkeypatch, tmp
     monkeypatch.chdir(elsewhere)
     detector = Draem.load(workdir)
     assert detector.config.data.root == str(photos)
-    assert len(open_pictures(detector.config).normal) == 8
+    assert len(open_pictures(detector.config).normal) == 12
     # As it was kept before, from where the run was made.
     stored = json.loads((workdir / "config.json").read_text())
     stored["data"]["root"] = "photos"

@@ -80,8 +80,8 @@ def locked(folder: Path) -> Iterator[None]:
         files.write_text(folder / _OWNER, json.dumps(owner) + "\n")
         yield
     finally:
-        lock.release()
         (folder / _OWNER).unlink(missing_ok=True)
+        lock.release()
 
 
 def _owner(folder: Path) -> str:

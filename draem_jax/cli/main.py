@@ -3,6 +3,8 @@
 import _thread
 import difflib
 import logging
+import os
+import signal
 import sys
 import textwrap
 import threading
@@ -50,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _no_interrupt_lost():
             _dispatch(arguments)
+    except BrokenPipeError:  # as when `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (UserError, flags.Error, OSError) as error:
         if debug:
             raise

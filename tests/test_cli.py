@@ -230,7 +230,11 @@ def test_a_platform_that_is_not_there_gets_one_line(platform, tmp_path):
     assert f"JAX_PLATFORMS='{platform}'" in line
 
 
-def test_ctrl_c_during_clean_up_is_not_lost(capsys):
+def test_ctrl_c_during_clean_up_is_not_lost(capsys, request):
+    # What runs in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     class Cleaned:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)

@@ -3,25 +3,23 @@
 import dm_pix
 import jax
 import numpy as np
+import pytest
 
 from draem_jax.losses import LossWeights, draem_losses, focal_loss, l1_loss, l2_loss, ssim
 from draem_jax.similarity import ssim_map
 from tests.networks.authors_names import nhwc
 
 
-def test_golden(golden):
-    g = golden("losses")
-    a, b = nhwc(g["a"]), nhwc(g["b"])
-    np.testing.assert_allclose(l2_loss(a, b), g["l2"], rtol=1e-5)
-    np.testing.assert_allclose(ssim(a, b), g["ssim"], rtol=1e-5)
-    np.testing.assert_allclose(1 - ssim(a, b), g["one_minus_ssim"], rtol=1e-5)
-    np.testing.assert_allclose(ssim_map(a, b), nhwc(g["ssim_map"]), atol=1e-5)
-    np.testing.assert_allclose(
-        focal_loss(nhwc(g["logits"]), nhwc(g["mask"])), g["focal"], rtol=2e-5
-    )
-    with jax.enable_x64(True):  # XLA's releases round float32 differently
-        focal = focal_loss(nhwc(g["logits"]).astype(np.float64), nhwc(g["mask"]))
-        np.testing.assert_allclose(focal, g["focal"], rtol=1e-6)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 2e-6), (np.float32, 2e-5)])
+def test_golden(golden, dtype, rtol):
+    with jax.enable_x64(True):
+        g = golden("losses")
+        a, b, logits, mask = (nhwc(g[n]).astype(dtype) for n in ("a", "b", "logits", "mask"))
+        np.testing.assert_allclose(l2_loss(a, b), g["l2"], rtol=rtol)
+        np.testing.assert_allclose(ssim(a, b), g["ssim"], rtol=rtol)
+        np.testing.assert_allclose(1 - ssim(a, b), g["one_minus_ssim"], rtol=rtol)
+        np.testing.assert_allclose(ssim_map(a, b), nhwc(g["ssim_map"]), atol=1e-5)
+        np.testing.assert_allclose(focal_loss(logits, mask), g["focal"], rtol=rtol)
 
 
 def test_ssim_away_from_the_border_is_that_of_dm_pix(golden):

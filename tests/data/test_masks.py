@@ -49,9 +49,11 @@ def draw(mask, mode):
 
 
 def can_write(picture, suffix, options):
-    kind = Image.registered_extensions()[f".{suffix}"]
+    """Whether Pillow can, and can read it back: of YCbCr in TIFF, its older releases cannot."""
+    kind, file = Image.registered_extensions()[f".{suffix}"], io.BytesIO()
     try:
-        picture.save(io.BytesIO(), format=kind, **options)
+        picture.save(file, format=kind, **options)
+        Image.open(file).load()
     except (OSError, KeyError, ValueError):
         return False
     return True

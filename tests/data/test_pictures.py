@@ -62,6 +62,10 @@ def test_reads_rgb(tmp_path, suffix):
 def test_reads_as_pillow_converts(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
     Image.fromarray(COLOUR).convert(mode).save(path)
+    try:
+        Image.open(path).load()
+    except OSError:
+        pytest.skip("this release of Pillow cannot read what it has written")
     picture = read_picture(path)
     assert picture.shape == (9, 14, 3)
     assert picture.dtype == np.uint8

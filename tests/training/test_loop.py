@@ -114,10 +114,10 @@ def test_streaming_many_steps_a_call_is_the_same_training(tmp_path, tiny_config,
         [m["total"] for m in _metrics(d) if "total" in m] for d in (trained, tmp_path / "run")
     ]
     assert len(losses[1]) == 4
-    # It is another program, which XLA may round otherwise: the samples are the same, and so is the
-    # loss before the first update; after that, Adam makes steps of gradients that are rounding.
-    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-6)
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    # It is another program, which XLA may round otherwise, and Adam's first steps go by the signs
+    # of gradients, however small. So only the first losses are the same: those of the same samples
+    # and parameters, and after one step.
+    np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-5)
 
 
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, trained, monkeypatch):

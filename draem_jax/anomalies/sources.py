@@ -73,8 +73,8 @@ def shifted_copy(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> I
     """
     height, width, _ = image.shape
     share = draw(key, params.shift, (2,))
-    rows, columns = jnp.round(share * jnp.array([height, width])).astype(jnp.int32)
-    return jnp.roll(image, (rows, columns), axis=(0, 1))
+    distances = jnp.round(share * jnp.array([height, width])).astype(jnp.int32)
+    return jnp.roll(image, distances, axis=(0, 1))
 
 
 def _pixels_at(image: Image, y: Int[Array, "H W"], x: Int[Array, "H W"]) -> Image:

@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,24 +46,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         or SIGTERM stopped it, and otherwise 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
     prepare_output()
     _show_warnings()
+    with _interrupt_seen() as interrupted:
+        return _run(arguments, interrupted)
+
+
+def _run(arguments: list[str], interrupted: Callable[[], bool]) -> int:
     try:
         with _no_interrupt_lost():
             _dispatch(arguments)
     except BrokenPipeError:  # as when `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (UserError, flags.Error, OSError) as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or interrupted():
+            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+            return 130
+        if "--debug" in arguments or not isinstance(error, UserError | flags.Error | OSError):
             raise
         print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
     return 0
+
+
+@contextmanager
+def _interrupt_seen() -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether Ctrl-C has interrupted.
+
+    Whoever catches what it raises may raise something else: numpy makes an ImportError of it, a
+    config that is being loaded one that cannot be.
+    """
+    seen = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal seen
+        seen = True
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # Ctrl-C is ignored, or another's concern
+        yield lambda: False
+        return
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # only the main thread may set handlers
+        yield lambda: False
+        return
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _WarningHandler(logging.Handler):

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from absl import flags
@@ -18,6 +19,9 @@ from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview,
 from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
+
+_SOON = 0.05  # seconds
+_LONGEST_WAIT = 200  # of these
 
 _VERBS = {
     verb.name: verb
@@ -74,13 +78,17 @@ def _run(arguments: list[str], interrupted: Callable[[], bool]) -> int:
 def _interrupt_seen() -> Iterator[Callable[[], bool]]:
     """Yields what tells whether Ctrl-C has interrupted.
 
-    Whoever catches what it raises may raise something else: numpy makes an ImportError of it, a
-    config that is being loaded one that cannot be.
+    Whoever catches what it raises may raise something else, as a config that is being loaded. One
+    that comes during an import waits for its end, since compiled modules print what they catch.
     """
-    seen = False
+    seen, waited = False, 0
 
     def interrupt(number: int, frame: Any) -> None:
-        nonlocal seen
+        nonlocal seen, waited
+        if _imports(frame) and waited < _LONGEST_WAIT:
+            waited += 1
+            _interrupt_again()
+            return
         seen = True
         raise KeyboardInterrupt
 
@@ -123,9 +131,7 @@ def _no_interrupt_lost() -> Iterator[None]:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        timer = threading.Timer(0.05, _thread.interrupt_main)
-        timer.daemon = True
-        timer.start()
+        _interrupt_again()
 
     before, sys.unraisablehook = sys.unraisablehook, again
     try:
@@ -133,6 +139,19 @@ def _no_interrupt_lost() -> Iterator[None]:
     finally:
         if sys.unraisablehook is again:  # else another has been put around it
             sys.unraisablehook = before
+
+
+def _interrupt_again() -> None:
+    timer = threading.Timer(_SOON, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -1,12 +1,11 @@
 """--config: recipes that come along, the user's own, those of runs, and fields changed on top."""
 
-import importlib.machinery
 import importlib.resources
-import importlib.util
 import itertools
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -73,12 +72,11 @@ def _split(choice: str) -> tuple[str, list[str]]:
 
 def _load(path: Path, category: list[str]) -> Any:
     """What the recipe in a file gives."""
-    loader = importlib.machinery.SourceFileLoader("config_config", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # where dataclasses look for it
-    loader.exec_module(module)
+    module = ModuleType("config_config")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for it
+    # Not by an import, so that Ctrl-C need not wait for its end.
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     return module.get_config(*category)
 
 

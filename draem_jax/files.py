@@ -145,6 +145,26 @@ def mark_output(folder: Path) -> None:
         raise _cannot_write(folder, error) from error
 
 
+def is_marked(folder: Path) -> bool:
+    """Whether a folder was marked by `mark_output`."""
+    return (folder / OUTPUT_MARKER).is_file()
+
+
+def has_columns(path: Path, columns: Sequence[str], *, least: int) -> bool:
+    """Whether a table begins with the first of these columns, as one that was written here does.
+
+    Args:
+        path: of a CSV file, which may be missing.
+        columns: their names.
+        least: how many of them must be there, since later versions may add to them.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.readline().startswith(_csv_row(columns[:least]).strip())
+    except OSError:
+        return False
+
+
 def expand(path: str | Path) -> Path:
     """A path with the home in the place of `~` or `~user`, where there is such a user."""
     try:

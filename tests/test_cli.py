@@ -106,6 +106,11 @@ def test_help(verb, capsys):
         (["types", "clutser"], "did you mean types cluster?"),
         (["finetune", "--workdir=nowhere", "--accept=empty"], "--out-workdir=DIRECTORY is missing"),
         (["finetune", "--workdir=nowhere", "--out-workdir=o"], "nowhere is not a work directory"),
+        (
+            ["finetune", "--workdir=nowhere", "--config.finetune.steps=2"],
+            "nowhere is not a work directory (it has no config.json)",
+        ),
+        (["finetune", "--config.finetune.steps=2"], "--workdir=DIRECTORY is missing"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -162,6 +167,42 @@ def test_a_recipe_in_the_home(monkeypatch, tmp_path):
         "    config = default_config()\n    config.seed = 7\n    return config\n"
     )
     assert recipe_config("~/mine.py").seed == 7
+
+
+def test_a_recipe_in_a_path_with_colons(tmp_path):
+    folder = tmp_path / "a[1]*?b:c.py"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from draem_jax.config import default_config\n\n\ndef get_config(category='none'):\n"
+        "    config = default_config()\n    config.data.category = category\n    return config\n"
+    )
+    for choice, category in (("", "none"), (":", ""), (":wall", "wall"), (":a:b", "a:b")):
+        assert recipe_config(f"{folder}/mine.py{choice}").data.category == category
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError", "ValueError"])
+def test_ctrl_c_while_a_config_is_loaded(raised, tmp_path, capsys, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    (tmp_path / "slow.py").write_text(
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\n"
+        f"except KeyboardInterrupt as error:\n    raise {raised} from error\n"
+    )
+    words = ["train", f"--config={tmp_path / 'slow.py'}", f"--workdir={tmp_path / 'run'}"]
+    assert main(words) == 130
+    assert capsys.readouterr().err == "draem-jax: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path):
+    (tmp_path / "ml_collections.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "draem_jax", "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "draem-jax: interrupted\n")
 
 
 @pytest.mark.parametrize("kind", ["run", "study"])

@@ -8,8 +8,9 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from absl import flags
@@ -18,6 +19,9 @@ from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview,
 from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
+
+_SOON = 0.05  # seconds
+_LONGEST_WAIT = 200  # of these
 
 _VERBS = {
     verb.name: verb
@@ -46,24 +50,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         or SIGTERM stopped it, and otherwise 1.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
     prepare_output()
     _show_warnings()
+    with _interrupt_seen() as interrupted:
+        return _run(arguments, interrupted)
+
+
+def _run(arguments: list[str], interrupted: Callable[[], bool]) -> int:
     try:
         with _no_interrupt_lost():
             _dispatch(arguments)
     except BrokenPipeError:  # as when `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (UserError, flags.Error, OSError) as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or interrupted():
+            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+            return 130
+        if "--debug" in arguments or not isinstance(error, UserError | flags.Error | OSError):
             raise
         print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
     return 0
+
+
+@contextmanager
+def _interrupt_seen() -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether Ctrl-C has interrupted.
+
+    Whoever catches what it raises may raise something else, as a config that is being loaded. One
+    that comes during an import waits for its end, since compiled modules print what they catch.
+    """
+    seen, waited = False, 0
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal seen, waited
+        if _imports(frame) and waited < _LONGEST_WAIT:
+            waited += 1
+            _interrupt_again()
+            return
+        seen = True
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # Ctrl-C is ignored, or another's concern
+        yield lambda: False
+        return
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # only the main thread may set handlers
+        yield lambda: False
+        return
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _WarningHandler(logging.Handler):
@@ -90,9 +131,7 @@ def _no_interrupt_lost() -> Iterator[None]:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        timer = threading.Timer(0.05, _thread.interrupt_main)
-        timer.daemon = True
-        timer.start()
+        _interrupt_again()
 
     before, sys.unraisablehook = sys.unraisablehook, again
     try:
@@ -100,6 +139,19 @@ def _no_interrupt_lost() -> Iterator[None]:
     finally:
         if sys.unraisablehook is again:  # else another has been put around it
             sys.unraisablehook = before
+
+
+def _interrupt_again() -> None:
+    timer = threading.Timer(_SOON, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _dispatch(arguments: list[str]) -> None:

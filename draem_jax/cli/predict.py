@@ -19,6 +19,7 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
+    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -53,7 +54,7 @@ def _run(values: Any) -> None:
     from draem_jax.data.folders import find_pictures_in
     from draem_jax.inspection.millimetres import check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
-    from draem_jax.inspection.predict import predict_files
+    from draem_jax.inspection.predict import check_out, predict_files
 
     workdir = parse_workdir(values)
     check_regions(values)
@@ -62,6 +63,7 @@ def _run(values: Any) -> None:
             raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
+    check_out(Path(values.out))
     given = find_pictures_in(values.images)  # a wrong path shall be told before loading
     tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, thresholds = load_calibrated(values, workdir)
@@ -93,6 +95,7 @@ def _run(values: Any) -> None:
     )
     if found.types:
         say("types: " + ", ".join(f"{n} {shown(name)}" for name, n in found.types.items()))
+    say_warnings(found.notes)
     if found.stopped_by:
         done = found.pictures + len(found.errors)
         left_out = f" ({len(found.errors)} of them left out)" if found.errors else ""

@@ -2,7 +2,11 @@
 
 import importlib.resources
 import itertools
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -39,33 +43,47 @@ def define_config(
         raise UserError(
             f"--config=FILE is missing; recipes that come along: {', '.join(recipes(kind))}"
         )
-    path, colon, category = arguments[chosen[-1]].partition("=")[2].partition(":")
-    arguments[chosen[-1]] = f"--config={_recipe_path(path, kind)}{colon}{category}"
-
-    plain = flags.FlagValues()
-    alone = [PROGRAM, arguments[chosen[-1]]]
-    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=alone)
+    choice = arguments[chosen[-1]].partition("=")[2]
+    path, category = _split(choice)
     try:
-        plain(alone)
-        config = plain["config"].value
+        config = _load(_recipe_path(path, kind), category)
+    except UserError:
+        raise
     except Exception as error:  # a recipe is a program and may raise anything
-        raise UserError(
-            f"cannot load the config {path}{colon}{category}: {_last_line(error)}"
-        ) from error
+        raise UserError(f"cannot load the config {choice}: {_last_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config must return a ConfigDict, not {type(config).__name__}")
     _check_kind(path, config, kind)
 
+    arguments = [word for i, word in enumerate(arguments) if i not in chosen]
     _check_overrides(config, arguments)
     arguments = _last_values(config, arguments)
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[PROGRAM, *arguments])
+    argv = [PROGRAM, *arguments]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     return arguments
+
+
+def _split(choice: str) -> tuple[str, list[str]]:
+    """Parts FILE.py[:CATEGORY]; the path may hold colons."""
+    found = re.fullmatch(r"(.*\.py|[^:]*)(?::(.*))?", choice, re.DOTALL)
+    path, category = found.groups() if found else (choice, None)
+    return path, [] if category is None else [category]
+
+
+def _load(path: Path, category: list[str]) -> Any:
+    """What the recipe in a file gives."""
+    module = ModuleType("config_config")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for it
+    # Not by an import, so that Ctrl-C need not wait for its end.
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    return module.get_config(*category)
 
 
 def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: str) -> list[str]:
     """Defines --config.GROUP.FIELD over the config of the run that --workdir names.
 
-    Nothing is defined where there is no such run: the verb will say so.
+    Nothing is defined where no run is named: the verb will say so.
 
     Args:
         values: to define them among.
@@ -76,15 +94,25 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
         The arguments to parse.
 
     Raises:
-        UserError: a field is unknown, or of another group.
+        UserError: a field is unknown, or of another group, or there is no such run to have it.
     """
     from draem_jax.config import from_json
 
     workdir = flags.FlagValues()
     define_path(workdir, "workdir", None, "")
     workdir([PROGRAM, *arguments], known_only=True)
-    path = Path(workdir["workdir"].value or "") / "config.json"
+    changes = any(word.lstrip("-").startswith("config.") for word in arguments)
+    if not workdir["workdir"].value:
+        if changes:
+            raise UserError("--workdir=DIRECTORY is missing")
+        return arguments
+    path = Path(workdir["workdir"].value) / "config.json"
     if not path.is_file():
+        if changes:  # which could not be parsed
+            raise UserError(
+                f"{path.parent} is not a work directory (it has no config.json); give the "
+                f"--workdir that `{PROGRAM} train` was run with"
+            )
         return arguments
     config = from_json(path)
     for name in _check_overrides(config, arguments):

@@ -19,6 +19,7 @@ from draem_jax.cli.common import (
     progress_bar,
     raise_left_out,
     say,
+    say_warnings,
     shown,
     tell_left_out,
     warn,
@@ -99,13 +100,14 @@ def _fit(values: Any) -> None:
 def _cluster(values: Any) -> None:
     from draem_jax.data.facts import tell_pictures
     from draem_jax.data.folders import find_pictures_in
-    from draem_jax.inspection.clusters import cluster_files
+    from draem_jax.inspection.clusters import check_out, cluster_files
 
     workdir = parse_workdir(values)
     for name in ("images", "out"):
         if not values[name].value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} types cluster --help`")
     check_regions(values)
+    check_out(Path(values.out))
     given = find_pictures_in(values.images)
     tell_left_out(given.left_out, tell_pictures(given.paths))
     detector, threshold = _detector(values, workdir)
@@ -125,6 +127,7 @@ def _cluster(values: Any) -> None:
         f"{len(found.sizes)} groups of {', '.join(map(str, found.sizes))}"
     )
     out = Path(values.out)
+    say_warnings(found.notes)
     say(
         f"look at {out / 'group_1.png'} and the others, put names in place of the groups in "
         f"{out / 'examples.csv'}, and go on with `{PROGRAM} types fit --workdir={workdir} "

@@ -4,6 +4,8 @@ A camera of 12 bits writes values up to 4095 into files that could hold 65535. W
 is the same for all pictures of a data set: it is asked for as a depth, or found in the pictures.
 """
 
+from collections.abc import Iterable
+
 from draem_jax.errors import UserError
 
 AUTO = "auto"
@@ -13,6 +15,12 @@ FULL = "full"
 """What the type of each file can hold."""
 
 BITS = range(8, 33, 2)
+
+_OF_TYPE = 2**16 - 1
+"""What the type of deep pictures holds, nearly always."""
+
+_NOT_FILLED = 2**14 - 1
+"""Up to here `AUTO` finds another range than that of the type."""
 
 Depth = str | int
 """`AUTO`, `FULL` or a number of bits from 8 to 32."""
@@ -50,6 +58,45 @@ def find_full_scale(
     if depth == AUTO:
         return next(2**bits - 1 for bits in BITS if highest < 2**bits)
     return 2 ** int(depth) - 1
+
+
+def tell_outside(
+    highest: Iterable[int | None], *, full_scale: int | None, depth: Depth
+) -> list[str]:
+    """Says which pictures a trained run cannot read as those it was trained on.
+
+    Args:
+        highest: the highest value of each picture with more than 8 bits a channel; None of others.
+        full_scale: the value that is white for the run; None where it was trained on 8 bits, or
+            takes what each file's type can hold.
+        depth: that the run was trained with.
+
+    Returns:
+        A line if there are such pictures.
+    """
+    values = [value for value in highest if value is not None]
+    if not values:
+        return []
+    remedy = "give pictures of the range that it was trained on, or train on such as these"
+    if full_scale is not None:
+        above = [value for value in values if value > full_scale]
+        if above:
+            return [
+                f"{_pictures(len(above))} more than 8 bits a channel and values up to "
+                f"{max(above)}, but the run takes {full_scale} for white: what is brighter is cut "
+                f"off; {remedy}"
+            ]
+    elif depth != FULL and max(values) <= _NOT_FILLED:
+        return [
+            f"{_pictures(len(values))} more than 8 bits a channel and values up to "
+            f"{max(values)}, but the run was trained on 8 bits and takes {_OF_TYPE} for white, so "
+            f"that they are read as too dark; {remedy}"
+        ]
+    return []
+
+
+def _pictures(count: int) -> str:
+    return f"{count} {'picture has' if count == 1 else 'pictures have'}"
 
 
 def _is_number(depth: Depth) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from draem_jax.data.checks import check_headers
+from draem_jax.data.depth import AUTO, Depth, tell_outside
 from draem_jax.data.facts import tell_masks
 from draem_jax.data.folders import find_pictures_in
 from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
-from draem_jax.data.pictures import read_mask, read_picture, resize, resize_mask
+from draem_jax.data.pictures import read_decoded, read_mask, resize, resize_mask
 from draem_jax.errors import UserError
 
 LEAST_HELD_OUT = 4
@@ -75,6 +76,7 @@ def read_examples(
     *,
     size: tuple[int, int],
     full_scale: int | None = None,
+    depth: Depth = AUTO,
 ) -> Examples:
     """Reads accepted pictures and labelled defects.
 
@@ -84,6 +86,7 @@ def read_examples(
         size: (height, width) to bring all to; of a mask, each pixel takes the nearest one's value.
         full_scale: the value that is white in pictures with more than 8 bits a channel, that of
             the normal pictures, see `draem_jax.data.loading.PictureSource`.
+        depth: that the normal pictures were read with, see `draem_jax.data.depth`.
 
     Raises:
         UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
@@ -95,12 +98,15 @@ def read_examples(
             "--defects=DIR (pictures of defects with masks), or both"
         )
     accepted, accepted_names, notes = [], [], []
+    highest: list[int | None] = []
     if accept:
         root = Path(accept).expanduser()
         given = find_pictures_in(root)
         notes += _tell_left_out(root, given.left_out)
         for path in given.paths:
-            accepted.append(resize(read_picture(path, full_scale=full_scale), size))
+            decoded = read_decoded(path, full_scale=full_scale)
+            highest.append(decoded.highest)
+            accepted.append(resize(decoded.picture, size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
     defective, masks, defect_names = [], [], []
     if defects:
@@ -123,10 +129,13 @@ def read_examples(
                     f"{size[1]} pixels that the networks see; leave the picture out, or train at "
                     "a larger config.data.image_size"
                 )
-            defective.append(resize(read_picture(entry.path, full_scale=full_scale), size))
+            decoded = read_decoded(entry.path, full_scale=full_scale)
+            highest.append(decoded.highest)
+            defective.append(resize(decoded.picture, size))
             masks.append(resize_mask(mask, size))
             defect_names.append(entry.name)
         notes += tell_masks(zip((e.defect_type for e in listing.entries), masks, strict=True))
+    notes += tell_outside(highest, full_scale=full_scale, depth=depth)
     return Examples(
         _stack(accepted, (*size, 3), np.uint8),
         tuple(accepted_names),

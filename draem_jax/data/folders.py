@@ -30,20 +30,21 @@ _SYSTEM_FOLDERS = {
 }
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"}
 
-_OUTPUTS = (
+_PREDICTED = (
+    {"predictions.csv", "maps"},
+    r"predictions\.csv|regions(_rle)?\.(csv|json)|maps|masks|overlays",
+)
+_WHOLE = (
     (
         {"config.json", "checkpoints"},
         r"config\.json|metrics\.jsonl|finetune\.(json|png)|"
         r"checkpoints|evaluation|samples|tensorboard|thresholds|types",
     ),
-    (
-        {"predictions.csv", "maps"},
-        r"predictions\.csv|regions(_rle)?\.(csv|json)|maps|masks|overlays",
-    ),
     ({"regions.csv", "group_1.png"}, r"regions\.csv|examples\.csv|group_\d+\.png"),
     ({"study.json", "runs"}, r"study\.json|results\.(csv|md)|report\.html|runs"),
     ({"dataset_info.json", "features.json"}, r".*"),
 )
+_OUTPUTS = (_PREDICTED, *_WHOLE)
 """What a folder holds that draem_jax wrote to, and the names of what it wrote there."""
 
 _WRITTEN = "files and folders that draem_jax wrote"
@@ -111,7 +112,7 @@ def look(folder: Path, *, recursive: bool = True) -> Contents:
         seen.add(real)
         inside = _scan(here)
         written = _written(inside)
-        if here != folder and written:
+        if here != folder and _is_output(inside):
             passed_over[_WRITTEN].append(here)
             continue
         for item in inside:
@@ -155,7 +156,7 @@ def subfolders(folder: Path) -> list[Path]:
         and not _passed_over(item)
         and not (written and written.fullmatch(item.name))
     ]
-    found = [path for path in found if not _written(_scan(path))]
+    found = [path for path in found if not _is_output(_scan(path))]
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
@@ -270,6 +271,19 @@ def _written(inside: Iterable[_Item]) -> re.Pattern[str] | None:
     if OUTPUT_MARKER in names or found:
         return re.compile("|".join([re.escape(OUTPUT_MARKER), *found]))
     return None
+
+
+def _is_output(inside: list[_Item]) -> bool:
+    """Whether draem_jax wrote a folder as a whole.
+
+    `predict` may write beside pictures, which are still the user's then: of such a folder only what
+    was written is left out.
+    """
+    names = {item.name for item in inside}
+    written = _written(inside)
+    if written is None or OUTPUT_MARKER in names or any(m <= names for m, _ in _WHOLE):
+        return written is not None
+    return all(written.fullmatch(item.name) or _passed_over(item) for item in inside)
 
 
 def _passed_over(item: _Item) -> str:

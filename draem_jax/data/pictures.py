@@ -44,8 +44,13 @@ def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np
             than Pillow takes for safe, or its pixels have no fixed range (floating-point numbers,
             or 32 bits without a `full_scale`).
     """
+    return read_decoded(path, full_scale=full_scale).picture
+
+
+def read_decoded(path: str | Path, *, full_scale: int | None = None) -> Decoded:
+    """Reads a picture as `read_picture` does, and says what was found on the way."""
     with _told(Path(path)):
-        return decode(Path(path).read_bytes(), full_scale=full_scale).picture
+        return decode(Path(path).read_bytes(), full_scale=full_scale)
 
 
 def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:

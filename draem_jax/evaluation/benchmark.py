@@ -17,6 +17,7 @@ from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.training.loop import train
 from draem_jax.training.pictures import data_warnings
+from draem_jax.training.workdir import refuse_pictures
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 MEAN = "mean"
@@ -70,12 +71,14 @@ def benchmark(
         A row for each category.
 
     Raises:
-        UserError: `workdir` holds runs with another config.
+        UserError: `workdir` holds runs with another config, or pictures and no runs.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run under way has saved itself.
     """
     workdir = Path(workdir)
     configs = {category: _of_category(config, category) for category in categories}
     rows = {category: Row(category, {}) for category in categories}
+    if not any((workdir / category / "config.json").is_file() for category in categories):
+        refuse_pictures(workdir)
     for category, own in configs.items():
         _refuse_another(own, workdir / category)
     for number, (category, own) in enumerate(configs.items(), start=1):

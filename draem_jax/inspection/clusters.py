@@ -10,7 +10,8 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import silhouette_score
 
 from draem_jax import files
-from draem_jax.data.folders import list_pictures
+from draem_jax.data.depth import tell_outside
+from draem_jax.data.folders import list_pictures, look
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.classifier import centre_and_scale, scaled
@@ -33,12 +34,14 @@ class Clustered(NamedTuple):
         with_regions: in how many of them there is a region.
         sizes: the number of regions in each group, the largest group first.
         errors: of each picture that was left out, why.
+        notes: on how the pictures were read, one line each.
     """
 
     pictures: int
     with_regions: int
     sizes: tuple[int, ...]
     errors: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class _Found(NamedTuple):
@@ -118,10 +121,11 @@ def cluster_files(
 
     Raises:
         UserError: there are no pictures or regions, or fewer than groups; or `out` holds the
-            pictures, or cannot be written.
+            pictures, or others or tables that were not written here, or cannot be written.
     """
     paths, out = list_pictures(images, recursive=True), Path(out)
     _check_apart(Path(images), out)
+    check_out(out)
     inspections = inspect_files(
         detector,
         paths,
@@ -132,10 +136,12 @@ def cluster_files(
     )
     found: list[_Found] = []
     errors: dict[Path, str] = {}
+    highest: list[int | None] = []
     rows: list[Float[np.ndarray, "R F"]] = []
     for done, (path, inspected) in enumerate(zip(paths, inspections, strict=True), start=1):
         path = path.absolute()
         if isinstance(inspected, Inspected):
+            highest.append(inspected.highest)
             rows.append(region_features(inspected))
             for region in inspected.regions:
                 crop = crop_around(inspected.picture, region)
@@ -185,6 +191,9 @@ def cluster_files(
         with_regions=sum(f.label == 1 for f in found),
         sizes=tuple(np.bincount(labels).tolist()),
         errors=tuple(errors.values()),
+        notes=tuple(
+            tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
+        ),
     )
 
 
@@ -196,6 +205,21 @@ def _check_apart(images: Path, out: Path) -> None:
             f"{images} lies in {out}, where group_1.png and the others would be taken for pictures "
             "later; write to another folder"
         )
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where `out` holds what was not written here.
+
+    All of `out` is marked, so that pictures of the user's in it would never be read again.
+    """
+    grouped = files.has_columns(out / "regions.csv", _COLUMNS, least=len(_COLUMNS) - 1)
+    if not out.is_dir() or files.is_marked(out) or (grouped and (out / "group_1.png").exists()):
+        return
+    for path in (out / "regions.csv", out / "examples.csv", *look(out).pictures[:1]):
+        if path.exists():
+            raise UserError(
+                f"{path} was not written by types cluster; choose a new folder for the outputs"
+            )
 
 
 def _places(features: Float[np.ndarray, "N F"], names: Sequence[str]) -> Float[np.ndarray, "N F"]:

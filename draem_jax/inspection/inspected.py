@@ -11,7 +11,7 @@ From Python:
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.special import expit
 
-from draem_jax.data.pictures import read_picture, resize, resize_channels, resize_plane
+from draem_jax.data.pictures import read_decoded, resize, resize_channels, resize_plane
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.edges import above_edges
@@ -104,6 +104,7 @@ class Inspected:
         score: of the picture, in [0, 1].
         regions: the largest first.
         seen: the picture at the networks' size; all else here is of the picture's own.
+        highest: the highest value in the picture's file where it has more than 8 bits a channel.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]
@@ -113,6 +114,7 @@ class Inspected:
     score: float
     regions: list[Region]
     seen: Seen
+    highest: int | None = None
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"]:
@@ -214,15 +216,18 @@ def inspect_files(
         What is said of each picture, in their order, or why it cannot be read.
     """
     unreadable: dict[int, UserError] = {}
+    highest: dict[int, int | None] = {}
 
     def readable() -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         for i, path in enumerate(paths):
             try:
-                picture = _read(detector, path)
+                # As those were read that the detector was trained on.
+                decoded = read_decoded(path, full_scale=detector.full_scale)
             except UserError as error:
                 unreadable[i] = error
             else:
-                yield picture
+                highest[i] = decoded.highest
+                yield decoded.picture
 
     inspections = inspect_pictures(
         detector,
@@ -238,10 +243,5 @@ def inspect_files(
         if i in unreadable:
             yield unreadable.pop(i)
         elif following is not None:
-            yield following
+            yield replace(following, highest=highest.pop(i))
             following = next(inspections, None)
-
-
-def _read(detector: Draem, path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Reads a picture as those were read that the detector was trained on."""
-    return read_picture(path, full_scale=detector.full_scale)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax import files
+from draem_jax.data.depth import tell_outside
 from draem_jax.data.folders import list_pictures
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
@@ -65,6 +66,7 @@ class Predicted(NamedTuple):
         errors: of each picture that was left out, why.
         given: how many pictures there are, with those left out and those not come to.
         stopped_by: number of the signal that asked to stop before all were done; 0 if none did.
+        notes: on how the pictures were read, one line each.
     """
 
     pictures: int
@@ -75,6 +77,7 @@ class Predicted(NamedTuple):
     errors: Sequence[str]
     given: int
     stopped_by: int
+    notes: Sequence[str]
 
 
 def predict_files(
@@ -132,13 +135,15 @@ def predict_files(
         progress: called with the pictures done and all of them.
 
     Raises:
-        UserError: there are no pictures, `out` cannot be written or would replace some of them,
-            there is no such pixel threshold, the millimetres do not make sense or are missing for a
-            picture, or, with `strict`, a picture cannot be read. What was done stays.
+        UserError: there are no pictures, `out` cannot be written or would replace some of them
+            or other files that were not written here, there is no such pixel threshold, the
+            millimetres do not make sense or are missing for a picture, or, with `strict`, a
+            picture cannot be read. What was done stays.
     """
     images, out = Path(images), Path(out)
     paths = list_pictures(images, recursive=True)
     _check_apart(paths, out)
+    check_out(out)
     root = images if images.is_dir() else images.parent
     within = [path.relative_to(root) for path in paths]
     names = [files.escaped(path.as_posix()) for path in within]
@@ -154,12 +159,14 @@ def predict_files(
         with_features=types is not None,
     )
     done, stopped_by = 0, 0
+    highest: list[int | None] = []
     try:
         with stop_signals() as stop_asked:
             for path, name, output, width, inspected in zip(
                 paths, names, files.distinct_names(within, ".png"), widths, inspections, strict=True
             ):
                 if isinstance(inspected, Inspected):
+                    highest.append(inspected.highest)
                     named: Sequence[Named | None] = [None] * len(inspected.regions)
                     if types is not None:
                         named = types.name_regions(region_features(inspected))
@@ -183,7 +190,8 @@ def predict_files(
             ) from error
         raise
     outputs.finish()
-    return outputs.predicted(given=len(paths), stopped_by=stopped_by)
+    notes = tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
+    return outputs.predicted(given=len(paths), stopped_by=stopped_by, notes=notes)
 
 
 class _Outputs:
@@ -264,7 +272,7 @@ class _Outputs:
                 content = json.dumps(coco.dataset(self._entries, found), ensure_ascii=False)
                 files.write_text(self._out / name, content + "\n")
 
-    def predicted(self, *, given: int, stopped_by: int) -> Predicted:
+    def predicted(self, *, given: int, stopped_by: int, notes: Sequence[str]) -> Predicted:
         """Counts what was written."""
         return Predicted(
             pictures=len(self._entries),
@@ -275,6 +283,7 @@ class _Outputs:
             errors=tuple(self._errors),
             given=given,
             stopped_by=stopped_by,
+            notes=tuple(notes),
         )
 
     def _begin(self) -> None:
@@ -295,6 +304,28 @@ def _check_apart(paths: Sequence[Path], out: Path) -> None:
             raise UserError(
                 f"the picture {path} lies in {inside.pop()}, which is written to; choose another "
                 "folder for the outputs"
+            )
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where outputs would replace, or lie among, what was not written here."""
+    tables = {
+        out / "predictions.csv": files.has_columns(out / "predictions.csv", _COLUMNS, least=2),
+        out / "regions.csv": files.has_columns(out / "regions.csv", table.COLUMNS, least=7),
+    }
+    predicted = tables[out / "predictions.csv"]
+    marked = any(files.is_marked(out / kind) for kind in _KINDS)
+    own = tables | {out / name: predicted for name in ("regions.json", "regions_rle.json")}
+    # Earlier versions marked none of the folders.
+    own |= {
+        out / kind: files.is_marked(out / kind) or (predicted and not marked) for kind in _KINDS
+    }
+    for path, is_own in own.items():
+        holds = any(path.iterdir()) if path.is_dir() else path.exists()
+        if holds and not is_own:
+            raise UserError(
+                f"{path} was not written by predict and would be written to; choose another folder "
+                "for the outputs"
             )
 
 

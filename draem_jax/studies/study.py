@@ -13,6 +13,7 @@ from draem_jax import files
 from draem_jax.config import check_config, flat, unknown_field
 from draem_jax.errors import UserError
 from draem_jax.evaluation.protocols import PROTOCOLS
+from draem_jax.training.workdir import refuse_pictures
 
 # Fields whose numbers the compiled program takes as arguments; of the anomalies, all but the words.
 _TRACED = re.compile(r"seed$|losses\.|anomalies\.(?!mask$|blend$)")
@@ -209,7 +210,8 @@ def claim_study(study: Study, workdir: Path) -> None:
     change, for then the runs that are there would be of another study.
 
     Raises:
-        UserError: the directory is another study's, holds something else, or cannot be written.
+        UserError: the directory is another study's, holds something else or pictures, or
+            cannot be written.
     """
     path = workdir / "study.json"
     meant = {variant.name: dict(variant.changes) for variant in study.variants}
@@ -228,6 +230,8 @@ def claim_study(study: Study, workdir: Path) -> None:
         described["variants"] = stored["variants"] | described["variants"]
     elif (workdir / "config.json").exists() or (workdir / "runs").exists():
         raise UserError(f"{workdir} holds something other than a study; choose another --workdir")
+    else:
+        refuse_pictures(workdir)
     files.write_text(path, json.dumps(described, indent=2) + "\n")
 
 

@@ -150,6 +150,7 @@ def finetune(
         config.tuned_from.defects,
         size=image_size(config),
         full_scale=pictures.full_scale,
+        depth=config.data.depth,
     )
     learned, held_out = examples.divide(config.finetune.holdout)
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json, with_absolute_paths
+from draem_jax.data.folders import look
 from draem_jax.errors import UserError
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
@@ -36,11 +37,14 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> Itera
 
     Raises:
         UserError: the directory cannot be written, is in use, belongs to a run with another config,
-            or holds checkpoints and `resume` is false.
+            is none yet and holds pictures (see `refuse_pictures`), or holds checkpoints and
+            `resume` is false.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give a directory")
     _check_config(workdir, config, resume=resume)
+    if not _is_run(workdir):
+        refuse_pictures(workdir)
     with locked(workdir):
         # Anew, since another run may have ended in the meantime.
         if not _check_config(workdir, config, resume=resume) and jax.process_index() == 0:
@@ -90,6 +94,25 @@ def _owner(folder: Path) -> str:
         return f" (process {owner['process']} on {owner['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def refuse_pictures(folder: Path) -> None:
+    """Raises UserError where a folder that is to become a work directory holds pictures.
+
+    Work directories are left out as a whole where pictures are looked for, so that those would
+    vanish from their data set.
+    """
+    if folder.is_dir() and (pictures := look(folder).pictures):
+        raise UserError(
+            f"--workdir={folder} is no work directory yet and holds pictures, such as "
+            f"{pictures[0].relative_to(folder)}; choose a new or an empty directory"
+        )
+
+
+def _is_run(workdir: Path) -> bool:
+    """Whether a run has begun there; earlier versions did not mark their work directories."""
+    begun = files.is_marked(workdir) or (workdir / "checkpoints").is_dir()
+    return begun and (workdir / "config.json").is_file()
 
 
 def has_checkpoints(workdir: Path) -> bool:

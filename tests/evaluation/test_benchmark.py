@@ -142,3 +142,11 @@ def test_a_benchmark_skips_what_is_done_and_goes_on_after_failures(
     with pytest.raises(UserError, match=r"seed: 0 → 1"):
         benchmark(tiny_config(seed=1), tmp_path, categories, quiet=True)
     assert calls == ["brick", "grass", "grass"]
+
+
+def test_pictures_are_no_place_for_runs(tmp_path, tiny_config):
+    make_folder(tmp_path / "bottle", "")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="no work directory yet and holds pictures"):
+        benchmark(tiny_config(**{"data.name": "surfaces"}), tmp_path, ["brick"])
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,8 +1,10 @@
 """Prediction of files: every picture gets a map and an overlay, every region its figures."""
 
 import csv
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,13 +15,17 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
+from draem_jax.data.examples import read_examples
+from draem_jax.data.folders import list_pictures, subfolders
 from draem_jax.data.loading import training_source
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
-from draem_jax.files import OUTPUT_MARKER
+from draem_jax.files import OUTPUT_MARKER, mark_output
+from draem_jax.inspection.clusters import cluster_files
 from draem_jax.inspection.inspected import inspect_picture, pixel_threshold
 from draem_jax.inspection.predict import predict_files
 from draem_jax.thresholds import Thresholds
+from draem_jax.training.trained_on import TrainedOn
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,7 @@ def test_a_map_that_cannot_be_written_ends_it_and_keeps_the_tables(bright, tmp_p
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in "abc":
         draw(folder / f"{name}.png", (10, 10, 20, 20))
+    mark_output(out / "overlays")
     (out / "overlays" / "b.png" / "in the way").mkdir(parents=True)
     with pytest.raises(
         UserError, match=r"cannot write .*overlays/b\.png.* 1 of 3 pictures were done"
@@ -210,6 +217,78 @@ def test_outputs_are_marked_and_never_replace_pictures(bright, tmp_path):
     with pytest.raises(UserError, match="which is written to"):
         predict_files(bright, tmp_path / "b" / "maps", tmp_path / "b")
     assert [path.name for path in (tmp_path / "b").rglob("*")] == ["maps", "a.png"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["masks/000.png", "maps/a/b.npy", "predictions.csv", "regions.csv", "regions.json"],
+)
+def test_what_others_wrote_is_never_replaced(name, bright, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    draw(folder / "a.png")
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("picture,label\n")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(UserError, match="was not written by predict") as caught:
+        predict_files(bright, folder, out)
+    assert str(caught.value).startswith(str(out / name.partition("/")[0]))
+    assert sorted(out.rglob("*")) == before
+    assert (out / name).read_text() == "picture,label\n"
+
+
+@pytest.mark.parametrize("name", ["group_1.png", "more/b.png", "regions.csv", "examples.csv"])
+def test_groups_are_not_written_beside_what_others_wrote(name, bright, tmp_path):
+    draw(tmp_path / "in" / "a.png")
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("picture,region\n")
+    with pytest.raises(UserError, match=f"{name} was not written by types cluster"):
+        cluster_files(bright, tmp_path / "in", tmp_path / "out", 0.0)
+    assert not (tmp_path / "out" / OUTPUT_MARKER).exists()
+
+
+def test_outputs_of_earlier_versions_are_replaced(bright, tmp_path):
+    draw(tmp_path / "in" / "a.png", (10, 10, 20, 20))
+    for _ in range(2):
+        predict_files(bright, tmp_path / "in", tmp_path / "out")
+        for marker in (tmp_path / "out").rglob(OUTPUT_MARKER):
+            marker.unlink()  # they wrote none
+    with pytest.raises(UserError, match=r"regions\.csv was not written by types cluster"):
+        cluster_files(bright, tmp_path / "in", tmp_path / "out", 0.0)
+
+
+def test_pictures_that_outputs_lie_beside_do_not_vanish(bright, tmp_path):
+    for name in ("test/blot/a.png", "test/blot/b/c.png", "test/good/a.png"):
+        draw(tmp_path / name, (10, 10, 20, 20))
+    before = list_pictures(tmp_path, recursive=True)
+    for _ in range(2):
+        assert predict_files(bright, tmp_path / "test/blot", tmp_path / "test/blot").given == 2
+    assert list_pictures(tmp_path, recursive=True) == before
+    assert [path.name for path in subfolders(tmp_path / "test")] == ["blot", "good"]
+
+
+@pytest.mark.parametrize(
+    ("full_scale", "highest", "message"),
+    [
+        (4095, (4095, 60000, 4096), r"2 pictures have .* up to 60000, but the run takes 4095"),
+        (None, (4095, 900), r"2 pictures have .* up to 4095, but the run was trained on 8 bits"),
+        (4095, (4095, 900), None),
+        (None, (65535, 900), None),  # fills its type, which is what is taken for white
+    ],
+)
+def test_pictures_outside_the_range_of_the_run_are_told(
+    full_scale, highest, message, bright, tmp_path
+):
+    trained_on = TrainedOn({}, {}, "", full_scale)
+    detector = dataclasses.replace(bright, trained_on=trained_on)
+    draw(tmp_path / "in" / "plain.png")
+    for i, value in enumerate(highest):
+        values = np.full((64, 64), value, np.uint16)
+        Image.fromarray(values).save(tmp_path / "in" / f"{i}.png")
+    predicted = predict_files(detector, tmp_path / "in", tmp_path / "out").notes
+    examples = read_examples(tmp_path / "in", None, size=(64, 64), full_scale=full_scale).notes
+    for notes in (predicted, examples):
+        assert len(notes) == (message is not None)
+        assert all(re.search(message, note) for note in notes)
 
 
 def test_regions_are_written_in_pixels_and_millimetres(bright, tmp_path):

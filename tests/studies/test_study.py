@@ -103,6 +103,10 @@ def test_a_directory_takes_one_study_which_may_grow(tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="something other than a study"):
         claim_study(make(), tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    with pytest.raises(UserError, match="no work directory yet and holds pictures"):
+        claim_study(make(), tmp_path / "photos")
 
 
 @pytest.mark.parametrize("name", recipes("study"))

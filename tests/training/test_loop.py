@@ -284,3 +284,23 @@ def test_a_read_only_place_is_refused(tmp_path, tiny_config):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot write"):
         train(tiny_config(), tmp_path / "run", quiet=True)
+
+
+def test_a_new_work_directory_holds_no_pictures(tmp_path, tiny_config):
+    picture = tmp_path / "more" / "a.png"
+    picture.parent.mkdir()
+    picture.touch()
+    (tmp_path / "config.json").write_text("{}")  # somebody else's
+    for folder in (tmp_path, tmp_path / "more"):
+        with (
+            pytest.raises(
+                UserError, match=r"no work directory yet and holds pictures, such as .*a"
+            ),
+            claimed_workdir(folder, tiny_config(), resume=True),
+        ):
+            raise AssertionError
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "config.json", "more"]
+    picture.unlink()
+    for _ in range(2):
+        with claimed_workdir(tmp_path / "more", tiny_config(), resume=True):
+            picture.touch()  # such as what was predicted in the meantime

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from draem_jax.data import loading, preparing
 from draem_jax.data.layouts import LAYOUTS, AbsentError
 from draem_jax.data.layouts.defects import list_defects
 from draem_jax.errors import UserError
@@ -507,6 +508,18 @@ def test_names_that_are_no_text(tmp_path):
     (entry,) = folder(tmp_path).entries
     assert entry.name == r"good/\udcfc"
     assert entry.path.is_file()
+
+
+def test_types_that_are_no_text(tmp_path):
+    root = make(tmp_path, "train/1.png", "train/2.png", "test/dent/1.png")
+    fixtures.write_mask(root / "ground_truth" / "dent" / "1.png")
+    for half in ("test", "ground_truth"):
+        (root / half / "dent").rename(root / half / "bl\udcf4t")  # the byte F4
+    (defect,) = (e for e in folder(root).entries if e.split == "test")
+    assert (defect.defect_type, defect.name) == (r"bl\udcf4t", r"bl\udcf4t/1")
+    assert defect.masks[0].is_file()
+    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert preparing.summarise(builder).types == {r"bl\udcf4t": 1}
 
 
 def test_links_are_followed(tmp_path):

@@ -104,7 +104,10 @@ def make_listing(
     notes: Iterable[str] = (),
 ) -> Listing:
     """Orders entries, and makes their names unique by the files' suffixes where they are not."""
-    entries = [replace(entry, name=as_text(entry.name)) for entry in entries]
+    entries = [
+        replace(entry, name=as_text(entry.name), defect_type=as_text(entry.defect_type))
+        for entry in entries
+    ]
     times = Counter((entry.split, entry.name) for entry in entries)
     named = [
         replace(entry, name=entry.name + entry.path.suffix)

@@ -347,8 +347,41 @@ def test_masks_beside_their_pictures(tmp_path):
     make(root, "train/9_mask.png")
     assert [(p.kind, p.path.name) for p in folder(root).problems] == [
         ("mask without picture", "9_mask.png"),
-        ("picture without mask", "1_gt.bmp"),
+        ("mask without picture", "1_gt.bmp"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [("images/{}", "masks/{}"), ("{}", "GT/{}_mask"), ("a/img/{}", "a/annotations/{}_label")],
+)
+def test_folders_of_masks_within_folders_of_pictures(tmp_path, picture, mask):
+    halves = [tmp_path / "train" / "good", tmp_path / "test" / "dent"]
+    for half in halves:
+        for i in range(3):
+            fixtures.write_picture(half / f"{picture.format(i)}.png")
+            fixtures.write_mask(half / f"{mask.format(i)}.png")
+    wanted = {f"{picture.format(i)}.png": f"{mask.format(i)}.png" for i in range(3)}
+    listing = folder(tmp_path)
+    assert (listing.problems, listing.notes, listing.left_out) == ((), (), {})
+    for half, split in zip(halves, ("train", "test"), strict=True):
+        pairs = [(e.path, *e.masks) for e in listing.entries if e.split == split]
+        assert pairs == [(half / name, half / wanted[name]) for name in wanted]
+    for half in halves:
+        (half / f"{mask.format(3)}.png").touch()
+    assert [p.kind for p in folder(tmp_path).problems] == ["mask without picture"] * 2
+
+
+def test_a_mask_alone_is_no_picture(tmp_path):
+    root = make(tmp_path, "train/good/1.png", "train/good/2.png", "train/good/zzz_mask.png")
+    assert [(p.kind, p.path.name) for p in folder(root).problems] == [
+        ("mask without picture", "zzz_mask.png")
+    ]
+    assert len(folder(root).entries) == 2
+    # Where all are called so they may be pictures of masks; but that is said.
+    root = make(tmp_path / "all", "train/good/1_mask.png", "train/good/2_mask.png")
+    (note,) = folder(root).notes
+    assert note.startswith("2 of the pictures are called as masks are, such as good/1_mask;")
 
 
 def test_every_verb_pairs_masks_alike(tmp_path):
@@ -485,6 +518,14 @@ def test_mistakes_in_a_list_file(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         folder(write_list(tmp_path, text))
     assert str(tmp_path / "list.csv") in str(caught.value)
+
+
+def test_list_file_of_masks_as_pictures(tmp_path):
+    make(tmp_path, "a/1.png", "a/1_seg.png", "masks/1.png", "a/2.png")
+    text = "path,type\na/1.png,good\na/2.png,dent\n"
+    assert folder(write_list(tmp_path, text)).notes == ()
+    (note,) = folder(write_list(tmp_path, f"{text}a/1_seg.png,dent\nmasks/1.png,good\n")).notes
+    assert note.startswith("2 of the pictures are called as masks are, such as good/masks/1;")
 
 
 def test_list_file_of_another_encoding(tmp_path):

@@ -10,7 +10,8 @@ Read are, in this order:
 4. pictures directly in DIR, all of them normal.
 
 Instead of good, the folder of normal pictures may be called ok or normal. Masks may also lie beside
-their pictures, as NAME_mask.png; that of a normal picture must be empty.
+their pictures, as NAME_mask.png, or in a folder of masks within; that of a normal picture must be
+empty.
 """
 
 import csv
@@ -30,6 +31,7 @@ from draem_jax.data.layouts.entries import (
     find_pictures,
     make_listing,
     named_child,
+    note_masks,
 )
 from draem_jax.data.layouts.pairs import list_halves, pair_masks, refuse_masks
 from draem_jax.data.names import MASK_FOLDERS, looks_like_masks, match
@@ -143,9 +145,8 @@ def list_file(path: Path) -> Listing:
             name = Path(os.path.normpath(name)).with_suffix("").as_posix().lstrip("./")
             masks = () if mask is None else (mask,)
             entries.append(Entry(picture, split, defect_type, f"{defect_type}/{name}", masks))
-    return make_listing(
-        entries, problems, {"defective pictures among those to train on": in_training}
-    )
+    left_out = {"defective pictures among those to train on": in_training}
+    return note_masks(make_listing(entries, problems, left_out))
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -2,8 +2,9 @@
 
 A mask belongs to the picture of the same name, whatever its suffix, or with an ending such as
 `_mask` after it (see `draem_jax.data.names`); or it is one of several in a folder of the picture's
-name. It lies in a folder of masks or beside its picture. Names that differ by case or by the way
-that accents are written alone are the same, unless there are both.
+name. It lies beside its picture or in a folder of masks, which may be within the folder of the
+pictures, or next to one called images there. Names that differ by case or by the way that accents
+are written alone are the same, unless there are both.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from draem_jax.data.layouts.entries import (
 )
 from draem_jax.data.names import (
     MASK_NAMES,
+    beside_folder_of_masks,
     looks_like_masks,
     masks_beside,
     match,
@@ -45,12 +47,7 @@ def list_halves(
             without any mask is one whose masks are unknown.
     """
     entries, problems = _list_type(train, "train", None, masks_expected=False)
-    defects = [folder for folder in test_types if not is_good(folder)]
-    folders = [] if masks is None else subfolders(masks)
-    if masks is not None and len(defects) == 1 and not folders:
-        mirrored = {defects[0]: masks}  # with one type of defect there need be no folder for it
-    else:
-        mirrored = mirrors(test_types, folders)
+    mirrored = _mirrors_in(masks, test_types)
     for folder in test_types:
         mask_folder = mirrored.get(folder)
         if mask_folder is None and masks is not None:
@@ -76,7 +73,7 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
             do not matter. A type without any mask is one whose masks are unknown.
     """
     entries, problems = [], []
-    mirrored = mirrors(types, [] if masks is None else subfolders(masks))
+    mirrored = _mirrors_in(masks, types)
     for folder in types:
         found, wrong = _list_type(folder, "test", mirrored.get(folder), masks_expected=False)
         entries += found
@@ -89,6 +86,15 @@ def mirrors(types: Sequence[Path], masks: Sequence[Path]) -> dict[Path, Path]:
     by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in masks}
     found = match(by_name, masks_by_name)
     return {by_name[name]: masks_by_name[mirror] for name, mirror in found.items()}
+
+
+def _mirrors_in(masks: Path | None, types: Sequence[Path]) -> dict[Path, Path]:
+    """`mirrors` among the folders in a folder of masks; one type needs no folder of its own."""
+    folders = [] if masks is None else subfolders(masks)
+    defects = [folder for folder in types if not is_good(folder)]
+    if masks is not None and len(defects) == 1 and not folders:
+        return {defects[0]: masks}
+    return mirrors(types, folders)
 
 
 def refuse_masks(types: Sequence[Path]) -> None:
@@ -200,9 +206,13 @@ def pair_masks(
     return entries, problems
 
 
-def _owners(key: str) -> tuple[str, str, str]:
+def _owners(key: str) -> list[str]:
     """What the picture may be called that a mask belongs to."""
-    return key, without_mask_suffix(key), key.rpartition("/")[0]
+    return [
+        owner
+        for name in (key, *beside_folder_of_masks(key))
+        for owner in (name, without_mask_suffix(name), name.rpartition("/")[0])
+    ]
 
 
 def _list_type(

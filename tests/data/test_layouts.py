@@ -520,6 +520,14 @@ def test_mistakes_in_a_list_file(tmp_path, text, message):
     assert str(tmp_path / "list.csv") in str(caught.value)
 
 
+def test_list_file_of_one_picture_by_two_spellings(tmp_path):
+    root = make(tmp_path, "train/1.png", "test/2.png")
+    for other in ("train/../train/1.png", f"{root}/train/1.png", "./train//1.png"):
+        path = write_list(root, f"path,split,label\ntrain/1.png,train,good\n{other},test,good\n")
+        with pytest.raises(UserError, match=r"line 3: .*1\.png stands in line 2 already"):
+            folder(path)
+
+
 def test_list_file_of_masks_as_pictures(tmp_path):
     make(tmp_path, "a/1.png", "a/1_seg.png", "masks/1.png", "a/2.png")
     text = "path,type\na/1.png,good\na/2.png,dent\n"

@@ -109,7 +109,7 @@ def list_file(path: Path) -> Listing:
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
-    seen: dict[Path, int] = {}
+    seen: dict[str, int] = {}
     in_training = 0
     for line, row in _rows(path):
         where = f"{path}, line {line}"
@@ -117,11 +117,12 @@ def list_file(path: Path) -> Listing:
             raise UserError(f"{where}: the path is empty; name a picture, or delete the line")
         name = _on_disk(path.parent, row["path"])
         picture = path.parent / name
-        if picture in seen:
+        spelt = os.path.normpath(picture)  # the same for a/1.png and a/../a/1.png
+        if spelt in seen:
             raise UserError(
-                f"{where}: {row['path']} stands in line {seen[picture]} already; delete one"
+                f"{where}: {row['path']} stands in line {seen[spelt]} already; delete one"
             )
-        seen[picture] = line
+        seen[spelt] = line
         good, defect_type = _label_and_type(row, where)
         split = _SPLITS.get(row["split"].lower() or ("train" if good else "test"))
         if split is None:

@@ -571,6 +571,19 @@ def test_types_that_are_no_text(tmp_path):
     assert preparing.summarise(builder).types == {r"bl\udcf4t": 1}
 
 
+def test_masks_of_which_none_fits_are_refused(tmp_path):
+    root = make(tmp_path, "dent/1.png", "dent/2.png", "crack/1.png")
+    for name in ("dent/1_mask_0", "dent/2_mask_0", "hole/1"):
+        fixtures.write_mask(root / "ground_truth" / f"{name}.png")
+    with pytest.raises(
+        UserError, match=r"dent has 2 masks, such as .*1_mask_0\.png, and none fits"
+    ):
+        list_examples(root)
+    (root / "ground_truth" / "dent" / "1_mask_0.png").rename(root / "ground_truth/dent/1_mask.png")
+    with pytest.raises(UserError, match=r"dent/2\.png has no mask in"):
+        list_examples(root)
+
+
 def test_links_are_followed(tmp_path):
     make(tmp_path / "elsewhere", "1.png", "2.png")
     make(tmp_path / "root" / "good", "0.png")

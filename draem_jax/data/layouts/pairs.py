@@ -33,6 +33,8 @@ from draem_jax.data.names import (
 )
 from draem_jax.errors import UserError
 
+_LONELY = "mask without picture"
+
 
 def list_halves(
     train: Path, test_types: list[Path], masks: Path | None, *, masks_expected: bool
@@ -70,12 +72,16 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
     Args:
         types: one folder for each type.
         masks: the folder that holds a folder of masks for each type; masks of other types in it
-            do not matter. A type without any mask is one whose masks are unknown.
+            do not matter. A type without any mask is one whose masks are unknown; where there are
+            masks and none fits, that is a problem of the type.
     """
     entries, problems = [], []
     mirrored = _mirrors_in(masks, types)
     for folder in types:
         found, wrong = _list_type(folder, "test", mirrored.get(folder), masks_expected=False)
+        lonely = [problem.path for problem in wrong if problem.kind == _LONELY]
+        if lonely and not is_good(folder) and not any(entry.masks for entry in found):
+            wrong = [_no_mask_fits(folder, lonely), *wrong]
         entries += found
         problems += wrong
     return make_listing(entries, problems)
@@ -126,10 +132,19 @@ def missing_mask(picture: Path, where: Path | str) -> Problem:
 def lonely_mask(mask: Path, where: Path | str) -> Problem:
     """A mask has no picture."""
     return Problem(
-        "mask without picture",
+        _LONELY,
         mask,
         f"{mask} is a mask without a picture in {where}; add the picture, or take the mask away "
         f"(masks are called {MASK_NAMES})",
+    )
+
+
+def _no_mask_fits(folder: Path, masks: Sequence[Path]) -> Problem:
+    return Problem(
+        "masks that fit no picture",
+        folder,
+        f"{folder} has {len(masks)} masks, such as {masks[0]}, and none fits a picture; call them "
+        f"{MASK_NAMES}, or take them away",
     )
 
 

@@ -274,8 +274,9 @@ def test_good_beside_types_of_defects(tmp_path):
 def test_one_type_needs_no_folder_of_masks(tmp_path):
     root = make(tmp_path, "good/1.png", "good/2.png", "bad/7.jpg")
     fixtures.write_mask(root / "masks" / "7.png")
-    (defect,) = (e for e in folder(root).entries if e.defect_type == "bad")
-    assert defect.masks == (root / "masks" / "7.png",)
+    for listing in (folder(root), list_defects(root), list_examples(root)):
+        (defect,) = (e for e in listing.entries if e.defect_type == "bad")
+        assert defect.masks == (root / "masks" / "7.png",)
 
 
 def test_good_and_test(tmp_path):

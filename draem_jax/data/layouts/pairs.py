@@ -49,7 +49,7 @@ def list_halves(
             without any mask is one whose masks are unknown.
     """
     entries, problems = _list_type(train, "train", None, masks_expected=False)
-    mirrored = _mirrors_in(masks, test_types)
+    mirrored = mirrors(test_types, masks)
     for folder in test_types:
         mask_folder = mirrored.get(folder)
         if mask_folder is None and masks is not None:
@@ -76,7 +76,7 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
             masks and none fits, that is a problem of the type.
     """
     entries, problems = [], []
-    mirrored = _mirrors_in(masks, types)
+    mirrored = mirrors(types, masks)
     for folder in types:
         found, wrong = _list_type(folder, "test", mirrored.get(folder), masks_expected=False)
         lonely = [problem.path for problem in wrong if problem.kind == _LONELY]
@@ -87,20 +87,21 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
     return make_listing(entries, problems)
 
 
-def mirrors(types: Sequence[Path], masks: Sequence[Path]) -> dict[Path, Path]:
-    """Of each type's folder that has one, the folder of masks that is called alike."""
-    by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in masks}
-    found = match(by_name, masks_by_name)
-    return {by_name[name]: masks_by_name[mirror] for name, mirror in found.items()}
+def mirrors(types: Sequence[Path], masks: Path | None) -> dict[Path, Path]:
+    """Of each type's folder that has one, the folder of masks that is called alike.
 
-
-def _mirrors_in(masks: Path | None, types: Sequence[Path]) -> dict[Path, Path]:
-    """`mirrors` among the folders in a folder of masks; one type needs no folder of its own."""
+    Args:
+        types: one folder for each type.
+        masks: the folder that holds a folder of masks for each type. With one type of defect there
+            need be no folder for it.
+    """
     folders = [] if masks is None else subfolders(masks)
     defects = [folder for folder in types if not is_good(folder)]
     if masks is not None and len(defects) == 1 and not folders:
         return {defects[0]: masks}
-    return mirrors(types, folders)
+    by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in folders}
+    found = match(by_name, masks_by_name)
+    return {by_name[name]: masks_by_name[mirror] for name, mirror in found.items()}
 
 
 def refuse_masks(types: Sequence[Path]) -> None:

@@ -131,10 +131,9 @@ def beside_folder_of_masks(name: str) -> list[str]:
 
 def looks_like_masks(folder: str) -> bool:
     """Whether a folder of this name should hold masks, so that it is no type of defect."""
-    words = re.split(r"[^a-z]+", folder.lower())
-    return folder.lower() in (*MASK_FOLDERS, *_FOLDERS_OF_MASKS) or bool(
-        _WORDS_OF_MASKS.intersection(words)
-    )
+    name = re.sub(r"ground[ _.-]?truths?", "groundtruth", folder.lower())
+    words = re.split(r"[^a-z]+", name)
+    return name in _FOLDERS_OF_MASKS or bool(_WORDS_OF_MASKS.intersection(words))
 
 
 def _by_plain(names: Iterable[str]) -> dict[str, list[str]]:

@@ -133,8 +133,9 @@ def test_masks_lie_beside_pictures_of_their_names():
         "3_GT",
         "4.ground truth",
     }
-    assert masks_beside(["images/1", "Masks/1", "a/labels/b/2", "gt", "images/labels"]) == {
+    assert masks_beside(["images/1", "Masks/1", "a/labels/b/2", "Ground Truth/1", "gt"]) == {
         "Masks/1",
+        "Ground Truth/1",
         "a/labels/b/2",
     }
 

@@ -113,6 +113,11 @@ def gather_facts(
         highest: the highest value of such pictures; None where there are none.
     """
     splits = {split: [k for k in looks if k.entry.split == split] for split in ("train", "test")}
+    shares = [
+        (k.entry.defect_type, k.covered, k.edge)
+        for k in looks
+        if k.covered is not None and k.edge is not None
+    ]
     even = [look for look in looks if look.even]
     return {
         "names": {split: [k.entry.name for k in part] for split, part in splits.items()},
@@ -121,11 +126,8 @@ def gather_facts(
         "types": dict(Counter(k.entry.defect_type for k in splits["test"])),
         "without_mask": sum(not k.entry.has_mask for k in looks),
         "empty_masks": sum(k.covered == 0 for k in looks),
-        "covering": _find_covering(
-            (k.entry.defect_type, k.covered, k.edge)
-            for k in looks
-            if k.covered is not None and k.edge is not None
-        ),
+        "covering": _find_covering(shares),
+        "some_covering": _find_some_covering(shares),
         "skipped": dict(Counter(problem.kind for problem in listing.problems)),
         "left_out": dict(listing.left_out),
         "notes": list(listing.notes),
@@ -149,7 +151,7 @@ def tell_masks(masks: Iterable[tuple[str, Bool[np.ndarray, "H W"]]]) -> list[str
         masks: each with the type of its defect.
     """
     shares = [(kind, float(mask.mean()), float(_edge(mask).mean())) for kind, mask in masks]
-    return _tell_covering(_find_covering(shares))
+    return _tell_covering(_find_covering(shares), _find_some_covering(shares))
 
 
 def tell_pictures(paths: Iterable[Path]) -> list[str]:
@@ -203,7 +205,7 @@ def _tell_masks(facts: Mapping[str, Any]) -> list[str]:
             f"{_many(count, 'defective picture has', 'defective pictures have')} a mask without "
             "any defect"
         )
-    return lines + _tell_covering(facts.get("covering"))
+    return lines + _tell_covering(facts.get("covering"), facts.get("some_covering"))
 
 
 def _tell_values(facts: Mapping[str, Any]) -> list[str]:
@@ -287,9 +289,8 @@ def _bytes_to_read(header: Header) -> int:
 def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] | None:
     """The types of defects whose masks seem to mark the background, if there are any.
 
-    A mask does so where it covers more than half of its picture and of its edges; a type, where
-    more than half of its masks do. Without such a type, all do where the median covers more than
-    half of its picture.
+    A mask does so where `_covers` says it; a type, where more than half of its masks do. Without
+    such a type, all do where the median covers more than half of its picture.
 
     Args:
         masks: of each the type, and the shares of its picture and of its edges that it covers.
@@ -298,7 +299,7 @@ def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] 
     suspect: Counter[str] = Counter()
     for kind, covered, edge in masks:
         shares.setdefault(kind, []).append(covered)
-        suspect[kind] += covered > 0.5 and edge > 0.5
+        suspect[kind] += _covers(covered, edge)
     types = [kind for kind, all_covered in shares.items() if 2 * suspect[kind] > len(all_covered)]
     chosen = [share for kind in types or shares for share in shares[kind]]
     if not chosen or median(chosen) <= 0.5:
@@ -310,15 +311,47 @@ def _find_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] 
     }
 
 
-def _tell_covering(covering: Mapping[str, Any] | None) -> list[str]:
-    if not covering:
-        return []
-    of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
-    return [
-        f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
-        f"{covering['masks']}), more than defects do as a rule: all that is not 0 (black) counts "
-        "as defect; if they mark the background, invert the masks or make their background black"
-    ]
+def _find_some_covering(masks: Iterable[tuple[str, float, float]]) -> dict[str, Any] | None:
+    """The masks that seem to mark the background where `_find_covering` speaks of none of them.
+
+    One alone may be a large defect; from two on they are counted.
+
+    Args:
+        masks: as for `_find_covering`.
+    """
+    masks = list(masks)
+    told = _find_covering(masks)
+    rest = [mask for mask in masks if told and told["types"] and mask[0] not in told["types"]]
+    rest = rest if told else masks
+    count = Counter(kind for kind, covered, edge in rest if _covers(covered, edge))
+    if count.total() < 2:
+        return None
+    return {"types": list(count), "covering": count.total(), "masks": len(rest)}
+
+
+def _covers(covered: float, edge: float) -> bool:
+    """Whether a mask covers more than half of its picture and of its edges."""
+    return covered > 0.5 and edge > 0.5
+
+
+def _tell_covering(covering: Mapping[str, Any] | None, some: Mapping[str, Any] | None) -> list[str]:
+    remedy = (
+        "more than defects do as a rule: all that is not 0 (black) counts as defect; if they mark "
+        "the background, invert the masks or make their background black"
+    )
+    lines = []
+    if covering:
+        of = f" of {', '.join(covering['types'])}" if covering["types"] else ""
+        lines.append(
+            f"the masks{of} cover {100 * covering['share']:.0f} % of their pictures (median of "
+            f"{covering['masks']}), {remedy}"
+        )
+    if some:
+        lines.append(
+            f"{some['covering']} of {some['masks']} masks cover more than half of their pictures "
+            f"and of their edges ({', '.join(some['types'])}), {remedy}"
+        )
+    return lines
 
 
 def _edge(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " N"]:

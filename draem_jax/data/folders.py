@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from draem_jax.data.names import as_text, masks_beside, natural_key
+from draem_jax.data.names import as_text, in_folder_of_masks, masks_beside, natural_key
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER
 
@@ -181,7 +181,8 @@ def list_pictures(path: str | Path, *, recursive: bool = False) -> list[Path]:
 def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
     """Finds the pictures of a folder in natural order: 2.png stands before 10.png.
 
-    Masks that lie beside their pictures, such as 2_mask.png beside 2.png, are left out.
+    Masks that lie among the pictures are left out: 2_mask.png beside 2.png, and folders of masks
+    within the folder. A folder of masks that is given itself is read.
 
     Args:
         path: a folder, or one file, which is then the whole list, whatever its suffix.
@@ -199,11 +200,15 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}; check the path")
     contents = look(path, recursive=recursive)
-    masks = masks_beside(picture.with_suffix("").as_posix() for picture in contents.pictures)
-    pictures = [p for p in contents.pictures if p.with_suffix("").as_posix() not in masks]
+    names = {p: p.relative_to(path).with_suffix("").as_posix() for p in contents.pictures}
+    masks = masks_beside(names.values())
+    pictures = [picture for picture, name in names.items() if name not in masks]
+    apart = sum(in_folder_of_masks(name) for name in names.values())
     kinds = [*contents.passed_over.items(), *sort_others(contents).items()]
     left_out = {as_text(kind): len(paths) for kind, paths in kinds}
-    if beside := len(contents.pictures) - len(pictures):
+    if apart:
+        left_out["pictures in folders of masks"] = apart
+    if beside := len(contents.pictures) - len(pictures) - apart:
         left_out["masks beside their pictures"] = beside
     if not pictures:
         besides = ", ".join(f"{count} {kind}" for kind, count in left_out.items())

@@ -13,6 +13,8 @@ MASK_NAMES = "NAME or NAME_mask (or _gt, _label, _seg) for the picture NAME"
 _MASK_SUFFIX = re.compile(
     r"[ _.-]+(masks?|labels?|gt|seg|segmentation|annotation|ground[ _-]?truth)$", re.IGNORECASE
 )
+_SURE_SUFFIX = re.compile(r"[ _.-]+(masks?|gt|ground[ _-]?truth)$", re.IGNORECASE)
+_FOLDERS_OF_PICTURES = ("images", "image", "imgs", "img", "pictures", "rgb")
 _WORDS_OF_MASKS = {"mask", "masks", "gt", "groundtruth", "annotation", "annotations"}
 _FOLDERS_OF_MASKS = {"label", "labels", "seg", "segmentation", "segmentations"}
 
@@ -63,16 +65,19 @@ def without_mask_suffix(name: str) -> str:
 
 
 def masks_beside(names: Iterable[str]) -> set[str]:
-    """Which pictures of a folder are masks of others that lie beside them.
+    """Which pictures of a folder are masks that lie among them.
 
-    A name is a mask's where the picture is there whose name it has before its ending, and where
-    others of the same folder and ending are masks: that one has lost its picture.
+    A name is a mask's where it lies in a folder of masks, and where the picture is there whose name
+    it has before its ending. One that has lost its picture is told by others of the same folder and
+    ending that are masks, or by an ending such as _mask, _gt or _ground_truth beside pictures
+    without one; _label and _seg alone may also end a picture's name.
 
     Args:
-        names: of pictures, or their paths within a folder, without the files' suffixes.
+        names: of pictures, or their paths within the folder, without the files' suffixes.
     """
     names = sorted(names, key=len)  # so that pictures come before their masks
-    found: set[str] = set()
+    found = {name for name in names if in_folder_of_masks(name)}
+    names = [name for name in names if name not in found]
     pictures: set[tuple[str, str]] = set()
     owners: set[tuple[str, str]] = set()
     endings: set[tuple[str, str]] = set()
@@ -85,20 +90,50 @@ def masks_beside(names: Iterable[str]) -> set[str]:
             endings.add((folder, plain(own[len(owner) :])))
         else:
             pictures.add((folder, plain(own)))
+    with_pictures = {folder for folder, own in pictures if not is_called_mask(own)}
     for name in names:
         folder, _, own = name.rpartition("/")
         ending = plain(own[len(without_mask_suffix(own)) :])
-        if (folder, ending) in endings and (folder, plain(own)) not in owners:
+        is_lost = (folder, ending) in endings or (folder in with_pictures and is_called_mask(own))
+        if is_lost and (folder, plain(own)) not in owners:
             found.add(name)
     return found
 
 
+def is_called_mask(name: str) -> bool:
+    """Whether a name ends as hardly any picture's does that is no mask."""
+    return bool(_SURE_SUFFIX.search(name))
+
+
+def in_folder_of_masks(name: str) -> bool:
+    """Whether a path within a folder leads through a folder of masks."""
+    return any(looks_like_masks(part) for part in name.split("/")[:-1])
+
+
+def beside_folder_of_masks(name: str) -> list[str]:
+    """Where the picture may lie whose mask has this path: around that folder, or beside it.
+
+    Args:
+        name: the mask's path within the folder of the pictures.
+
+    Returns:
+        The path without the folder of masks, and with a folder such as images in its place; none
+        where it leads through no folder of masks.
+    """
+    *parts, own = name.split("/")
+    places = [i for i, part in enumerate(parts) if looks_like_masks(part)]
+    if not places:
+        return []
+    before, behind = parts[: places[-1]], [*parts[places[-1] + 1 :], own]
+    between = [[], *([folder] for folder in _FOLDERS_OF_PICTURES)]
+    return ["/".join([*before, *folder, *behind]) for folder in between]
+
+
 def looks_like_masks(folder: str) -> bool:
     """Whether a folder of this name should hold masks, so that it is no type of defect."""
-    words = re.split(r"[^a-z]+", folder.lower())
-    return folder.lower() in (*MASK_FOLDERS, *_FOLDERS_OF_MASKS) or bool(
-        _WORDS_OF_MASKS.intersection(words)
-    )
+    name = re.sub(r"ground[ _.-]?truths?", "groundtruth", folder.lower())
+    words = re.split(r"[^a-z]+", name)
+    return name in _FOLDERS_OF_MASKS or bool(_WORDS_OF_MASKS.intersection(words))
 
 
 def _by_plain(names: Iterable[str]) -> dict[str, list[str]]:

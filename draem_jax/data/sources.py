@@ -13,7 +13,7 @@ from draem_jax.errors import UserError
 from draem_jax.files import expand
 
 _READ = (".csv", ".txt")  # besides pictures
-_RULES = 2
+_RULES = 3
 """By which rules folders are read: raise it with them, so that what was prepared by others is not
 used."""
 
@@ -31,7 +31,7 @@ class Source:
     is_archive: bool
 
     def fingerprint(self, name: str, category: str) -> str:
-        """Digest of the root's path, and of names, sizes and times of the files; of no contents.
+        """Digest of the root's path, and of names, sizes, inodes and times of files; no contents.
 
         Of files that are not read the name alone counts, and what is left out does not count.
 
@@ -59,7 +59,9 @@ class Source:
                 state = path.stat()
             except OSError:
                 continue  # a link that leads nowhere; reading it will tell
-            lines.append(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n")
+            # Files that are exchanged keep their times of writing, and may be of equal size.
+            times = f"{state.st_mtime_ns}\0{state.st_ctime_ns}"
+            lines.append(f"{path}\0{state.st_size}\0{state.st_ino}\0{times}\n")
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -86,6 +86,25 @@ def test_masks_that_mark_the_background(tmp_path):
     assert told(root, tmp_path) == []
 
 
+def test_some_masks_that_mark_the_background(tmp_path):
+    root = normal(tmp_path / "root")
+    defects(root, count=4)
+    defects(root, "spot")
+    inverted = np.full(SIZE, 255, np.uint8)
+    inverted[4:9, 5:12] = 0
+    write(root / "ground_truth" / "dent" / "0.png", inverted)
+    assert told(root, tmp_path) == []  # one may be a large defect
+    write(root / "ground_truth" / "dent" / "1.png", inverted)
+    (line,) = told(root, tmp_path)
+    assert line.startswith("2 of 7 masks cover more than half of their pictures and of their edges")
+    assert "(dent), more than defects do" in line
+    assert "invert the masks or make their background black" in line
+    # What is said of a whole type is not said again of its masks.
+    write(root / "ground_truth" / "dent" / "2.png", inverted)
+    (line,) = told(root, tmp_path)
+    assert line.startswith("the masks of dent cover 95 % of their pictures (median of 4)")
+
+
 def test_masks_on_a_coloured_background(tmp_path):
     root = normal(tmp_path / "root")
     for i in range(3):

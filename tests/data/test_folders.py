@@ -125,8 +125,31 @@ def test_masks_lie_beside_pictures_of_their_names():
     pictures = ["1", "2", "a/1", "big.png", "bottle_label", "1_mask_detail", "7"]
     masks = ["1_mask", "2_GT", "a/1-seg", "big.png.mask", "7_mask", "3_mask"]
     assert masks_beside([*pictures, *masks]) == set(masks)
-    assert masks_beside(["1_mask", "2_mask", "a/1", "label"]) == set()
+    assert masks_beside(["1_mask", "2_mask", "a/1", "a/2_label"]) == set()
     assert masks_beside(["1_mask", "1_mask_mask"]) == {"1_mask_mask"}
+    # Without any other mask, an ending that pictures may have as well says nothing.
+    assert masks_beside(["1", "2_mask", "3_GT", "4.ground truth", "5_label", "6_seg"]) == {
+        "2_mask",
+        "3_GT",
+        "4.ground truth",
+    }
+    assert masks_beside(["images/1", "Masks/1", "a/labels/b/2", "Ground Truth/1", "gt"]) == {
+        "Masks/1",
+        "Ground Truth/1",
+        "a/labels/b/2",
+    }
+
+
+def test_masks_in_folders_are_left_out_unless_their_folder_is_given(tmp_path):
+    names = ("1", "2", "masks/1", "masks/2", "a/gt/1_mask", "3_mask")
+    make(tmp_path, *[f"{name}.png" for name in names])
+    names, left_out = found(tmp_path)
+    assert names == ["1.png", "2.png"]
+    assert left_out == {"pictures in folders of masks": 3, "masks beside their pictures": 1}
+    assert found(tmp_path / "masks") == (["1.png", "2.png"], {})
+    assert found(tmp_path / "a" / "gt") == (["1_mask.png"], {})
+    with pytest.raises(UserError, match=r"no pictures; .* left out 1 pictures in folders of"):
+        found(tmp_path / "a")
 
 
 def test_names_match_whatever_their_case_and_accents():

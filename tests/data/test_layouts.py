@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from draem_jax.data import loading, preparing
 from draem_jax.data.layouts import LAYOUTS, AbsentError
 from draem_jax.data.layouts.defects import list_defects
 from draem_jax.errors import UserError
@@ -273,8 +274,9 @@ def test_good_beside_types_of_defects(tmp_path):
 def test_one_type_needs_no_folder_of_masks(tmp_path):
     root = make(tmp_path, "good/1.png", "good/2.png", "bad/7.jpg")
     fixtures.write_mask(root / "masks" / "7.png")
-    (defect,) = (e for e in folder(root).entries if e.defect_type == "bad")
-    assert defect.masks == (root / "masks" / "7.png",)
+    for listing in (folder(root), list_defects(root), list_examples(root)):
+        (defect,) = (e for e in listing.entries if e.defect_type == "bad")
+        assert defect.masks == (root / "masks" / "7.png",)
 
 
 def test_good_and_test(tmp_path):
@@ -346,8 +348,41 @@ def test_masks_beside_their_pictures(tmp_path):
     make(root, "train/9_mask.png")
     assert [(p.kind, p.path.name) for p in folder(root).problems] == [
         ("mask without picture", "9_mask.png"),
-        ("picture without mask", "1_gt.bmp"),
+        ("mask without picture", "1_gt.bmp"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [("images/{}", "masks/{}"), ("{}", "GT/{}_mask"), ("a/img/{}", "a/annotations/{}_label")],
+)
+def test_folders_of_masks_within_folders_of_pictures(tmp_path, picture, mask):
+    halves = [tmp_path / "train" / "good", tmp_path / "test" / "dent"]
+    for half in halves:
+        for i in range(3):
+            fixtures.write_picture(half / f"{picture.format(i)}.png")
+            fixtures.write_mask(half / f"{mask.format(i)}.png")
+    wanted = {f"{picture.format(i)}.png": f"{mask.format(i)}.png" for i in range(3)}
+    listing = folder(tmp_path)
+    assert (listing.problems, listing.notes, listing.left_out) == ((), (), {})
+    for half, split in zip(halves, ("train", "test"), strict=True):
+        pairs = [(e.path, *e.masks) for e in listing.entries if e.split == split]
+        assert pairs == [(half / name, half / wanted[name]) for name in wanted]
+    for half in halves:
+        (half / f"{mask.format(3)}.png").touch()
+    assert [p.kind for p in folder(tmp_path).problems] == ["mask without picture"] * 2
+
+
+def test_a_mask_alone_is_no_picture(tmp_path):
+    root = make(tmp_path, "train/good/1.png", "train/good/2.png", "train/good/zzz_mask.png")
+    assert [(p.kind, p.path.name) for p in folder(root).problems] == [
+        ("mask without picture", "zzz_mask.png")
+    ]
+    assert len(folder(root).entries) == 2
+    # Where all are called so they may be pictures of masks; but that is said.
+    root = make(tmp_path / "all", "train/good/1_mask.png", "train/good/2_mask.png")
+    (note,) = folder(root).notes
+    assert note.startswith("2 of the pictures are called as masks are, such as good/1_mask;")
 
 
 def test_every_verb_pairs_masks_alike(tmp_path):
@@ -486,6 +521,22 @@ def test_mistakes_in_a_list_file(tmp_path, text, message):
     assert str(tmp_path / "list.csv") in str(caught.value)
 
 
+def test_list_file_of_one_picture_by_two_spellings(tmp_path):
+    root = make(tmp_path, "train/1.png", "test/2.png")
+    for other in ("train/../train/1.png", f"{root}/train/1.png", "./train//1.png"):
+        path = write_list(root, f"path,split,label\ntrain/1.png,train,good\n{other},test,good\n")
+        with pytest.raises(UserError, match=r"line 3: .*1\.png stands in line 2 already"):
+            folder(path)
+
+
+def test_list_file_of_masks_as_pictures(tmp_path):
+    make(tmp_path, "a/1.png", "a/1_seg.png", "masks/1.png", "a/2.png")
+    text = "path,type\na/1.png,good\na/2.png,dent\n"
+    assert folder(write_list(tmp_path, text)).notes == ()
+    (note,) = folder(write_list(tmp_path, f"{text}a/1_seg.png,dent\nmasks/1.png,good\n")).notes
+    assert note.startswith("2 of the pictures are called as masks are, such as good/masks/1;")
+
+
 def test_list_file_of_another_encoding(tmp_path):
     with pytest.raises(UserError, match=r"list\.csv is not a text in UTF-8"):
         folder(write_list(tmp_path, "path,label\nü.png,good\n", "latin-1"))
@@ -507,6 +558,31 @@ def test_names_that_are_no_text(tmp_path):
     (entry,) = folder(tmp_path).entries
     assert entry.name == r"good/\udcfc"
     assert entry.path.is_file()
+
+
+def test_types_that_are_no_text(tmp_path):
+    root = make(tmp_path, "train/1.png", "train/2.png", "test/dent/1.png")
+    fixtures.write_mask(root / "ground_truth" / "dent" / "1.png")
+    for half in ("test", "ground_truth"):
+        (root / half / "dent").rename(root / half / "bl\udcf4t")  # the byte F4
+    (defect,) = (e for e in folder(root).entries if e.split == "test")
+    assert (defect.defect_type, defect.name) == (r"bl\udcf4t", r"bl\udcf4t/1")
+    assert defect.masks[0].is_file()
+    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+    assert preparing.summarise(builder).types == {r"bl\udcf4t": 1}
+
+
+def test_masks_of_which_none_fits_are_refused(tmp_path):
+    root = make(tmp_path, "dent/1.png", "dent/2.png", "crack/1.png")
+    for name in ("dent/1_mask_0", "dent/2_mask_0", "hole/1"):
+        fixtures.write_mask(root / "ground_truth" / f"{name}.png")
+    with pytest.raises(
+        UserError, match=r"dent has 2 masks, such as .*1_mask_0\.png, and none fits"
+    ):
+        list_examples(root)
+    (root / "ground_truth" / "dent" / "1_mask_0.png").rename(root / "ground_truth/dent/1_mask.png")
+    with pytest.raises(UserError, match=r"dent/2\.png has no mask in"):
+        list_examples(root)
 
 
 def test_links_are_followed(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from draem_jax.data import loading, preparing
 from draem_jax.data.pictures import read_picture, resize
+from draem_jax.data.sources import find_source
 from draem_jax.errors import UserError
 from tests.data import fixtures
 from tests.data.test_layouts import CASES
@@ -432,6 +433,25 @@ def test_found_again_until_it_is_edited(tmp_path):
     (root / "good" / "new.png").unlink()
     assert loading.prepare("folder", "", root=root, data_dir=data_dir).data_path == first
     assert (first / "dataset_info.json").stat().mtime == stamp
+
+
+@pytest.mark.parametrize("names", [("good/0", "good/1"), ("masks/dent/0", "masks/dent/1")])
+def test_files_that_are_exchanged_are_noticed(tmp_path, names):
+    root = plain_folder(tmp_path / "root")
+    for i in range(2):
+        fixtures.write_picture(root / "dent" / f"{i}.png")
+        fixtures.write_mask(root / "masks" / "dent" / f"{i}.bmp", value=255 - i)
+    suffix = ".bmp" if names[0].startswith("masks") else ".png"
+    one, other = (root / f"{name}{suffix}" for name in names)
+    for path in (one, other):
+        path.write_bytes(path.read_bytes().ljust(5000, b"\0"))  # of one size
+        os.utime(path, (1e9, 1e9))
+    first = find_source(root).fingerprint("folder", "")
+    assert find_source(root).fingerprint("folder", "") == first
+    one.rename(root / "kept")
+    other.rename(one)
+    (root / "kept").rename(other)
+    assert find_source(root).fingerprint("folder", "") != first
 
 
 def test_a_published_set_follows_its_root(tmp_path):

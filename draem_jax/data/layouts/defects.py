@@ -6,8 +6,9 @@ Read are, in this order:
 2. DIR/TYPE for each type of defect;
 3. pictures directly in DIR, all of one type.
 
-Masks lie in DIR/ground_truth/TYPE, or without the TYPE in the third case (or in masks, mask, gt),
-or beside their picture, with an ending such as _mask; see `draem_jax.data.layouts.pairs`. A folder
+Masks lie in DIR/ground_truth/TYPE (or in masks, mask, gt), where there is but one type also without
+the TYPE, or beside their picture, with an ending such as _mask, or in a folder of masks within the
+pictures' folder; see `draem_jax.data.layouts.pairs`. A folder
 Label, as in each half of a class of DAGM, holds masks of the defective pictures alone: pictures
 without one are normal there, and left out.
 """
@@ -63,7 +64,7 @@ def list_defects(root: Path) -> Listing:
             "and their masks in ground_truth/"
         )
     entries, problems, unlabelled = [], [], list[Path]()
-    mirrored = mirrors(types, [] if masks is None else subfolders(masks))
+    mirrored = mirrors(types, masks)
     for folder, pictures, mask_folder in (
         [(base, flat, masks)]
         if flat.files

@@ -1,5 +1,6 @@
 """What every layout's function returns: the pictures found, and what is wrong with them."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,9 @@ from draem_jax.data.names import (
     MASK_FOLDERS,
     MASK_NAMES,
     as_text,
+    is_called_mask,
     looks_like_masks,
+    masks_beside,
     natural_key,
     plain,
 )
@@ -104,7 +107,10 @@ def make_listing(
     notes: Iterable[str] = (),
 ) -> Listing:
     """Orders entries, and makes their names unique by the files' suffixes where they are not."""
-    entries = [replace(entry, name=as_text(entry.name)) for entry in entries]
+    entries = [
+        replace(entry, name=as_text(entry.name), defect_type=as_text(entry.defect_type))
+        for entry in entries
+    ]
     times = Counter((entry.split, entry.name) for entry in entries)
     named = [
         replace(entry, name=entry.name + entry.path.suffix)
@@ -174,7 +180,30 @@ def account(
             f"masks alone, which are pictures: export masks, and call them {MASK_NAMES}"
         )
     counted = {as_text(kind): count for kind, count in counts.items() if count}
-    return replace(listing, left_out=counted, notes=tuple(map(as_text, notes)))
+    return note_masks(replace(listing, left_out=counted, notes=tuple(map(as_text, notes))))
+
+
+def note_masks(listing: Listing) -> Listing:
+    """Adds a note where pictures without masks are themselves called as masks are."""
+    if not listing.entries:
+        return listing
+    paths = [Path(os.path.normpath(e.path.absolute())).with_suffix("") for e in listing.entries]
+    around = os.path.commonpath([path.parent for path in paths])  # what the user named, or within
+    names = [path.relative_to(around).as_posix() for path in paths]
+    masks = masks_beside(names)
+    called = [
+        entry.name
+        for entry, name in zip(listing.entries, names, strict=True)
+        if not entry.masks and (name in masks or is_called_mask(name))
+    ]
+    if not called:
+        return listing
+    note = (
+        f"{len(called)} of the pictures are called as masks are, such as {called[0]}; if they are "
+        "masks, take them from among the pictures and put them in ground_truth/TYPE, or in the "
+        "column mask of a list"
+    )
+    return replace(listing, notes=(*listing.notes, note))
 
 
 def _unused_folder(picture: Path, within: Path, used: Collection[Path]) -> str:

@@ -10,7 +10,8 @@ Read are, in this order:
 4. pictures directly in DIR, all of them normal.
 
 Instead of good, the folder of normal pictures may be called ok or normal. Masks may also lie beside
-their pictures, as NAME_mask.png; that of a normal picture must be empty.
+their pictures, as NAME_mask.png, or in a folder of masks within; that of a normal picture must be
+empty.
 """
 
 import csv
@@ -30,6 +31,7 @@ from draem_jax.data.layouts.entries import (
     find_pictures,
     make_listing,
     named_child,
+    note_masks,
 )
 from draem_jax.data.layouts.pairs import list_halves, pair_masks, refuse_masks
 from draem_jax.data.names import MASK_FOLDERS, looks_like_masks, match
@@ -107,7 +109,7 @@ def list_file(path: Path) -> Listing:
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
-    seen: dict[Path, int] = {}
+    seen: dict[str, int] = {}
     in_training = 0
     for line, row in _rows(path):
         where = f"{path}, line {line}"
@@ -115,11 +117,12 @@ def list_file(path: Path) -> Listing:
             raise UserError(f"{where}: the path is empty; name a picture, or delete the line")
         name = _on_disk(path.parent, row["path"])
         picture = path.parent / name
-        if picture in seen:
+        spelt = os.path.normpath(picture)  # the same for a/1.png and a/../a/1.png
+        if spelt in seen:
             raise UserError(
-                f"{where}: {row['path']} stands in line {seen[picture]} already; delete one"
+                f"{where}: {row['path']} stands in line {seen[spelt]} already; delete one"
             )
-        seen[picture] = line
+        seen[spelt] = line
         good, defect_type = _label_and_type(row, where)
         split = _SPLITS.get(row["split"].lower() or ("train" if good else "test"))
         if split is None:
@@ -143,9 +146,8 @@ def list_file(path: Path) -> Listing:
             name = Path(os.path.normpath(name)).with_suffix("").as_posix().lstrip("./")
             masks = () if mask is None else (mask,)
             entries.append(Entry(picture, split, defect_type, f"{defect_type}/{name}", masks))
-    return make_listing(
-        entries, problems, {"defective pictures among those to train on": in_training}
-    )
+    left_out = {"defective pictures among those to train on": in_training}
+    return note_masks(make_listing(entries, problems, left_out))
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -2,8 +2,9 @@
 
 A mask belongs to the picture of the same name, whatever its suffix, or with an ending such as
 `_mask` after it (see `draem_jax.data.names`); or it is one of several in a folder of the picture's
-name. It lies in a folder of masks or beside its picture. Names that differ by case or by the way
-that accents are written alone are the same, unless there are both.
+name. It lies beside its picture or in a folder of masks, which may be within the folder of the
+pictures, or next to one called images there. Names that differ by case or by the way that accents
+are written alone are the same, unless there are both.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ from draem_jax.data.layouts.entries import (
 )
 from draem_jax.data.names import (
     MASK_NAMES,
+    beside_folder_of_masks,
     looks_like_masks,
     masks_beside,
     match,
@@ -30,6 +32,8 @@ from draem_jax.data.names import (
     without_mask_suffix,
 )
 from draem_jax.errors import UserError
+
+_LONELY = "mask without picture"
 
 
 def list_halves(
@@ -45,12 +49,7 @@ def list_halves(
             without any mask is one whose masks are unknown.
     """
     entries, problems = _list_type(train, "train", None, masks_expected=False)
-    defects = [folder for folder in test_types if not is_good(folder)]
-    folders = [] if masks is None else subfolders(masks)
-    if masks is not None and len(defects) == 1 and not folders:
-        mirrored = {defects[0]: masks}  # with one type of defect there need be no folder for it
-    else:
-        mirrored = mirrors(test_types, folders)
+    mirrored = mirrors(test_types, masks)
     for folder in test_types:
         mask_folder = mirrored.get(folder)
         if mask_folder is None and masks is not None:
@@ -73,20 +72,34 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
     Args:
         types: one folder for each type.
         masks: the folder that holds a folder of masks for each type; masks of other types in it
-            do not matter. A type without any mask is one whose masks are unknown.
+            do not matter. A type without any mask is one whose masks are unknown; where there are
+            masks and none fits, that is a problem of the type.
     """
     entries, problems = [], []
-    mirrored = mirrors(types, [] if masks is None else subfolders(masks))
+    mirrored = mirrors(types, masks)
     for folder in types:
         found, wrong = _list_type(folder, "test", mirrored.get(folder), masks_expected=False)
+        lonely = [problem.path for problem in wrong if problem.kind == _LONELY]
+        if lonely and not is_good(folder) and not any(entry.masks for entry in found):
+            wrong = [_no_mask_fits(folder, lonely), *wrong]
         entries += found
         problems += wrong
     return make_listing(entries, problems)
 
 
-def mirrors(types: Sequence[Path], masks: Sequence[Path]) -> dict[Path, Path]:
-    """Of each type's folder that has one, the folder of masks that is called alike."""
-    by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in masks}
+def mirrors(types: Sequence[Path], masks: Path | None) -> dict[Path, Path]:
+    """Of each type's folder that has one, the folder of masks that is called alike.
+
+    Args:
+        types: one folder for each type.
+        masks: the folder that holds a folder of masks for each type. With one type of defect there
+            need be no folder for it.
+    """
+    folders = [] if masks is None else subfolders(masks)
+    defects = [folder for folder in types if not is_good(folder)]
+    if masks is not None and len(defects) == 1 and not folders:
+        return {defects[0]: masks}
+    by_name, masks_by_name = {f.name: f for f in types}, {f.name: f for f in folders}
     found = match(by_name, masks_by_name)
     return {by_name[name]: masks_by_name[mirror] for name, mirror in found.items()}
 
@@ -120,10 +133,19 @@ def missing_mask(picture: Path, where: Path | str) -> Problem:
 def lonely_mask(mask: Path, where: Path | str) -> Problem:
     """A mask has no picture."""
     return Problem(
-        "mask without picture",
+        _LONELY,
         mask,
         f"{mask} is a mask without a picture in {where}; add the picture, or take the mask away "
         f"(masks are called {MASK_NAMES})",
+    )
+
+
+def _no_mask_fits(folder: Path, masks: Sequence[Path]) -> Problem:
+    return Problem(
+        "masks that fit no picture",
+        folder,
+        f"{folder} has {len(masks)} masks, such as {masks[0]}, and none fits a picture; call them "
+        f"{MASK_NAMES}, or take them away",
     )
 
 
@@ -200,9 +222,13 @@ def pair_masks(
     return entries, problems
 
 
-def _owners(key: str) -> tuple[str, str, str]:
+def _owners(key: str) -> list[str]:
     """What the picture may be called that a mask belongs to."""
-    return key, without_mask_suffix(key), key.rpartition("/")[0]
+    return [
+        owner
+        for name in (key, *beside_folder_of_masks(key))
+        for owner in (name, without_mask_suffix(name), name.rpartition("/")[0])
+    ]
 
 
 def _list_type(

@@ -45,6 +45,7 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> Itera
     _check_config(workdir, config, resume=resume)
     if not _is_run(workdir):
         refuse_pictures(workdir)
+        _refuse_other_config(workdir / "config.json")
     with locked(workdir):
         # Anew, since another run may have ended in the meantime.
         if not _check_config(workdir, config, resume=resume) and jax.process_index() == 0:
@@ -119,6 +120,17 @@ def has_checkpoints(workdir: Path) -> bool:
     """Whether a run has saved anything there."""
     folder = workdir / "checkpoints"
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
+def _refuse_other_config(path: Path) -> None:
+    """Raises UserError if a file of that name is something else's."""
+    if path.exists():
+        try:
+            from_json(path)
+        except UserError as error:
+            raise UserError(
+                f"{path} is there already, and is no config of draem_jax; choose another --workdir"
+            ) from error
 
 
 def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:

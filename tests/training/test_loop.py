@@ -254,6 +254,18 @@ def test_another_config_is_refused_and_named(trained, tiny_config):
     assert before == {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
 
 
+def test_the_config_of_something_else_is_not_replaced(tmp_path, tiny_config):
+    path = tmp_path / "config.json"
+    path.write_text('{"name": "another program"}')
+    with (
+        pytest.raises(UserError, match="is no config of draem_jax"),
+        claimed_workdir(tmp_path, tiny_config(), resume=True),
+    ):
+        pass
+    assert path.read_text() == '{"name": "another program"}'
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, tiny_config, trained, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)

@@ -88,21 +88,24 @@ def main() -> None:
             return subprocess.Popen([sys.executable, "-c", _PROGRAM, config_path, workdir])
 
         assert start(root / "alone").wait() == 0
-        expected, workdir = load_run(root / "alone")[1], root / "killed"
-        began = time.monotonic()
-        assert start(root / "timed").wait() == 0
-        seconds = time.monotonic() - began
-        for kill in range(1, options.kills + 1):
+        expected, workdir, kills, runs = load_run(root / "alone")[1], root / "killed_0", 0, 0
+        while kills < options.kills:
             run, sent = start(workdir), rng.choice(_SIGNALS)
-            try:
-                run.wait(rng.uniform(0.3, 0.7) * seconds)
-            except subprocess.TimeoutExpired:
-                run.send_signal(sent)
+            # Counted from the first line that it logs, so that slow starts do not matter.
+            log, begun_at = workdir / "metrics.jsonl", time.time()
+            while run.poll() is None and not (
+                log.exists() and log.stat().st_mtime > begun_at and log.stat().st_size
+            ):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1))
+            run.send_signal(sent)
             status = run.wait()
-            print(f"{kill:3} {sent.name:8} exit {status:4}  {check(workdir, keep)}", flush=True)
-            if status == 0:  # it was done: begin again, to have all kills
+            kills += status != 0  # a run that was done before does not count
+            print(f"{kills:3} {sent.name:8} exit {status:4}  {check(workdir, keep)}", flush=True)
+            if status == 0:  # begin again, to have all kills
                 same(load_run(workdir)[1], expected)
-                workdir = root / f"killed_{kill}"
+                runs += 1
+                workdir = root / f"killed_{runs}"
         assert start(workdir).wait() == 0
         print(f"end: {check(workdir, keep)}")
         same(load_run(workdir)[1], expected)

@@ -185,10 +185,18 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
     So the same folder, spelt otherwise, is the same config.
     """
     resolved = config.copy_and_resolve_references()
-    if config.data.root:
-        resolved.data.root = files.absolute_path(config.data.root)
-    resolved.data.texture_source = with_absolute_folders(config.data.texture_source)
+    resolved.data.root = absolute_value("data.root", config.data.root)
+    resolved.data.texture_source = absolute_value("data.texture_source", config.data.texture_source)
     return resolved
+
+
+def absolute_value(name: str, value: Any) -> Any:
+    """The value of the field called `name`, absolute if it is a path: see `with_absolute_paths`."""
+    if name == "data.root" and value:
+        return files.absolute_path(value)
+    if name == "data.texture_source":
+        return with_absolute_folders(value)
+    return value
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:

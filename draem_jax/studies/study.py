@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import check_config, flat, unknown_field
+from draem_jax.config import absolute_value, check_config, flat, unknown_field
 from draem_jax.errors import UserError
 from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.training.workdir import refuse_pictures
@@ -214,8 +214,10 @@ def claim_study(study: Study, workdir: Path) -> None:
             cannot be written.
     """
     path = workdir / "study.json"
-    meant = {variant.name: dict(variant.changes) for variant in study.variants}
-    described = json.loads(json.dumps({"base": dict(flat(study.base)), "variants": meant}))
+    meant = {variant.name: _absolute(variant.changes) for variant in study.variants}
+    described = json.loads(
+        json.dumps({"base": _absolute(dict(flat(study.base))), "variants": meant})
+    )
     if path.is_file():
         stored = _read(path)
         changed = _changed(stored["base"], described["base"])
@@ -272,9 +274,17 @@ def _check_distinct(keys: Sequence[Any], names: Sequence[str], what: str) -> Non
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return {"base": dict(stored["base"]), "variants": dict(stored["variants"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {
+            "base": _absolute(stored["base"]),
+            "variants": {name: _absolute(changes) for name, changes in stored["variants"].items()},
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {path}; choose another --workdir") from error
+
+
+def _absolute(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their field's name; the same folder, spelt otherwise, is the same value."""
+    return {name: absolute_value(name, value) for name, value in fields.items()}
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

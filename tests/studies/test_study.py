@@ -109,6 +109,25 @@ def test_a_directory_takes_one_study_which_may_grow(tmp_path):
         claim_study(make(), tmp_path / "photos")
 
 
+def test_a_root_spelt_otherwise_is_the_same_study(tmp_path, monkeypatch):
+    (tmp_path / "base" / "textures").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+
+    def claim(root, textures):
+        config = study_config(default_config(), [FULL, Variant("own", {"data.root": root})])
+        config.base.data.root, config.base.data.texture_source = root, textures
+        claim_study(parse_study(config), tmp_path / "study")
+
+    monkeypatch.chdir(tmp_path)
+    claim("base", "base/textures")
+    claim("base/", "./base/textures:1.0")
+    claim(f"{tmp_path}/base", f"{tmp_path}/other/../base/textures")
+    monkeypatch.chdir(tmp_path / "base")
+    claim("../base", "textures")
+    with pytest.raises(UserError, match=r"another study \(data.root: .*/base → .*/other"):
+        claim("../other", "textures")
+
+
 @pytest.mark.parametrize("name", recipes("study"))
 def test_studies_that_come_along_can_be_run(name, capsys):
     assert main(["train", f"--config={name}", "--workdir=nowhere"]) == 1

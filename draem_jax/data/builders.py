@@ -17,7 +17,7 @@ from tensorflow_datasets.core import example_serializer
 
 from draem_jax.data.checks import Examination, Record, check_enough, tell_problems
 from draem_jax.data.depth import AUTO, Depth
-from draem_jax.data.features import anomaly_features
+from draem_jax.data.features import anomaly_features, local_info
 from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Listing
 
 
@@ -75,12 +75,14 @@ class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         super().__init__(**{"file_format": "array_record"} | options)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            description=self.__doc__,
-            features=anomaly_features((None, None)),
-            homepage=self.HOMEPAGE,
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
+        return local_info(
+            self.dataset_info_from_configs(
+                description=self.__doc__,
+                features=anomaly_features((None, None)),
+                homepage=self.HOMEPAGE,
+                disable_shuffling=True,
+                metadata=tfds.core.MetadataDict(),
+            )
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:

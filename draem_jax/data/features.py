@@ -5,7 +5,7 @@ import tensorflow_datasets as tfds
 
 from draem_jax.data.layouts.entries import GOOD
 
-__all__ = ["GOOD", "anomaly_features"]
+__all__ = ["GOOD", "anomaly_features", "local_info"]
 
 
 def anomaly_features(size: tuple[int | None, int | None]) -> tfds.features.FeaturesDict:
@@ -34,3 +34,12 @@ def anomaly_features(size: tuple[int | None, int | None]) -> tfds.features.Featu
             "name": tfds.features.Text(),
         }
     )
+
+
+def local_info(info: tfds.core.DatasetInfo) -> tfds.core.DatasetInfo:
+    """The same, never looked up among the data sets that TFDS hosts.
+
+    TFDS would leave an empty temporary folder behind for each builder of what is not prepared yet.
+    """
+    info.initialize_from_bucket = lambda: None
+    return info

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 from skimage import data
 
 from draem_jax import files
-from draem_jax.data.features import GOOD, anomaly_features
+from draem_jax.data.features import GOOD, anomaly_features, local_info
 from draem_jax.data.pictures import encode_png
 from draem_jax.data.surface_defects import DEFECTS
 from draem_jax.data.surface_stains import stain
@@ -192,19 +192,23 @@ class Surfaces(tfds.core.GeneratorBasedBuilder):
         super().__init__(**{"file_format": "array_record"} | options)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            description=_DESCRIPTION,
-            features=anomaly_features((PICTURE_SIZE, PICTURE_SIZE)),
-            homepage="https://scikit-image.org/docs/stable/api/skimage.data.html",
-            license="Photographs: CC0 (brick, grass, gravel); coins: no known restrictions.",
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(
-                names={
-                    split: [f"{t}/{i:03d}" for t in sorted(COUNTS[split]) for i in range(counts[t])]
-                    for split, counts in COUNTS.items()
-                },
-                types=COUNTS["test"],
-            ),
+        return local_info(
+            self.dataset_info_from_configs(
+                description=_DESCRIPTION,
+                features=anomaly_features((PICTURE_SIZE, PICTURE_SIZE)),
+                homepage="https://scikit-image.org/docs/stable/api/skimage.data.html",
+                license="Photographs: CC0 (brick, grass, gravel); coins: no known restrictions.",
+                disable_shuffling=True,
+                metadata=tfds.core.MetadataDict(
+                    names={
+                        split: [
+                            f"{t}/{i:03d}" for t in sorted(COUNTS[split]) for i in range(counts[t])
+                        ]
+                        for split, counts in COUNTS.items()
+                    },
+                    types=COUNTS["test"],
+                ),
+            )
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:

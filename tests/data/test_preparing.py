@@ -4,6 +4,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from draem_jax.data import loading, preparing
 from draem_jax.data.pictures import read_picture, resize
 from draem_jax.data.sources import find_source
+from draem_jax.data.surfaces import Surfaces
 from draem_jax.errors import UserError
 from tests.data import fixtures
 from tests.data.test_layouts import CASES
@@ -401,6 +403,15 @@ def test_all_that_the_root_holds(tmp_path):
     assert all(s.nbytes > 0 for s in listed)
     with pytest.raises(UserError, match="holds no category of visa"):
         preparing.prepare_all("visa", root=root, data_dir=tmp_path / "data")
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    root = fixtures.make_mvtec_ad(tmp_path / "root")
+    loading.prepare("mvtec_ad", "bottle", root=root, data_dir=tmp_path / "data")
+    Surfaces(config="brick", data_dir=tmp_path / "data")
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_where_to_get_it(tmp_path):

@@ -20,7 +20,7 @@ from draem_jax.evaluation.stream import MetricOptions
 from draem_jax.inspection.predict import predict_files
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.training.loop import train
-from tests.evaluation.test_benchmark import STREAMING
+from tests.studies.test_benchmark import STREAMING
 
 pytestmark = pytest.mark.tiny_programs
 

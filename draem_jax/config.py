@@ -22,6 +22,8 @@ from draem_jax.scores import score_by_name
 DTYPES = ("auto", "bfloat16", "float32")
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
+# What earlier versions kept in the config, and `draem_jax.training.tuned_from` keeps now.
+_ELSEWHERE = "tuned_from."
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -116,14 +118,6 @@ def default_config() -> ConfigDict:
     config.finetune.brightness = 0.1
     # Share of the given pictures that is kept to measure with, where there are enough.
     config.finetune.holdout = 0.2
-
-    # What a fine-tuned detector was made from, as `draem-jax finetune` notes it: work directory and
-    # step of the run, and the folders that were given.
-    config.tuned_from = ConfigDict()
-    config.tuned_from.workdir = ""
-    config.tuned_from.step = 0
-    config.tuned_from.accept = ""
-    config.tuned_from.defects = ""
     return config
 
 
@@ -322,6 +316,8 @@ def from_json(path: Path) -> ConfigDict:
     config = default_config()
     known = dict(flat(config))
     for name, value in flat(stored if isinstance(stored, dict) else {"": stored}):
+        if name.startswith(_ELSEWHERE):
+            continue
         if name not in known:
             raise UserError(
                 f"{path} has a field {name!r} that this version of draem_jax does not know"

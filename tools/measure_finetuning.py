@@ -20,7 +20,7 @@ from draem_jax.evaluation.calibration import calibrated
 from draem_jax.evaluation.evaluate import measure, open_test_pictures
 from draem_jax.evaluation.finetuning import compare
 from draem_jax.evaluation.stream import MetricOptions
-from draem_jax.training.finetune import finetune, tuning_config
+from draem_jax.training.finetune import finetune
 from draem_jax.training.parallel import use_cpu_devices
 
 _ALPHA = 0.05
@@ -56,7 +56,7 @@ def main() -> None:
 
 def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict[str, float]:
     """The figures of the detector tuned on one draw of pictures, from the training half."""
-    config = tuning_config(options.workdir)
+    config = from_json(options.workdir / "config.json")
     given, out = options.out / f"{kind}-{draw}", options.out / f"run-{kind}-{draw}"
     first = draw * options.count
     export_samples(
@@ -69,8 +69,7 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
     for field in options.set:
         name, _, value = field.partition("=")
         config.finetune[name] = type(config.finetune[name])(float(value))
-    config = tuning_config(options.workdir, **{flag: given}, config=config)
-    finetune(config, out)
+    finetune(options.workdir, out, **{flag: given}, config=config)
     comparison = compare(out)
     comparison.save(out)
     print(comparison.table())

@@ -18,11 +18,13 @@ from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
 from draem_jax.data.loading import Part
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
+from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
 from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
+from draem_jax.training.tuned_from import TunedFrom
 
 WORSE = 0.01
 """A figure that got worse by more than this is warned of."""
@@ -126,10 +128,12 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     Raises:
         UserError: a run, its pictures, or those that were given cannot be read.
     """
-    tuned = Draem.load(workdir)
-    base = Draem.load(tuned.config.tuned_from.workdir, checkpoint=str(tuned.config.tuned_from.step))
-    sets, notes = _pictures(tuned.config, tuned.trained_on)
-    base, thresholds = calibrated(tuned.config.tuned_from.workdir, base, keep=False)
+    tuned, tuned_from = Draem.load(workdir), TunedFrom.load(Path(workdir))
+    if tuned_from is None:
+        raise UserError(f"{workdir} was not fine-tuned; give the --out-workdir of a fine-tuned run")
+    base = Draem.load(tuned_from.workdir, checkpoint=str(tuned_from.step))
+    sets, notes = _pictures(tuned.config, tuned_from, tuned.trained_on)
+    base, thresholds = calibrated(tuned_from.workdir, base, keep=False)
     before = _measure(base, thresholds, sets, alpha)
     tuned, thresholds = calibrated(workdir, tuned)
     after = _measure(tuned, thresholds, sets, alpha)
@@ -162,7 +166,7 @@ class _Pictures:
 
 
 def _pictures(
-    config: ConfigDict, trained_on: TrainedOn | None
+    config: ConfigDict, tuned_from: TunedFrom, trained_on: TrainedOn | None
 ) -> tuple[list[_Pictures], list[str]]:
     """All that is measured on, normal pictures first, and notes on them."""
     sets, notes = [], []
@@ -184,10 +188,11 @@ def _pictures(
     add("normal", text, read_all(normal))
     add("simulated", "simulated anomalies", *simulate_on(config, normal))
     examples = read_examples(
-        config.tuned_from.accept,
-        config.tuned_from.defects,
+        tuned_from.accept,
+        tuned_from.defects,
         size=image_size(config),
         full_scale=normal.full_scale,
+        depth=config.data.depth,
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):

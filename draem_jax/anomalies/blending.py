@@ -27,10 +27,10 @@ class _Grid(NamedTuple):
     Pixels outside the mask have no weights and a diagonal of 0.
 
     Attributes:
-      right: weight between a pixel and the one to its right, H × W.
-      down: weight between a pixel and the one below it, H × W.
-      fixed: weight of the known values around it, H × W.
-      side: the sum of those known values, each times its weight, C × H × W.
+        right: weight between a pixel and the one to its right, H × W.
+        down: weight between a pixel and the one below it, H × W.
+        fixed: weight of the known values around it, H × W.
+        side: the sum of those known values, each times its weight, C × H × W.
     """
 
     right: Plane
@@ -56,12 +56,12 @@ def poisson_blend(
     0.002 at 128 × 128 and 0.006 at 256 × 256; a level of 8 bits is 0.004.
 
     Args:
-      image: float in [0, 1].
-      source: what to put on it, float in [0, 1].
-      mask: 1 where, else 0.
+        image: float in [0, 1].
+        source: what to put on it, float in [0, 1].
+        mask: 1 where, else 0.
 
     Returns:
-      The blend in [0, 1]; the image itself outside the mask.
+        The blend in [0, 1]; the image itself outside the mask.
     """
     inside = mask[..., 0]
     gap = jnp.moveaxis(image - source, -1, 0)

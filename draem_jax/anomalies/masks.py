@@ -36,9 +36,9 @@ def draw_mask(key: PRNGKeyArray, image: Float[Array, "H W 3"], *, params: Anomal
     - "foreground": the part of a Perlin mask that lies on the object, see `foreground`.
 
     Args:
-      key: a random key.
-      image: that the mask is for, in [0, 1].
-      params: the generator's choices and numbers.
+        key: a random key.
+        image: that the mask is for, in [0, 1].
+        params: the generator's choices and numbers.
     """
     height, width, _ = image.shape
     shape, shapes = (height, width), params.shapes
@@ -71,9 +71,9 @@ def perlin_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyPar
     fills the corners that its rotation uncovers.
 
     Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `perlin_exponent`, `noise_rotation` and `threshold` are used.
+        key: a random key.
+        shape: height and width in pixels.
+        params: `perlin_exponent`, `noise_rotation` and `threshold` are used.
     """
     return _above(*_turned_noise(key, shape=shape, params=params), params.threshold)
 
@@ -82,9 +82,9 @@ def rectangle_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: Anomaly
     """Upright rectangles of at least one pixel, wholly inside the picture; they may overlap.
 
     Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `shapes.rectangles` and `shapes.rectangle_side` are used.
+        key: a random key.
+        shape: height and width in pixels.
+        params: `shapes.rectangles` and `shapes.rectangle_side` are used.
     """
     count_key, *keys = jax.random.split(key, 5)
     count = draw_whole(count_key, params.shapes.rectangles)
@@ -112,9 +112,9 @@ def scar_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParam
     Its width is at least √2 pixels, without which a slanting one would fall apart.
 
     Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `shapes.scar_length`, `shapes.scar_width` and `shapes.scar_rotation` are used.
+        key: a random key.
+        shape: height and width in pixels.
+        params: `shapes.scar_length`, `shapes.scar_width` and `shapes.scar_rotation` are used.
     """
     length_key, width_key, rotation_key, place_key = jax.random.split(key, 4)
     height, width = shape

@@ -14,8 +14,8 @@ def solid_texture(key: PRNGKeyArray, *, shape: tuple[int, int]) -> Image:
     """One random colour all over (paper, table 3, "color"), its channels uniform in [0, 1].
 
     Args:
-      key: a random key.
-      shape: height and width in pixels.
+        key: a random key.
+        shape: height and width in pixels.
     """
     colour = jax.random.uniform(key, (1, 1, 3))
     return jnp.broadcast_to(colour, (*shape, 3))
@@ -25,8 +25,8 @@ def noise_texture(key: PRNGKeyArray, *, shape: tuple[int, int]) -> Image:
     """A random colour for each pixel, its channels uniform in [0, 1].
 
     Args:
-      key: a random key.
-      shape: height and width in pixels.
+        key: a random key.
+        shape: height and width in pixels.
     """
     return jax.random.uniform(key, (*shape, 3))
 
@@ -38,9 +38,9 @@ def shuffled_blocks(key: PRNGKeyArray, image: Image, *, params: TextureParams) -
     sides that are not divided stays where it is.
 
     Args:
-      key: a random key.
-      image: any values, sides of at least 2^4 pixels.
-      params: `block_exponent` is used, from which k is drawn.
+        key: a random key.
+        image: any values, sides of at least 2^4 pixels.
+        params: `block_exponent` is used, from which k is drawn.
     """
     exponent_key, order_key = jax.random.split(key)
     exponent = draw_whole(exponent_key, params.block_exponent).astype(jnp.int32)
@@ -67,9 +67,9 @@ def shifted_copy(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> I
     of the same image.
 
     Args:
-      key: a random key.
-      image: any values.
-      params: `shift` is used, shares of the sides from which the distances are drawn.
+        key: a random key.
+        image: any values.
+        params: `shift` is used, shares of the sides from which the distances are drawn.
     """
     height, width, _ = image.shape
     share = draw(key, params.shift, (2,))

@@ -49,11 +49,11 @@ def change_brightness(
     As imgaug's `MultiplyAndAddToBrightness` up to the colour conversions' rounding, see `colour`.
 
     Args:
-      image: as the module says.
-      space: a `colour.ColourSpace`, or a traced integer that stands for one.
-      factor: what brightness is multiplied by; the product is truncated to whole levels.
-      shift: what is added, levels; rounded to whole levels.
-      shift_first: whether to add before multiplying.
+        image: as the module says.
+        space: a `colour.ColourSpace`, or a traced integer that stands for one.
+        factor: what brightness is multiplied by; the product is truncated to whole levels.
+        shift: what is added, levels; rounded to whole levels.
+        shift_first: whether to add before multiplying.
     """
 
     def multiplied(brightness: Array) -> Array:
@@ -106,9 +106,9 @@ def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayL
     As imgaug's `AddToHueAndSaturation` up to the colour conversions' rounding, see `colour`.
 
     Args:
-      image: as the module says.
-      hue: levels, 255 for a full turn; truncated to whole steps of 2°.
-      saturation: levels.
+        image: as the module says.
+        hue: levels, 255 for a full turn; truncated to whole steps of 2°.
+        saturation: levels.
     """
     hsv = rgb_to_hsv(to_levels(image))
     steps = jnp.trunc(jnp.asarray(hue, jnp.float32) * (180 / 255))
@@ -147,8 +147,8 @@ def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
     As imgaug's `Autocontrast`, which is Pillow's, up to a level where float32 rounds otherwise.
 
     Args:
-      image: as the module says.
-      cutoff: percent of the pixels that are cut at each end, below 50.
+        image: as the module says.
+        cutoff: percent of the pixels that are cut at each end, below 50.
     """
     levels = to_levels(image)
     pixels = levels.shape[0] * levels.shape[1]
@@ -277,8 +277,8 @@ def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, 
     """Draws all operations, one after the other, of which a texture takes the first few.
 
     Returns:
-      Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, in
-      place of the operations of weight 0, which come last.
+        Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, in
+        place of the operations of weight 0, which come last.
     """
     values = (
         weights.gamma_contrast,

@@ -1,22 +1,28 @@
-"""A gradient-domain blend: the anomaly keeps its gradients and meets the picture at its border.
+"""Ways to put an anomaly on an image: as it is, or so that no edge shows; see `BLENDS`.
 
-Poisson image editing (Pérez, Gangnet, Blake, SIGGRAPH 2003, equation 7) asks for the values f
-inside a mask whose differences between neighbours are the source's, with f equal to the picture
-outside. With f = source + u, the correction u is harmonic inside the mask and equals picture −
-source around it, so it is smooth and can be solved for from coarse to fine.
+For the latter the anomaly keeps its gradients and meets the picture at its border. Poisson image
+editing (Pérez, Gangnet, Blake, SIGGRAPH 2003, equation 7) asks for the values f inside a mask whose
+differences between neighbours are the source's, with f equal to the picture outside. With f =
+source + u, the correction u is harmonic inside the mask and equals picture − source around it, so
+it is smooth and can be solved for from coarse to fine.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from draem_jax.anomalies.params import Blend
+
 ITERATIONS = 64
 """Steps of conjugate gradients on each grid."""
 
 _COARSEST = 8
 
+Image = Float[Array, "H W 3"]
+Mask = Float[Array, "H W 1"]
 Plane = Float[Array, "H W"]
 Field = Float[Array, "C H W"]
 
@@ -39,9 +45,21 @@ class _Grid(NamedTuple):
     side: Field
 
 
-def poisson_blend(
-    image: Float[Array, "H W 3"], source: Float[Array, "H W 3"], mask: Float[Array, "H W 1"]
-) -> Float[Array, "H W 3"]:
+def alpha_blend(image: Image, source: Image, mask: Mask) -> Image:
+    """Puts a source on an image as it is.
+
+    Args:
+        image: float in [0, 1].
+        source: what to put on it: the texture, mixed with the image by the opacity.
+        mask: 1 where, else 0.
+
+    Returns:
+        The source inside the mask, the image outside.
+    """
+    return jnp.where(mask > 0, source, image)
+
+
+def poisson_blend(image: Image, source: Image, mask: Mask) -> Image:
     """Puts a source on an image so that no edge shows where the mask ends.
 
     Inside the mask, values between neighbours differ as the source's do, and differences to the
@@ -67,6 +85,13 @@ def poisson_blend(
     gap = jnp.moveaxis(image - source, -1, 0)
     correction = jnp.moveaxis(_harmonic(inside, gap), 0, -1)
     return jnp.where(mask > 0, jnp.clip(source + correction, 0, 1), image)
+
+
+BLENDS: Mapping[Blend, Callable[[Image, Image, Mask], Image]] = {
+    "alpha": alpha_blend,
+    "poisson": poisson_blend,
+}
+"""How `AnomalyParams.blend` puts an anomaly on an image: from (image, source, mask)."""
 
 
 def _harmonic(inside: Plane, values: Field) -> Field:

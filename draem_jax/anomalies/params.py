@@ -22,7 +22,6 @@ Blend = Literal["alpha", "poisson"]
 MAX_PERLIN_EXPONENT = 6
 MAX_RECTANGLES = 8
 MAX_BLOCK_EXPONENT = 4
-MAX_OPERATIONS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,6 @@ _WHOLE_LEVELS = _Within(-255.0, 255.0, whole=True)
 _EXPONENT = _Within(0.0, float(MAX_PERLIN_EXPONENT), whole=True)
 _COUNT = _Within(1.0, float(MAX_RECTANGLES), whole=True)
 _BLOCKS = _Within(0.0, float(MAX_BLOCK_EXPONENT), whole=True)
-_OPERATIONS = _Within(0.0, float(MAX_OPERATIONS), whole=True)
 _ANY = _Within(float("-inf"), float("inf"))
 
 
@@ -60,7 +58,7 @@ class OperationWeights:
     `TextureParams.operations` distinct operations are drawn for a sample, one after the other, each
     in proportion to the weights of those that are left. An operation of weight 0 is never drawn;
     where fewer weights are above 0, that many operations are applied, so all weights at 0 leaves
-    the texture as it is.
+    the texture as it is. The fields are the names in `texture_operations.OPERATIONS`.
     """
 
     gamma_contrast: Annotated[Number, _NOT_NEGATIVE] = 1.0
@@ -75,13 +73,17 @@ class OperationWeights:
     rotate: Annotated[Number, _NOT_NEGATIVE] = 1.0
 
 
+MAX_OPERATIONS = len(dataclasses.fields(OperationWeights))
+_OPERATIONS = _Within(0.0, float(MAX_OPERATIONS), whole=True)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextureParams:
     """How a texture is made and changed; "levels" are of 0 to 255.
 
     Attributes:
-        operations: how many of the ten are applied to a texture, a whole number from 0 to 10.
+        operations: how many are applied to a texture, a whole number up to that of all there are.
         gamma: exponent of the gamma contrast, drawn for each channel.
         brightness_factor: what brightness is multiplied by.
         brightness_shift: what is added to brightness, levels.
@@ -157,9 +159,9 @@ class AnomalyParams:
     the value. The defaults are the authors' code's, see `code` and `paper`.
 
     Attributes:
-        mask: the shape of masks; see `masks.draw_mask`.
+        mask: the shape of masks; see `masks.MASKS`.
         blend: "alpha" mixes texture and image by the opacity; "poisson" also shifts the mixture
-            smoothly so that it meets the image at the mask's border; see `blending`.
+            smoothly so that it meets the image at the mask's border; see `blending.BLENDS`.
         untouched_share: how often a sample stays as it is, in [0, 1].
         opacity: weight of the texture inside the mask, in [0, 1]; the image has the rest. The
             paper's β is this weight. The code's β is the weight of the image, so its U(0, 0.8) is

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from draem_jax.anomalies.blending import poisson_blend
+from draem_jax.anomalies.blending import BLENDS
 from draem_jax.anomalies.draws import draw, happens
 from draem_jax.anomalies.masks import draw_mask
 from draem_jax.anomalies.params import AnomalyParams
@@ -132,9 +132,7 @@ def _simulate_one(
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
         anomaly = opacity * source + (1 - opacity) * image
-        if params.blend == "poisson":
-            return poisson_blend(image, anomaly, mask), mask
-        return jnp.where(mask > 0, anomaly, image), mask
+        return BLENDS[params.blend](image, anomaly, mask), mask
 
     augmented, mask = lax.cond(
         happens(share_key, params.untouched_share), untouched, touched, image, texture

@@ -614,10 +614,10 @@ def test_damaged_notes(tmp_path):
 def test_by_tfds_alone(tmp_path):
     import tensorflow_datasets as tfds
 
-    from draem_jax.data.builders import MvtecAd
+    from draem_jax.data.builders import BUILDERS
 
     root = fixtures.make_mvtec_ad(tmp_path / "root")
-    builder = MvtecAd(config="bottle", data_dir=tmp_path / "data")
+    builder = BUILDERS["mvtec_ad"](config="bottle", data_dir=tmp_path / "data")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
     assert builder.info.splits["test"].num_examples == 5
 

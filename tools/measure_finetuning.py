@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from draem_jax.data.loading import labelled_source
+from draem_jax.config import data_set
 from draem_jax.data.surfaces import STAIN, export_samples
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -79,8 +79,7 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
 def _measure(workdir: Path) -> dict[str, float]:
     """False alarms on stains and good test pictures, and how well true defects are found."""
     detector, thresholds = calibrated(workdir, Draem.load(workdir), keep=False)
-    data = detector.config.data
-    stains = labelled_source(data.name, data.category, size=detector.image_size, split=STAIN)
+    stains = data_set(detector.config).test_pictures(size=detector.image_size, split=STAIN)
     images = np.stack([stains[i].image for i in range(len(stains))])
     limit = thresholds.image_threshold(_ALPHA)
     test, _ = open_test_pictures(detector)

@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 
 from draem_jax import Draem
+from draem_jax.config import data_set
 from draem_jax.data.features import GOOD
-from draem_jax.data.loading import labelled_source
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.inspection.inspected import inspect_pictures, pixel_threshold
 from draem_jax.inspection.regions import find_regions
@@ -37,10 +37,7 @@ def main() -> None:
     detector = Draem.load(options.workdir, checkpoint=options.checkpoint)
     detector, thresholds = calibrated(options.workdir, detector)
     threshold = pixel_threshold(thresholds, rule=options.pixel_threshold)
-    data = detector.config.data
-    source = labelled_source(
-        data.name, data.category, size=detector.image_size, root=data.root or None
-    )
+    source = data_set(detector.config).test_pictures(size=detector.image_size)
     pictures = [source[i] for i in range(len(source))]
     inspections = inspect_pictures(
         detector,

@@ -15,8 +15,8 @@ from collections import Counter
 import numpy as np
 
 from draem_jax import Draem
+from draem_jax.config import data_set
 from draem_jax.data.features import GOOD
-from draem_jax.data.loading import labelled_source
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.inspection.examples import Example, make_example
 from draem_jax.inspection.features import feature_names
@@ -87,10 +87,7 @@ def main() -> None:
 
 def _read(detector: Draem, options: argparse.Namespace) -> list[Example]:
     detector, thresholds = calibrated(options.workdir, detector)
-    data = detector.config.data
-    source = labelled_source(
-        data.name, data.category, size=detector.image_size, root=data.root or None
-    )
+    source = data_set(detector.config).test_pictures(size=detector.image_size)
     pictures = [p for p in (source[i] for i in range(len(source))) if p.defect_type != GOOD]
     inspections = inspect_pictures(
         detector,

@@ -27,7 +27,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.data.preparing import categories
+    from draem_jax.data.prepared import categories
     from draem_jax.studies.benchmark import benchmark
     from draem_jax.training.parallel import use_cpu_devices
 

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax import files
-from draem_jax.data import loading
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.checks import find_highest
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import AUTO, find_full_scale
 from draem_jax.data.folders import find_pictures_in, list_pictures
+from draem_jax.data.loading import StoredPictures
 from draem_jax.data.pictures import picture_header, read_picture, resize
 from draem_jax.errors import UserError
 from draem_jax.files import expand
@@ -62,7 +63,7 @@ NAMED_SOURCES: Mapping[str, NamedSource] = {
         "photographs and patterns, no download", lambda size: PictureArray(builtin_textures(size))
     ),
     "dtd": NamedSource(
-        "the data set", lambda size: loading.training_source("dtd", "textures", size=size)
+        "the data set", lambda size: DataSet("dtd", "textures").training_pictures(size=size)
     ),
     "self": NamedSource("the normal pictures"),
     "solid": NamedSource("one random colour"),
@@ -254,6 +255,6 @@ def _identity(source: PictureSource) -> list[str]:
     match source:
         case PictureFiles(paths=paths):
             return [f"{path.name} {path.stat().st_size}" for path in paths]
-        case loading.PictureSource(names=names, digests=digests):
+        case StoredPictures(names=names, digests=digests):
             return [*names, *digests]
     return [f"{len(source)} built in"]

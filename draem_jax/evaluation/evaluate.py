@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from draem_jax import files
-from draem_jax.data.loading import LabelledPicture, LabelledSource, labelled_source
+from draem_jax.config import data_set
+from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.pictures import resize_plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -157,16 +158,8 @@ def open_test_pictures(
         detector: whose config names the data set.
         warn: is told what is odd about the data set, line by line.
     """
-    data = detector.config.data
-    test = labelled_source(
-        data.name,
-        data.category,
-        size=detector.image_size,
-        root=data.root or None,
-        skip_bad=data.skip_bad,
-        depth=data.depth,
-        full_scale=detector.full_scale,
-    )
+    data = data_set(detector.config, full_scale=detector.full_scale)
+    test = data.test_pictures(size=detector.image_size)
     for line in test.warnings:
         warn(line)
     if len(test):
@@ -179,7 +172,7 @@ def open_test_pictures(
     return simulated_pictures(detector.config, trained_on=detector.trained_on), True
 
 
-def _trained_on(detector: Draem, test: LabelledSource) -> list[str]:
+def _trained_on(detector: Draem, test: StoredTestPictures) -> list[str]:
     """Names of the test pictures that are the same as one trained on."""
     if detector.trained_on is None:
         return []

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from draem_jax import files
-from draem_jax.config import image_size
-from draem_jax.data.loading import labelled_source
+from draem_jax.config import data_set, image_size
 from draem_jax.data.pictures import resize_mask, resize_plane
 from draem_jax.reports import study_page
 from draem_jax.reports.metric_texts import label
@@ -220,15 +219,7 @@ def _pictures(study: Study, results: Sequence[Result], workdir: Path) -> list[St
             maps[run.variant], first = kept, first or run
     if first is None:
         return []
-    config = first.config
-    test = labelled_source(
-        config.data.name,
-        config.data.category,
-        size=image_size(config),
-        root=config.data.root or None,
-        skip_bad=config.data.skip_bad,
-        depth=config.data.depth,
-    )
+    test = data_set(first.config).test_pictures(size=image_size(first.config))
     pictures = []
     for index in sorted(set.intersection(*(set(kept) for kept in maps.values()))):
         picture = test[index]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from draem_jax.data.loading import labelled_source, training_source
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.pictures import resize, resize_plane
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
@@ -46,7 +46,7 @@ def test_what_the_numbers_are_of(held_out, thresholds):
     assert thresholds.score in CANDIDATE_SCORES
     assert detector.score_name == thresholds.score == Draem.load(held_out).score_name
     parts = {
-        part: training_source("surfaces", "brick", size=(32, 32), holdout=0.2, part=part)
+        part: DataSet("surfaces", "brick").training_pictures(size=(32, 32), holdout=0.2, part=part)
         for part in ("training", "selection", "calibration")
     }
     assert len(parts["training"]) == 160
@@ -112,7 +112,7 @@ def test_original_size_by_sorting(held_out):
     assert set(written["protocols"]) == {"default"}
 
     detector = Draem.load(held_out)
-    test = labelled_source("surfaces", "brick", size=(32, 32))
+    test = DataSet("surfaces", "brick").test_pictures(size=(32, 32))
     margins, masks = [], []
     for i in range(len(test)):
         (margin,) = np.asarray(detector.inspect(test[i].image[None]).margin)[:1]

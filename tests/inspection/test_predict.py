@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.examples import read_examples
 from draem_jax.data.folders import list_pictures, subfolders
-from draem_jax.data.loading import training_source
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER, mark_output
@@ -79,7 +79,7 @@ def test_what_was_written_is_not_read_again(out, detector, tmp_path):
     for _ in range(2):
         assert predict_files(detector, tmp_path, tmp_path / out).given == 3
     shutil.rmtree(tmp_path / "more")
-    source = training_source("folder", "", size=(32, 32), root=tmp_path)
+    source = DataSet("folder", "", root=tmp_path).training_pictures(size=(32, 32))
     assert source.names == ("good/a", "good/b")
 
 

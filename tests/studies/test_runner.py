@@ -214,7 +214,7 @@ def test_a_diverged_run_is_a_result(make, tmp_path, monkeypatch):
 
 
 def test_a_data_set_without_test_pictures_is_refused_at_once(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("draem_jax.studies.runner.labelled_source", lambda *a, **k: [])
+    monkeypatch.setattr("draem_jax.data.dataset.DataSet.test_pictures", lambda *a, **k: [])
     with pytest.raises(UserError, match="surfaces brick has no test pictures"):
         run_study(make(NUMERIC), tmp_path)
     assert not (tmp_path / "study.json").exists()

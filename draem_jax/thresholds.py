@@ -44,6 +44,7 @@ from scipy.special import betaincinv
 
 from draem_jax import files
 from draem_jax.errors import UserError
+from draem_jax.regions.rule import EVEN, PixelRule, PixelThreshold
 from draem_jax.scores import DEFAULT_SCORE, score_by_name
 
 Fact = str | int | float | bool | None
@@ -206,6 +207,10 @@ class Thresholds:
         simulated_pictures: how many pictures the two were found on, normal ones included.
         simulated_defective: how many of them had a simulated anomaly.
         made_from: what the numbers come from, such as data, training step and seed.
+
+    Raises:
+        ValueError: a number is not finite, a count contradicts another, or scores or margins are
+            not in ascending order.
     """
 
     score: str
@@ -217,38 +222,10 @@ class Thresholds:
     simulated_defective: int = 0
     made_from: Mapping[str, Fact] = field(default_factory=dict)
 
-    @classmethod
-    def calibrate(
-        cls,
-        score: str,
-        normal_scores: Float[np.ndarray, " n"],
-        normal_margins: Float[np.ndarray, " n"],
-        *,
-        best_f1_score: float | None = None,
-        best_f1_margin: float | None = None,
-        simulated_pictures: int = 0,
-        simulated_defective: int = 0,
-        made_from: Mapping[str, Fact] | None = None,
-    ) -> Thresholds:
-        """Makes thresholds of what a detector says of held-out pictures; see the attributes.
-
-        Raises:
-            ValueError: a number is not finite, or a count contradicts another.
-        """
-        made = cls(
-            score=score,
-            normal_scores=tuple(np.sort(normal_scores).tolist()),
-            normal_margins=tuple(np.sort(normal_margins).tolist()),
-            best_f1_score=best_f1_score,
-            best_f1_margin=best_f1_margin,
-            simulated_pictures=simulated_pictures,
-            simulated_defective=simulated_defective,
-            made_from=dict(made_from or {}),
-        )
-        fault = _fault(dataclasses.asdict(made))
+    def __post_init__(self) -> None:
+        fault = _fault(dataclasses.asdict(self))
         if fault:
             raise ValueError(fault)
-        return made
 
     @classmethod
     def load(cls, path: str | Path) -> Thresholds:
@@ -336,6 +313,41 @@ class Thresholds:
             f"of {_percent(alpha)}: nothing can ever be called anomalous. It takes at least "
             f"{needed:,}, or a rate of {_percent_up(1 / (n + 1))} or more."
         )
+
+
+def ascending(values: Float[np.ndarray, " n"]) -> tuple[float, ...]:
+    """Scores or margins as `Thresholds` keeps them."""
+    return tuple(np.sort(values).tolist())
+
+
+def pixel_threshold(
+    thresholds: Thresholds | None, *, rule: PixelRule = "best_f1", alpha: float = 0.05
+) -> PixelThreshold:
+    """Chooses the threshold that regions begin at.
+
+    Args:
+        thresholds: of the detector; None if it has none.
+        rule: "best_f1" for the threshold that tells simulated anomalies' pixels best, or, where
+            there is none, the margin 0, which is 0.5 in the map; "conformal" for the one that at
+            most the share `alpha` of normal pictures exceeds anywhere.
+        alpha: for "conformal".
+
+    Raises:
+        UserError: the rule is "conformal", and no normal pictures were held out, or too few.
+    """
+    if rule == "conformal":
+        if thresholds is None:
+            raise UserError(
+                "the run has no thresholds, as no normal pictures were held out from its training: "
+                "train with config.data.holdout above 0, or choose the pixel threshold best_f1"
+            )
+        margin = thresholds.margin_threshold(alpha)
+        if margin is None:
+            raise UserError(thresholds.warning(alpha) or "there is no conformal threshold")
+        return PixelThreshold(margin, "conformal")
+    if thresholds is None or thresholds.best_f1_margin is None:
+        return EVEN
+    return PixelThreshold(thresholds.best_f1_margin, "best_f1")
 
 
 _LISTS = ("normal_scores", "normal_margins")

@@ -101,7 +101,7 @@ def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
 
     config = default_config()
     config.data.update(name="folder", category="", root=str(tmp_path / "root"))
-    detector = Draem(config, step=1, batch_size=1, score_name="mean21", _variables=None)
+    detector = Draem(config, tmp_path / "run", step=1, batch_size=1, _variables=None)
 
     def stop(*arguments, **options):
         raise UserError("the data have been opened")
@@ -111,9 +111,7 @@ def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("draem_jax.training.finetune.tuning_config", lambda *a, **o: config)
     monkeypatch.setattr("draem_jax.training.finetune.finetune", stop)
     monkeypatch.setattr("draem_jax.detector.Draem.load", lambda *a, **o: detector)
-    monkeypatch.setattr(
-        "draem_jax.evaluation.evaluate.calibrated", lambda workdir, detector: (detector, None)
-    )
+    monkeypatch.setattr("draem_jax.evaluation.evaluate.calibrated", lambda detector: detector)
     monkeypatch.setattr("draem_jax.evaluation.evaluate.measure", stop)
     for arguments in (
         ["train", "--config=configs/folder.py", "--config.data.root=root", "--workdir=run"],

@@ -20,7 +20,6 @@ from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
 from draem_jax.reports.pictures import sheet, write_png
-from draem_jax.thresholds import Thresholds
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
 
@@ -129,16 +128,15 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     tuned = Draem.load(workdir)
     base = Draem.load(tuned.config.tuned_from.workdir, checkpoint=str(tuned.config.tuned_from.step))
     sets, notes = _pictures(tuned.config, tuned.trained_on)
-    base, thresholds = calibrated(tuned.config.tuned_from.workdir, base, keep=False)
-    before = _measure(base, thresholds, sets, alpha)
-    tuned, thresholds = calibrated(workdir, tuned)
-    after = _measure(tuned, thresholds, sets, alpha)
-    if thresholds is None:
+    before = _measure(calibrated(base, keep=False), sets, alpha)
+    tuned = calibrated(tuned)
+    after = _measure(tuned, sets, alpha)
+    if tuned.thresholds is None:
         notes.append(
             "no normal pictures were held out (config.data.holdout is 0), so there is no threshold "
             "to count false alarms at"
         )
-    elif warning := thresholds.warning(alpha):
+    elif warning := tuned.thresholds.warning(alpha):
         notes.append(warning)
     figures = [
         replace(one, after=other.before)
@@ -213,9 +211,8 @@ class _Measured(NamedTuple):
     scores: list[Float[np.ndarray, " N"]]
 
 
-def _measure(
-    detector: Draem, thresholds: Thresholds | None, sets: Sequence[_Pictures], alpha: float
-) -> _Measured:
+def _measure(detector: Draem, sets: Sequence[_Pictures], alpha: float) -> _Measured:
+    thresholds = detector.thresholds
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
     measured = _Measured([], [], [])
     figures = measured.figures

@@ -12,12 +12,13 @@ import pytest
 
 from draem_jax.detector import Draem
 from draem_jax.evaluation.evaluate import evaluate
+from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.files import OUTPUT_MARKER
 from tests.evaluation.one_of_two import measure_share
 
 
 def test_what_is_written(trained):
-    metrics = evaluate(trained, save_maps=True).values
+    metrics = evaluate(trained, options=EvaluationOptions(save_maps=True)).values
     folder = trained / "evaluation"
     written = json.loads((folder / "metrics.json").read_text())
     assert {name: written[name] for name in metrics} == metrics

@@ -19,6 +19,7 @@ from draem_jax.data.loading import Part
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
+from draem_jax.metrics.table import title
 from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
@@ -231,8 +232,8 @@ def _measure(detector: Draem, sets: Sequence[_Pictures], alpha: float) -> _Measu
         defective = np.arange(len(truth)) >= len(normal)
         auroc = float(roc_auc_score(defective, np.concatenate([measured.scores[0], scores])))
         ap = float(average_precision_score(truth.ravel(), margins.ravel()))
-        figures.append(_figure(pictures, "image_auroc", "image AUROC", auroc))
-        figures.append(_figure(pictures, "pixel_ap", "pixel AP", ap))
+        figures.append(_figure(pictures, "image_auroc", title("image_auroc"), auroc))
+        figures.append(_figure(pictures, "pixel_ap", title("pixel_ap"), ap))
     return measured
 
 

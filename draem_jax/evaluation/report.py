@@ -10,9 +10,9 @@ from draem_jax import files
 from draem_jax.data.pictures import resize_mask
 from draem_jax.detector import Draem
 from draem_jax.evaluation.options import EvaluationOptions
-from draem_jax.evaluation.rankings import Curve
 from draem_jax.evaluation.results import Evaluation, Metrics
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.metrics.rankings import Curve
 from draem_jax.reports.gallery import rank_errors
 from draem_jax.reports.page import Report, ReportPicture, render
 

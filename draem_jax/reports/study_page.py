@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from markupsafe import Markup
 
+from draem_jax.metrics.table import heading, metric_of
 from draem_jax.reports import plots
 from draem_jax.reports.data_uris import fit, fit_mask, jpeg, png
-from draem_jax.reports.metric_texts import explanation, label
 from draem_jax.reports.pictures import heat_map
 from draem_jax.reports.templates import fill, inline
 
@@ -143,11 +143,11 @@ def render_study(report: StudyReport) -> str:
         "study_page.html.j2",
         report=report,
         level=f"{100 * report.level:.3g} %",
-        labels=[label(key) for key in report.metrics],
+        labels=[heading(key) for key in report.metrics],
         rows=[_row(report, rank, variant) for rank, variant in ranked],
         findings=_findings(report, [variant for _, variant in ranked]),
         details=_details(report, [variant for _, variant in ranked]),
-        explanations=[(label(key), explanation(key)) for key in report.metrics if explanation(key)],
+        explanations=[(heading(key), metric_of(key).explanation) for key in report.metrics],
         has_published=any(
             f.published is not None for v in report.variants for f in v.figures.values()
         ),
@@ -249,7 +249,7 @@ def _finding(report: StudyReport, variant: StudyVariant) -> str:
         return "no run has finished, so nothing can be said."
     if difference is None or difference.mean is None:
         return "it has no run in common with the baseline, so nothing can be said."
-    metric, points = label(report.metrics[0]), f"{_points(difference.mean)} points"
+    metric, points = heading(report.metrics[0]), f"{_points(difference.mean)} points"
     interval, direction = _interval(difference), _direction(difference)
     if not interval:
         return f"no difference shown in {metric} ({points}; too few pairs to judge)."
@@ -273,7 +273,7 @@ def _elsewhere(report: StudyReport, variant: StudyVariant) -> str:
             reasons = [f"{_points(difference.mean)} points"]
             if difference.p_value is not None:
                 reasons.append(_p_value(difference.p_value))
-            found.append(f"{direction} in {label(key)} ({', '.join(reasons)})")
+            found.append(f"{direction} in {heading(key)} ({', '.join(reasons)})")
     return f" But {' and '.join(found)}." if found else ""
 
 
@@ -321,9 +321,9 @@ def _differences(report: StudyReport, variants: Sequence[StudyVariant]) -> list[
             plot = plots.differences(
                 {name: (d.mean, d.low, d.high) for name, d in chosen.items()},
                 supported=[name for name, d in chosen.items() if d.is_supported],
-                label=label(key),
+                label=heading(key),
             )
-            drawn.append((label(key), inline(plot)))
+            drawn.append((heading(key), inline(plot)))
     return drawn
 
 

@@ -13,11 +13,11 @@ from draem_jax import files
 from draem_jax.config import image_size
 from draem_jax.data.loading import labelled_source
 from draem_jax.data.pictures import resize_mask, resize_plane
+from draem_jax.metrics.table import NAMES, heading
 from draem_jax.reports import study_page
-from draem_jax.reports.metric_texts import label
 from draem_jax.reports.study_page import StudyPicture, StudyReport, StudyVariant, render_study
 from draem_jax.studies.execution import Result, read_maps
-from draem_jax.studies.study import METRICS, Run, Study, Variant
+from draem_jax.studies.study import Run, Study, Variant
 from draem_jax.studies.summary import LEVEL, Average, Difference, Summary, summarise
 
 _SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.3")
@@ -55,10 +55,10 @@ def results_csv(study: Study, results: Sequence[Result]) -> str:
     """A line for each run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "category", "seed", "status", *METRICS])
+    writer.writerow(["variant", "category", "seed", "status", *NAMES])
     for result in results:
         run, status = result.run, "diverged" if result.diverged else "done"
-        values = (result.metrics(study.protocol).get(name) for name in METRICS)
+        values = (result.metrics(study.protocol).get(name) for name in NAMES)
         figures = ["" if value is None else f"{value:.6f}" for value in values]
         writer.writerow([run.variant, run.category, run.seed, status, *figures])
     return text.getvalue()
@@ -70,8 +70,8 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
     header = ["", "variant"]
     for metric in shown:
         published = any(metric in variant.published for variant in study.variants)
-        header += [label(metric), *(["published"] if published else [])]
-    header += [f"{label(study.metric)}, difference"]
+        header += [heading(metric), *(["published"] if published else [])]
+    header += [f"{heading(study.metric)}, difference"]
     by_name = {variant.name: variant for variant in study.variants}
     lines = [
         f"# {_title(study)}",
@@ -111,7 +111,7 @@ def _verdicts(study: Study, summary: Summary) -> list[str]:
         for metric in _shown(study):
             found = summary.differences.get(name, {}).get(metric)
             if found is not None and (found.is_supported or metric == study.metric):
-                sentences.append(f"{name}: {_verdict(found, label(metric), study.baseline)}")
+                sentences.append(f"{name}: {_verdict(found, heading(metric), study.baseline)}")
     return sentences
 
 

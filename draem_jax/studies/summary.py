@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from draem_jax.metrics.table import NAMES
 from draem_jax.studies.execution import Result
-from draem_jax.studies.study import METRICS, Study
+from draem_jax.studies.study import Study
 
 LEVEL = 0.95
 """Of the intervals; a difference is supported where its p-value is below the rest."""
@@ -80,7 +81,7 @@ def summarise(study: Study, results: Sequence[Result]) -> Summary:
         results: of its runs; missing and diverged ones leave gaps, and a difference is taken over
             the pairs that are whole.
     """
-    metrics = tuple(dict.fromkeys([study.metric, *METRICS]))
+    metrics = tuple(dict.fromkeys([study.metric, *NAMES]))
     tables = {
         metric: {v.name: _table(study, results, v.name, metric) for v in study.variants}
         for metric in metrics

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from draem_jax.reports.metric_texts import label
+from draem_jax.metrics.table import heading
 from draem_jax.reports.plots import UNKNOWN
 from draem_jax.reports.study_page import (
     Difference,
@@ -223,7 +223,7 @@ def test_what_other_metrics_support_is_said(report):
     found = dict.fromkeys(report.metrics, none) | {report.metrics[-1]: clear}
     variants = [base, dataclasses.replace(other, differences=found)]
     page = render_study(dataclasses.replace(report, variants=variants))
-    metric = label(report.metrics[-1])
+    metric = heading(report.metrics[-1])
     sentence = f"But worse in {metric} (\N{MINUS SIGN}17.0 points, p = 0.005)."
     assert sentence in page.replace("\N{NO-BREAK SPACE}", " ")
 

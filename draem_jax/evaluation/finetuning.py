@@ -35,7 +35,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Figure:
+class Change:
     """One figure before and after fine-tuning.
 
     Attributes:
@@ -76,7 +76,7 @@ class Comparison:
             anomaly maps of them before and after.
     """
 
-    figures: tuple[Figure, ...]
+    figures: tuple[Change, ...]
     notes: tuple[str, ...]
     sheet: UInt8[np.ndarray, "H W 3"]
 
@@ -147,7 +147,7 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _PictureSet:
     """Pictures to measure with: their kind, what they are, and the truth about them."""
 
     kind: str
@@ -162,13 +162,13 @@ class _Pictures:
 
 def _pictures(
     config: ConfigDict, trained_on: TrainedOn | None
-) -> tuple[list[_Pictures], list[str]]:
+) -> tuple[list[_PictureSet], list[str]]:
     """All that is measured on, normal pictures first, and notes on them."""
     sets, notes = [], []
 
     def add(kind: str, text: str, images: np.ndarray, masks: np.ndarray | None = None) -> None:
         none = np.zeros(images.shape[:3], bool)
-        sets.append(_Pictures(kind, text, images, none if masks is None else masks))
+        sets.append(_PictureSet(kind, text, images, none if masks is None else masks))
 
     held_out = bool(config.data.holdout)
     part: Part = "selection" if held_out else "training"
@@ -207,12 +207,12 @@ def _pictures(
 class _Measured(NamedTuple):
     """Figures of one detector, as `before`; and of each set of pictures, margins and scores."""
 
-    figures: list[Figure]
+    figures: list[Change]
     margins: list[Float[np.ndarray, "N H W"]]
     scores: list[Float[np.ndarray, " N"]]
 
 
-def _measure(detector: Draem, sets: Sequence[_Pictures], alpha: float) -> _Measured:
+def _measure(detector: Draem, sets: Sequence[_PictureSet], alpha: float) -> _Measured:
     thresholds = detector.thresholds
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
     measured = _Measured([], [], [])
@@ -238,7 +238,7 @@ def _measure(detector: Draem, sets: Sequence[_Pictures], alpha: float) -> _Measu
 
 
 def _sheet(
-    sets: Sequence[_Pictures], before: _Measured, after: _Measured
+    sets: Sequence[_PictureSet], before: _Measured, after: _Measured
 ) -> UInt8[np.ndarray, "H W 3"]:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("picture", "mask", "before", "after")
@@ -258,9 +258,9 @@ def _sheet(
 
 
 def _figure(
-    pictures: _Pictures, name: str, text: str, value: float | None, *, lower: bool = False
-) -> Figure:
-    return Figure(
+    pictures: _PictureSet, name: str, text: str, value: float | None, *, lower: bool = False
+) -> Change:
+    return Change(
         name=f"{name}_{pictures.kind}",
         text=f"{text}, {pictures.text}",
         pictures=len(pictures.images),

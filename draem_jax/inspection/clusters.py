@@ -45,7 +45,7 @@ class ClusterSummary(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Found(NamedTuple):
+class _FoundRegion(NamedTuple):
     path: Path
     label: int
     bbox: tuple[int, int, int, int]
@@ -124,7 +124,7 @@ def cluster_files(
     _check_apart(Path(images), out)
     check_out(out)
     inspections = inspect_files(detector, paths, rule=rule, with_features=True)
-    found: list[_Found] = []
+    found: list[_FoundRegion] = []
     errors: dict[Path, str] = {}
     highest: list[int | None] = []
     rows: list[Float[np.ndarray, "R F"]] = []
@@ -135,7 +135,7 @@ def cluster_files(
             rows.append(region_features(inspection))
             for region in inspection.regions:
                 crop = crop_around(inspection.picture, region)
-                found.append(_Found(path, region.label, region.bbox, crop))
+                found.append(_FoundRegion(path, region.label, region.bbox, crop))
         else:
             errors[path] = str(inspection)
         progress(done, len(paths))

@@ -51,7 +51,7 @@ class ReportPicture:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GalleryEntry:
     """A picture as the gallery shows it.
 
     Attributes:
@@ -82,7 +82,7 @@ def outcome(picture: ReportPicture, threshold: float | None) -> Outcome | None:
 
 def make_entries(
     pictures: Sequence[ReportPicture], *, threshold: float | None, max_pictures: int
-) -> list[Entry]:
+) -> list[GalleryEntry]:
     """Draws the worst pictures, the worst first.
 
     Args:
@@ -198,7 +198,7 @@ def _remark(picture: ReportPicture, rank_error: float) -> str:
     return f"{share} of the defective pictures score at most as high"
 
 
-def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> Entry:
+def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> GalleryEntry:
     image, reconstruction = fit(to_uint8(picture.image)), fit(to_uint8(picture.reconstruction))
     anomaly_map = fit(picture.anomaly_map.astype(np.float32))
     glow = overlay(image, anomaly_map)
@@ -217,4 +217,4 @@ def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> E
     if picture.is_defective:
         empty = "not known" if picture.mask is None else "empty"
     ratio = round(image.shape[1] / image.shape[0], 4)
-    return Entry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)
+    return GalleryEntry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)

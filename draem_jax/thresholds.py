@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float
 from scipy.special import betaincinv
 
 from draem_jax import files
@@ -131,9 +131,9 @@ def best_f1(values: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"
         missing.
     """
     levels, index = np.unique(values, return_inverse=True)
-    good = np.bincount(index[~is_defective], minlength=len(levels))
+    normal = np.bincount(index[~is_defective], minlength=len(levels))
     defective = np.bincount(index[is_defective], minlength=len(levels))
-    best = _best_cut(good, defective)
+    best = _best_cut(normal, defective)
     if best is None:
         return None
     cut, f1 = best
@@ -142,32 +142,6 @@ def best_f1(values: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"
     middle = lower + (upper - lower) / 2
     # Between neighbours there is no room: the middle is rounded to one of them.
     return BestF1(float(middle if middle < upper else lower), f1)
-
-
-def best_f1_of_histograms(
-    good: Num[np.ndarray, " bins"],
-    defective: Num[np.ndarray, " bins"],
-    lower_edges: Float[np.ndarray, " bins"],
-) -> BestF1 | None:
-    """Finds the threshold of the best F1 of values that were only counted.
-
-    Args:
-        good: how many normal values each bin holds.
-        defective: how many defective values each bin holds.
-        lower_edges: the least value that belongs to each bin, ascending. It may be −∞ where the
-            bin is empty.
-
-    Returns:
-        The threshold, just below an edge, and the F1 there, among equal ones that of the highest
-        threshold. None where a class is missing.
-    """
-    best = _best_cut(good, defective)
-    if best is None:
-        return None
-    cut, f1 = best
-    # float32 is the type of the values: no value lies between the edge and what is returned.
-    edge = np.float32(lower_edges[cut])
-    return BestF1(float(np.nextafter(edge, np.float32(-np.inf))), f1)
 
 
 def choose_score(aurocs: Mapping[str, float | None], *, default: str = DEFAULT_SCORE) -> str:
@@ -369,16 +343,16 @@ def _allowed(count: int, alpha: float) -> int:
     return math.floor(_exact(alpha) * (count + 1)) - 1
 
 
-def _best_cut(good: np.ndarray, defective: np.ndarray) -> tuple[int, float] | None:
+def _best_cut(normal: np.ndarray, defective: np.ndarray) -> tuple[int, float] | None:
     """From counts in ascending order to the first index that is called, and the F1."""
     total = defective.sum()
-    if not total or not good.sum():
+    if not total or not normal.sum():
         return None
     true = np.cumsum(defective[::-1], dtype=np.float64)
-    false = np.cumsum(good[::-1], dtype=np.float64)
+    false = np.cumsum(normal[::-1], dtype=np.float64)
     f1 = 2 * true / (true + false + total)
     best = int(np.argmax(f1))  # the first of equals, so never an empty level
-    return len(good) - 1 - best, float(f1[best])
+    return len(normal) - 1 - best, float(f1[best])
 
 
 def _fault(content: dict[str, Any]) -> str | None:

@@ -13,7 +13,6 @@ from draem_jax.thresholds import (
     Thresholds,
     ascending,
     best_f1,
-    best_f1_of_histograms,
     choose_score,
     conformal_threshold,
     p_values,
@@ -105,23 +104,6 @@ def test_best_f1_of_neighbouring_floats_and_of_one_class():
     for labels in (np.zeros(2, bool), np.ones(2, bool)):
         assert best_f1(values, labels) is None
     assert best_f1(np.zeros(0), np.zeros(0, bool)) is None
-
-
-def test_best_f1_of_histograms_equals_that_of_the_values():
-    rng = np.random.default_rng(4)
-    edges = np.array([-np.inf, -3, -1.5, 0, 0.25, 0.5, 2, 1e30], np.float32)
-    labels = rng.random(500) < 0.2
-    values = edges[np.clip(rng.integers(1, 6, 500) + labels, 1, 6)]  # the outer bins stay empty
-    index = np.searchsorted(edges, values)
-    good, defective = (np.bincount(index[c], minlength=8) for c in (~labels, labels))
-    found, expected = best_f1_of_histograms(good, defective, edges), best_f1(values, labels)
-    assert found.f1 == expected.f1
-    np.testing.assert_array_equal(values > found.threshold, values > expected.threshold)
-    # Counts that float32 could not add up.
-    large = best_f1_of_histograms(good * 10**9, defective * 10**9, edges)
-    assert large.threshold == found.threshold
-    assert large.f1 == pytest.approx(found.f1, abs=1e-12)
-    assert best_f1_of_histograms(good, 0 * good, edges) is None
 
 
 def test_choosing_the_score():

@@ -117,6 +117,8 @@ def evaluate(
                     for name, evaluation in evaluations.items()
                 },
                 "decisions": _decisions(main, detector.thresholds, options.alpha),
+                "data_set": detector.config.data.name,
+                "category": detector.config.data.category,
                 **facts,
             },
             indent=2,

@@ -26,6 +26,7 @@ def test_what_is_written(trained):
         "corrosion", "crack", "foreign_object", "hole", "paint", "scratch",
     }  # fmt: skip
     assert written["step"] == Draem.load(trained).step
+    assert (written["data_set"], written["category"]) == ("surfaces", "brick")
     with (folder / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == written["test_pictures"]

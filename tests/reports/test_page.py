@@ -57,6 +57,10 @@ def test_rank_errors_by_hand():
     np.testing.assert_allclose(rank_errors(scores, is_defective), expected)
 
 
+def ordered(scores, is_defective, maps, masks):
+    return worst_first(rank_errors(scores, is_defective), scores, is_defective, maps, masks)
+
+
 def test_worst_first_by_hand():
     # The same scores: picture 5 has every good one above it, and 4 is right. Pictures 1, 2 and 3
     # tie at 2/3; their maps are off by 0.4, 0.1 and 0.75.
@@ -66,7 +70,7 @@ def test_worst_first_by_hand():
     maps = [np.full((2, 2), value) for value in (0.9, 0.4, 0.1)]
     maps += [np.array([[0.0, 0.0], [0.5, 0.5]]), half.astype(float), half.astype(float)]
     masks = [None, np.zeros((2, 2), bool), None, half, half, half]
-    order = worst_first(scores, is_defective, maps, masks)
+    order = ordered(scores, is_defective, maps, masks)
     assert order.tolist() == [5, 3, 1, 2, 0, 4]
 
 
@@ -74,14 +78,14 @@ def test_worst_first_breaks_ties_by_map_then_score_then_place():
     good = np.zeros(4, bool)
     maps = np.zeros((4, 2, 2))
     maps[2] = 0.5
-    order = worst_first(np.array([0.2, 0.7, 0.1, 0.2]), good, maps, [None] * 4)
+    order = ordered(np.array([0.2, 0.7, 0.1, 0.2]), good, maps, [None] * 4)
     assert order.tolist() == [2, 1, 0, 3]
-    order = worst_first(np.array([0.2, 0.7, 0.1, 0.2]), ~good, maps, [None] * 4)
+    order = ordered(np.array([0.2, 0.7, 0.1, 0.2]), ~good, maps, [None] * 4)
     assert order.tolist() == [2, 0, 3, 1]
 
 
 def test_worst_first_of_nothing():
-    assert worst_first(np.zeros(0), np.zeros(0, bool), [], []).tolist() == []
+    assert ordered(np.zeros(0), np.zeros(0, bool), [], []).tolist() == []
 
 
 def test_page_asks_for_nothing_from_outside():
@@ -116,7 +120,7 @@ def test_page_shows_each_picture_worst_first():
     page = Page(text)
     # Five tiles for a defective picture, four for a good one, and the enlarged one.
     assert page.count("img") == 8 * 5 + 4 * 4 + 1
-    order = worst_first(
+    order = ordered(
         np.array([p.score for p in made.pictures]),
         np.array([p.is_defective for p in made.pictures]),
         [p.anomaly_map for p in made.pictures],

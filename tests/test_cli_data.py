@@ -103,7 +103,7 @@ def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
     config.data.update(name="folder", category="", root=str(tmp_path / "root"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(to_json(config))
-    detector = Draem(config, step=1, batch_size=1, score_name="mean21", _variables=None)
+    detector = Draem(config, tmp_path / "run", step=1, batch_size=1, _variables=None)
 
     def stop(*arguments, **options):
         raise UserError("the data have been opened")
@@ -112,9 +112,7 @@ def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("draem_jax.training.loop.train", stop)
     monkeypatch.setattr("draem_jax.training.finetune.finetune", stop)
     monkeypatch.setattr("draem_jax.detector.Draem.load", lambda *a, **o: detector)
-    monkeypatch.setattr(
-        "draem_jax.evaluation.evaluate.calibrated", lambda workdir, detector: (detector, None)
-    )
+    monkeypatch.setattr("draem_jax.evaluation.evaluate.calibrated", lambda detector: detector)
     monkeypatch.setattr("draem_jax.evaluation.evaluate.measure", stop)
     for arguments in (
         ["train", "--config=configs/folder.py", "--config.data.root=root", "--workdir=run"],

@@ -78,10 +78,10 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
 
 def _measure(workdir: Path) -> dict[str, float]:
     """False alarms on stains and good test pictures, and how well true defects are found."""
-    detector, thresholds = calibrated(workdir, Draem.load(workdir), keep=False)
+    detector = calibrated(Draem.load(workdir), keep=False)
     stains = data_set(detector.config).test_pictures(size=detector.image_size, split=STAIN)
     images = np.stack([stains[i].image for i in range(len(stains))])
-    limit = thresholds.image_threshold(_ALPHA)
+    limit = detector.thresholds.image_threshold(_ALPHA)
     test, _ = open_test_pictures(detector)
     evaluation = measure(detector, test, options=MetricOptions(replicates=0))["default"]
     good = np.array([row.score for row in evaluation.pictures if row.defect_type == "good"])

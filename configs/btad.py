@@ -5,21 +5,12 @@
     draem-jax benchmark --config=configs/btad.py --workdir=runs/btad
 
 The category is 01 (also when left out), 02 or 03.
-The recipe is the authors' code's; `:01,paper` takes the paper's where the two differ.
-Anomalies take the built-in textures; for the paper's, the Describable Textures Dataset:
-
-    draem-jax data prepare dtd --root=DIR_OR_ARCHIVE
-    draem-jax train … --config.data.texture_source=dtd
+The recipe is the authors' code's; `:01,paper` takes the paper's where the two differ, and
+`:01,small` or `:01,medium` smaller networks and pictures.
 """
 
-from draem_jax.config import apply_choice, default_config
+from draem_jax.recipes import benchmark_config
 
 
-def get_config(choice="01"):
-    config = default_config()
-    config.data.name = "btad"
-    config.data.image_size = (256,)
-    # The authors' length: so often as many samples as there are normal pictures.
-    config.train.steps = 0
-    config.train.epochs = 700
-    return apply_choice(config, choice, default="01")
+def get_config(choice=""):
+    return benchmark_config("btad", choice, default="01")

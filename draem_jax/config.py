@@ -80,7 +80,9 @@ def default_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 1e-4
-    use_code_schedule(config)
+    # The rate is multiplied by the factor at each of these shares of the steps.
+    config.optimizer.milestones = (0.8, 0.9)
+    config.optimizer.factor = 0.2
 
     config.train = ConfigDict()
     config.train.steps = 20_000
@@ -122,33 +124,6 @@ def default_config() -> ConfigDict:
     return config
 
 
-def apply_choice(config: ConfigDict, choice: str, *, default: str) -> ConfigDict:
-    """Sets what stands behind the colon of `--config=configs/NAME.py:CHOICE`.
-
-    Args:
-        config: to change.
-        choice: a category, a recipe ("code", as the authors' code has it, or "paper", where the
-            paper differs), or both with a comma between.
-        default: the category where none is given.
-
-    Returns:
-        The config.
-    """
-    words = [word for word in choice.split(",") if word]
-    recipes = [word for word in words if word in ("code", "paper")]
-    category = [word for word in words if word not in recipes] or [default]
-    if len(category) > 1 or len(recipes) > 1:
-        raise UserError(
-            f"{choice!r} names more than one category or recipe; write CATEGORY, CATEGORY,paper or "
-            "CATEGORY,code"
-        )
-    config.data.category = category[0]
-    if recipes == ["paper"]:
-        config.anomalies.update(dataclasses.asdict(AnomalyParams.paper()))
-        use_paper_schedule(config)
-    return config
-
-
 def resolve_steps(config: ConfigDict, *, normal_pictures: int) -> ConfigDict:
     """The config with `train.steps` worked out where the length is given in epochs.
 
@@ -160,18 +135,6 @@ def resolve_steps(config: ConfigDict, *, normal_pictures: int) -> ConfigDict:
     samples = config.train.epochs * normal_pictures
     resolved.train.steps = max(1, round(samples / config.train.batch_size))
     return resolved
-
-
-def use_code_schedule(config: ConfigDict) -> None:
-    """Sets the authors' code's schedule: the rate × 0.2 at 80 % and again at 90 % of the steps."""
-    config.optimizer.milestones = (0.8, 0.9)
-    config.optimizer.factor = 0.2
-
-
-def use_paper_schedule(config: ConfigDict) -> None:
-    """Sets the paper's schedule: the rate × 0.1 after 400 and again after 600 of 700 epochs."""
-    config.optimizer.milestones = (400 / 700, 600 / 700)
-    config.optimizer.factor = 0.1
 
 
 def with_absolute_paths(config: ConfigDict) -> ConfigDict:

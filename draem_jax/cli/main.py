@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+import draem_jax
 from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
 from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
@@ -159,9 +160,7 @@ def _dispatch(arguments: list[str]) -> None:
         print(_overview())
         return
     if arguments[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"{PROGRAM} {version('draem-jax')}")
+        print(f"{PROGRAM} {draem_jax.__version__}")
         return
     verb, rest = _find_verb(arguments)
     if verb is None:

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from draem_jax.cli.common import PROGRAM, ConfigKind, define_path
+from draem_jax.cli.common import PROGRAM, ConfigKind, define_path, say
 from draem_jax.errors import UserError
 from draem_jax.files import expand
 
@@ -43,19 +43,27 @@ def define_config(
         raise UserError(
             f"--config=FILE is missing; recipes that come along: {', '.join(recipes(kind))}"
         )
-    choice = arguments[chosen[-1]].partition("=")[2]
-    path, category = _split(choice)
+    given = arguments[chosen[-1]].partition("=")[2]
+    arguments = [word for i, word in enumerate(arguments) if i not in chosen]
+    path, choice = _split(given)
     try:
-        config = _load(_recipe_path(path, kind), category)
+        recipe = _load(_recipe_path(path, kind))
+        if getattr(recipe, "CHOOSES_SIZE", False):
+            config = _sized_config(path, choice, recipe, arguments)
+        else:
+            config = recipe.get_config(*choice)
     except UserError:
         raise
     except Exception as error:  # a recipe is a program and may raise anything
-        raise UserError(f"cannot load the config {choice}: {_last_line(error)}") from error
+        raise UserError(f"cannot load the config {given}: {_last_line(error)}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config must return a ConfigDict, not {type(config).__name__}")
     _check_kind(path, config, kind)
+    return _define_fields(values, config, arguments)
 
-    arguments = [word for i, word in enumerate(arguments) if i not in chosen]
+
+def _define_fields(values: flags.FlagValues, config: ConfigDict, arguments: list[str]) -> list[str]:
+    """Defines --config.FIELD over a config, and returns the arguments to parse."""
     _check_overrides(config, arguments)
     arguments = _last_values(config, arguments)
     argv = [PROGRAM, *arguments]
@@ -63,21 +71,64 @@ def define_config(
     return arguments
 
 
-def _split(choice: str) -> tuple[str, list[str]]:
-    """Parts FILE.py[:CATEGORY]; the path may hold colons."""
-    found = re.fullmatch(r"(.*\.py|[^:]*)(?::(.*))?", choice, re.DOTALL)
-    path, category = found.groups() if found else (choice, None)
-    return path, [] if category is None else [category]
+def _split(given: str) -> tuple[str, list[str]]:
+    """Parts FILE.py[:CHOICE]; the path may hold colons."""
+    found = re.fullmatch(r"(.*\.py|[^:]*)(?::(.*))?", given, re.DOTALL)
+    path, choice = found.groups() if found else (given, None)
+    return path, [] if choice is None else [choice]
 
 
-def _load(path: Path, category: list[str]) -> Any:
-    """What the recipe in a file gives."""
+def _load(path: Path) -> Any:
+    """The recipe in a file, as a module."""
     module = ModuleType("config_config")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look for it
     # Not by an import, so that Ctrl-C need not wait for its end.
     exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    return module.get_config(*category)
+    return module
+
+
+def _sized_config(path: str, choice: list[str], recipe: Any, arguments: list[str]) -> ConfigDict:
+    """What a recipe gives for a choice, with a size that suits, and is said, where none is named.
+
+    A run that has begun keeps its size, so that the same command goes on with it on any machine. A
+    new one takes what the machine at hand can bear.
+    """
+    from draem_jax.recipes import SIZES, size_words
+    from draem_jax.training import parallel, workdir
+
+    if size_words(*choice):
+        return recipe.get_config(*choice)
+    configs = {size: recipe.get_config(",".join([*choice, size])) for size in SIZES}
+    folder = _workdir(arguments)
+    if folder and workdir.has_checkpoints(folder):
+        size = min(SIZES, key=lambda size: _distance(folder, configs[size], arguments))
+        why = f"as {folder} was begun"
+    else:
+        platform = parallel.platform()
+        size = "small" if platform == "cpu" else "full"
+        why = f"for the {platform.upper()} here"
+    others = ", ".join(f"{path}:{other}" for other in SIZES if other != size)
+    say(f"size: {size}, {why} (--config={path}:{size}); others: {others}")
+    return configs[size]
+
+
+def _distance(folder: Path, config: ConfigDict, arguments: list[str]) -> int:
+    """In how many fields the config that the command line gives differs from that of a run."""
+    from draem_jax.config import differences, from_json, with_absolute_paths
+
+    values = flags.FlagValues()
+    values([PROGRAM, *_define_fields(values, config, arguments)], known_only=True)
+    given = with_absolute_paths(values["config"].value)
+    return len(differences(with_absolute_paths(from_json(folder / "config.json")), given))
+
+
+def _workdir(arguments: list[str]) -> Path | None:
+    """What --workdir names, before the other flags are known."""
+    values = flags.FlagValues()
+    define_path(values, "workdir", None, "")
+    values([PROGRAM, *arguments], known_only=True)
+    return Path(values["workdir"].value) if values["workdir"].value else None
 
 
 def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: str) -> list[str]:
@@ -98,19 +149,17 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
     """
     from draem_jax.config import from_json
 
-    workdir = flags.FlagValues()
-    define_path(workdir, "workdir", None, "")
-    workdir([PROGRAM, *arguments], known_only=True)
+    workdir = _workdir(arguments)
     changes = any(word.lstrip("-").startswith("config.") for word in arguments)
-    if not workdir["workdir"].value:
+    if not workdir:
         if changes:
             raise UserError("--workdir=DIRECTORY is missing")
         return arguments
-    path = Path(workdir["workdir"].value) / "config.json"
+    path = workdir / "config.json"
     if not path.is_file():
         if changes:  # which could not be parsed
             raise UserError(
-                f"{path.parent} is not a work directory (it has no config.json); give the "
+                f"{workdir} is not a work directory (it has no config.json); give the "
                 f"--workdir that `{PROGRAM} train` was run with"
             )
         return arguments
@@ -118,10 +167,7 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
     for name in _check_overrides(config, arguments):
         if not name.startswith(f"{group}."):
             raise UserError(f"--config.{name} cannot be changed here; --config.{group}.FIELD can")
-    arguments = _last_values(config, arguments)
-    argv = [PROGRAM, *arguments]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    return arguments
+    return _define_fields(values, config, arguments)
 
 
 def _check_overrides(config: ConfigDict, arguments: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import backend
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from draem_jax.errors import UserError
@@ -36,6 +37,32 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
         devices = max(n for n in range(1, cores + 1) if dividing % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
         jax.config.update("jax_num_cpu_devices", devices)
+    _start()
+
+
+def platform() -> str:
+    """What JAX runs on: "cpu", "gpu" or "tpu".
+
+    `use_cpu_devices` may be called afterwards as if this had not been.
+
+    Raises:
+        UserError: there is none of the devices that JAX_PLATFORMS asks for.
+    """
+    devices = jax.config.values["jax_num_cpu_devices"]
+    try:
+        jax.config.update("jax_num_cpu_devices", devices + 2)  # never refused if it is the same
+    except RuntimeError:
+        return jax.default_backend()  # JAX runs already
+    jax.config.update("jax_num_cpu_devices", devices)
+    _start()
+    found = jax.default_backend()
+    if found == "cpu":
+        backend.clear_backends()
+    return found
+
+
+def _start() -> None:
+    """Starts JAX; raises UserError where the devices that were asked for are not there."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where JAX only warned before

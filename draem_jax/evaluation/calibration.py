@@ -17,10 +17,9 @@ from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
 from draem_jax.training.feed import read_samples
 from draem_jax.training.pictures import TrainingPictures, open_pictures
+from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.state import run_keys
 
-# A step that no run reaches, and not the one that training validates on.
-_STEP = 2**31 - 2
 _LEAST_ANOMALOUS = 64
 
 
@@ -120,7 +119,8 @@ def simulate_on(
     count = max(_LEAST_ANOMALOUS, len(pictures.normal))
     # A mask may come out empty; twice as many samples leave enough of the others.
     indices = np.arange(2 * count, dtype=np.int32)
-    samples = read_samples(pictures, run_keys(config)[1], _STEP, indices, params)
+    draw = Draw(run_keys(config)[1], ReservedStep.CALIBRATION, indices)
+    samples = read_samples(pictures, draw, params)
     masks = np.asarray(samples.mask)[..., 0] > 0
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
     if not chosen.size:

@@ -83,8 +83,8 @@ def categories(name: str) -> tuple[str, ...]:
     Raises:
         UserError: the data set is unknown.
     """
-    if name in LAYOUTS and LAYOUTS[name].is_own:
-        return ("",)
+    if name in LAYOUTS:  # without TFDS, which takes a second to import
+        return tuple(LAYOUTS[name].counts) or ("",)
     return tuple(builder_class(name).builder_configs)
 
 
@@ -153,7 +153,7 @@ def builder_class(name: str) -> Any:
     Raises:
         UserError: the data set is unknown.
     """
-    # Builders are imported here and not above since TFDS takes a second to import.
+    # Builders are imported here and not above since they import TFDS.
     if name == BUILT_IN:
         from draem_jax.data.surfaces import Surfaces
 

@@ -25,7 +25,7 @@ def preview_sheet(config: ConfigDict, *, rows: int = 8) -> UInt8[np.ndarray, "H 
         A row for each sample: normal picture, augmented picture, mask, and what changed.
 
     Raises:
-        UserError: config or data do not do.
+        UserError: the config is wrong, or its data set cannot be had.
     """
     check_config(config)
     params = dataclasses.replace(anomaly_params(config), untouched_share=0.0)

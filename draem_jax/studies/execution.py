@@ -76,7 +76,7 @@ def execute(run: Run, workdir: Path, *, watch: Callable[[int], bool]) -> Result 
         The result, which is kept as `result.json`; None if the run was asked to stop.
 
     Raises:
-        UserError: the data do not do, or the directory cannot be written.
+        UserError: the data set cannot be had, or the directory cannot be written.
     """
     folder = workdir / run.folder
     try:

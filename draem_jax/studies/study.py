@@ -142,8 +142,8 @@ def parse_study(config: ConfigDict) -> Study:
     """Checks a study's config, the config of each of its runs included.
 
     Raises:
-        UserError: two variants of one name, an unknown field, an empty grid, or a run's config that
-            does not do.
+        UserError: two variants of one name, an unknown field, an empty grid, or a config that no
+            run can be made with.
     """
     variants = tuple(config.variants)
     variant_names = [variant.name for variant in variants]

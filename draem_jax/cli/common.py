@@ -161,7 +161,7 @@ def define_regions(values: flags.FlagValues) -> None:
         "pixel_threshold", "best_f1", get_args(PixelRule), "How anomalous a pixel must be for "
         "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
         "where no pictures were held out); conformal, above what leaves all but the share --alpha "
-        "of good pictures without a region.", flag_values=values,
+        "of normal pictures without a region.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
 
@@ -202,7 +202,7 @@ def raise_left_out(errors: Sequence[str], given: int, table: Path) -> None:
 def define_alpha(values: flags.FlagValues) -> None:
     """Defines --alpha."""
     flags.DEFINE_float(
-        "alpha", 0.05, "The share of good pictures that may be called anomalous; decisions need "
+        "alpha", 0.05, "The share of normal pictures that may be called anomalous; decisions need "
         "normal pictures that were held out from training (config.data.holdout).",
         flag_values=values,
     )  # fmt: skip

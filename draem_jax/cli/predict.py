@@ -111,9 +111,9 @@ VERB = Verb(
     """\
     Writes into --out
 
-      predictions.csv    of each picture: score, p-value (how often a good picture scores as
+      predictions.csv    of each picture: score, p-value (how often a normal picture scores as
                          high) and whether it is called anomalous, which at most the share
-                         --alpha of good pictures is; of one that cannot be read, the error
+                         --alpha of normal pictures is; of one that cannot be read, the error
       regions.csv        of each anomalous region: bounding box, area, length and width,
                          direction, severity, in pixels and with --mm_per_pixel in millimetres;
                          and after `types fit` its type

@@ -211,7 +211,7 @@ def measure(
         name: options if name == "default" else replace(options, replicates=0) for name in protocols
     }
     streams = {name: MetricStream(options) for name, options in chosen.items()}
-    good, defective = (
+    normal, defective = (
         [i for i, name in enumerate(test.names) if name.startswith(f"{GOOD}/") == wanted][
             jax.process_index() :: jax.process_count()
         ]
@@ -220,8 +220,8 @@ def measure(
     # Names have no suffix; a dot in one is a dot.
     maps = files.distinct_names([PurePath(f"{name}.png") for name in test.names], ".png")
     done = 0
-    # The metrics need all good pictures, of all processes, before the defective ones.
-    for part in (good, defective):
+    # The metrics need all normal pictures, of all processes, before the defective ones.
+    for part in (normal, defective):
         for indices, pictures in _read_ahead(test, part, detector.batch_size):
             output = detector.run_batch(np.stack([picture.image for picture in pictures]))
             kinds = [picture.defect_type for picture in pictures]
@@ -236,10 +236,10 @@ def measure(
                 paths = [maps_folder / maps[index] for index in indices]
                 _write_maps(paths, pictures, np.asarray(output.anomaly_map))
             done += len(pictures)
-            progress(done, len(good) + len(defective))
-        if part is good:
+            progress(done, len(normal) + len(defective))
+        if part is normal:
             for stream in streams.values():
-                stream.close_good(merge=gather_totals)
+                stream.close_normal(merge=gather_totals)
     return {
         name: compute_metrics(gather_totals(stream.totals()), chosen[name])
         for name, stream in streams.items()

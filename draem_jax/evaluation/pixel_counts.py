@@ -35,7 +35,7 @@ class PictureCounts(NamedTuple):
     """Histograms of each picture of a batch.
 
     Attributes:
-        pixels: counts of good pixels, then of defect pixels, by bin, ascending.
+        pixels: counts of normal pixels, then of defect pixels, by bin, ascending.
         regions: sums of 1 / size of its region over defect pixels, by bin.
     """
 
@@ -44,14 +44,14 @@ class PictureCounts(NamedTuple):
 
 
 class GroupCounts(NamedTuple):
-    """Sums over the pictures of one group: the good ones, or those of one defect type.
+    """Sums over the pictures of one group: the normal ones, or those of one defect type.
 
     Attributes:
-        pixels: counts of good pixels, then of defect pixels.
+        pixels: counts of normal pixels, then of defect pixels.
         regions: sums of 1 / size of its region over defect pixels.
-        rates: sums over pictures of each picture's good pixels' shares.
+        rates: sums over pictures of each picture's normal pixels' shares.
         pictures: how many pictures have pixels that count.
-        replicates: good pixels, defect pixels and regions in coarse bins, each picture taken as
+        replicates: normal pixels, defect pixels and regions in coarse bins, each picture taken as
             often as the replicate drew it.
         draws: how many pictures each replicate drew.
     """

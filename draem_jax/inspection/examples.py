@@ -50,7 +50,7 @@ def list_examples(path: str | Path) -> Listing:
 
     Args:
         path: a folder with a folder of pictures for each type, as MVTec AD's test folders are.
-            Folders of good pictures do not count. Masks may be in a folder `ground_truth/TYPE`
+            Folders of normal pictures do not count. Masks may be in a folder `ground_truth/TYPE`
             in it, or beside it if it is called test, or lie beside their pictures. Or a list file,
             see
             `draem_jax.data.layouts.folder.list_file`.

@@ -166,8 +166,18 @@ def define_regions(values: flags.FlagValues) -> None:
     define_alpha(values)
 
 
-def check_regions(values: Any) -> None:
-    """Raises UserError unless the flags of `define_regions` make sense."""
+def define_detection(values: flags.FlagValues) -> None:
+    """Defines the flags that say which detector looks for regions, on what, and which it finds."""
+    define_regions(values)
+    define_checkpoint(values)
+    define_cpu_devices(values)
+
+
+def check_detection(values: Any, verb: str, *needed: str) -> None:
+    """Raises UserError unless a verb's needed flags are there and those of regions make sense."""
+    for name in needed:
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; see `{PROGRAM} {verb} --help`")
     check_alpha(values.alpha)
     for name in ("min_area", "join_gap"):
         if math.isnan(values[name].value):

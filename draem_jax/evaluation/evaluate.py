@@ -173,7 +173,7 @@ def open_test_pictures(
 
 
 def _trained_on(detector: Draem, test: LabelledSource) -> list[str]:
-    """Names of the test pictures that are the same as one trained on."""
+    """Names of the test pictures that the detector was trained on, whatever they are called."""
     if detector.trained_on is None:
         return []
     seen = set(detector.trained_on.training.values())
@@ -322,7 +322,7 @@ def _facts(
 
 
 def data_title(detector: Draem) -> str:
-    """What the detector was trained on, for people."""
+    """The data set and the category that the detector was trained on, as a title for people."""
     data = detector.config.data
     if data.category:
         return f"{data.name}: {data.category}"
@@ -332,7 +332,7 @@ def data_title(detector: Draem) -> str:
 def _decisions(
     evaluation: Evaluation, thresholds: Thresholds | None, alpha: float
 ) -> dict[str, Any] | None:
-    """What deciding at a false-alarm rate comes to on the test pictures."""
+    """How many test pictures are decided rightly and wrongly at a false-alarm rate."""
     if thresholds is None:
         return None
     limit = thresholds.image_threshold(alpha)

@@ -17,8 +17,8 @@ def rank_pixels(margins: Planes, truths: Planes) -> Ranking:
 
     Args:
         margins: logit₁ − logit₀, without NaN.
-        truths: as of `draem_jax.evaluation.truth.encode_mask`. Its weights are only read as a
-            mask, and regions labelled anew, since they are float32.
+        truths: as of `draem_jax.evaluation.truth.encode_mask`. Only which pixels are defects is
+            taken from them: their weights are rounded to float32, and are worked out anew.
     """
     counted = [truth >= 0 for truth in truths]
     return rank(

@@ -161,7 +161,8 @@ def add_pictures(
 ) -> GroupCounts:
     """Adds pictures to their group's counts.
 
-    int32 holds 2³¹ pixels a bin: whoever adds more takes the counts off the device before.
+    An int32 holds 2³¹ pixels of a bin. Before there are more, whoever calls this must take the
+    counts off the device and begin anew.
 
     Args:
         group: the counts so far.
@@ -194,7 +195,15 @@ def add_pictures(
 def mean_over_defects(
     pictures: PictureCounts, weights: Float32[Array, " 65536"]
 ) -> tuple[Float32[Array, " B"], Int32[Array, " B"]]:
-    """The mean over each picture's defect pixels of their bins' weights, and how many they are."""
+    """Weighs each picture's defect pixels by the bin that they fall into.
+
+    Args:
+        pictures: histograms of a batch.
+        weights: of the bins.
+
+    Returns:
+        The mean weight of each picture's defect pixels, 0 if it has none; and how many it has.
+    """
     defects = pictures.pixels[:, 1]
     count = defects.sum(1)
     # Not a matrix product: on accelerators that would round the counts.

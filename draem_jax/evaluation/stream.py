@@ -195,11 +195,11 @@ class MetricStream:
             self._collect()
 
     def close_normal(self, merge: Callable[[Totals], Totals] | None = None) -> None:
-        """Says that all normal pictures have come; needs to be called with several hosts only.
+        """Ends the part of the normal pictures, and works out the shared false-positive rate.
 
-        With one host the first defective picture does it. With several, all call it when they have
-        given their normal pictures, with `merge=gather_totals`, so that all hosts share one
-        false-positive rate.
+        With one host there is no need to call it: the first defective picture ends that part. Of
+        several hosts each calls it once it has given all its normal pictures, with
+        `merge=gather_totals`, so that the rate is the same on all.
 
         Args:
             merge: brings the totals of all hosts together.

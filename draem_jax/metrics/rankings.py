@@ -144,7 +144,10 @@ def pro_curve(ranking: Ranking) -> Curve:
 
 
 def thin(curve: Curve, points: int = 400) -> Curve:
-    """At most about so many points of a curve, evenly spread along its way, both ends kept."""
+    """Leaves out points of a curve, so that about so many remain.
+
+    Those that remain are spread evenly along the curve's length, both of its ends among them.
+    """
     if len(curve.x) <= points:
         return curve
     way = np.cumsum(np.abs(np.diff(curve.x, prepend=0)) + np.abs(np.diff(curve.y, prepend=0)))

@@ -27,7 +27,6 @@ from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_totals
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
 from draem_jax.reports.pictures import write_map_png
-from draem_jax.thresholds import Thresholds
 from draem_jax.training.trained_on import digests_of
 
 _OPTIONS = EvaluationOptions()
@@ -116,7 +115,7 @@ def evaluate(
                     }
                     for name, evaluation in evaluations.items()
                 },
-                "decisions": _decisions(main, detector.thresholds, options.alpha),
+                "decisions": _decisions(detector, main, options.alpha),
                 "data_set": detector.config.data.name,
                 "category": detector.config.data.category,
                 **facts,
@@ -126,7 +125,7 @@ def evaluate(
         )
         + "\n",
     )
-    _write_scores(out / "scores.csv", test, main, detector.thresholds, options.alpha)
+    _write_scores(out / "scores.csv", detector, test, main, options.alpha)
     write_report(
         out / "report.html",
         detector,
@@ -329,10 +328,9 @@ def data_title(detector: Draem) -> str:
     return f"{data.name}: {Path(data.root).name or data.root}"
 
 
-def _decisions(
-    evaluation: Evaluation, thresholds: Thresholds | None, alpha: float
-) -> dict[str, Any] | None:
+def _decisions(detector: Draem, evaluation: Evaluation, alpha: float) -> dict[str, Any] | None:
     """How many test pictures are decided rightly and wrongly at a false-alarm rate."""
+    thresholds = detector.thresholds
     if thresholds is None:
         return None
     limit = thresholds.image_threshold(alpha)
@@ -355,16 +353,12 @@ def _decisions(
 
 
 def _write_scores(
-    path: Path,
-    test: LabelledPictures,
-    evaluation: Evaluation,
-    thresholds: Thresholds | None,
-    alpha: float,
+    path: Path, detector: Draem, test: LabelledPictures, evaluation: Evaluation, alpha: float
 ) -> None:
     rows = evaluation.pictures
     p_values = None
-    if thresholds is not None:
-        p_values = thresholds.p_values(np.array([row.score for row in rows]))
+    if detector.thresholds is not None:
+        p_values = detector.thresholds.p_values(np.array([row.score for row in rows]))
     table = []
     for i, row in enumerate(rows):
         p_value = None if p_values is None else p_values[i]

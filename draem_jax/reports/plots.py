@@ -302,7 +302,6 @@ def differences(
     *,
     label: str,
     supported: Collection[str] = (),
-    caption: str = "",
 ) -> str:
     """Plots differences to a baseline with their intervals, one row each, about a line at zero.
 
@@ -311,7 +310,6 @@ def differences(
             where they are not known; in the order of the rows from the top.
         label: the metric's name.
         supported: the names whose difference the data support; their marks are filled.
-        caption: see `roc`.
 
     Returns:
         The plot, an <svg> element.
@@ -342,14 +340,13 @@ def differences(
         reach = max(1.0, max(shown) - min(shown))
         axes.set_xlim(min(shown) - 0.06 * reach, max(shown) + 0.06 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, f"Differences in {label}", caption)
+        return _svg(figure, f"Differences in {label}")
 
 
 def learning_curves(
     curves: Mapping[str, Sequence[LearningCurve]],
     *,
     baseline: str = "",
-    caption: str = "",
     panel: str = "",
 ) -> str:
     """Plots the losses of several variants' runs over the steps, one colour a variant.
@@ -360,7 +357,6 @@ def learning_curves(
         curves: variant → for each of its runs (steps, losses), arrays of one length. A curve ends
             where its loss is not finite, with a cross.
         baseline: the variant that has the colour of the text.
-        caption: see `roc`, as for what follows.
         panel: one of the variants. A small plot shows it before the baseline, drawn faintly; its
             colours and its limits are those of the plot of all.
 
@@ -393,7 +389,7 @@ def learning_curves(
             )
             for text in legend.get_texts():
                 text.set_parse_math(False)
-        return _svg(figure, _about("Learning curves", panel), caption)
+        return _svg(figure, _about("Learning curves", panel))
 
 
 def _looks(names: list[str], baseline: str) -> dict[str, dict[str, Any]]:
@@ -550,7 +546,7 @@ def _jitter(count: int) -> Values:
     return 0.5 * (np.arange(count) * 0.6180339887 % 1) - 0.25
 
 
-def _svg(figure: Figure, label: str, caption: str) -> str:
+def _svg(figure: Figure, label: str, caption: str = "") -> str:
     if caption:
         width = figure.get_figwidth()
         lines = textwrap.fill(_plain(caption), int(18 * width))

@@ -67,7 +67,7 @@ def calibrate(detector: Draem) -> Thresholds:
     if len(selection.normal):
         normal = read_all(selection)
         anomalous, masks = simulate_on(config, selection)
-        margins, scores = inspect_all(detector, np.concatenate([normal, anomalous]), names)
+        margins, scores = margins_and_scores(detector, np.concatenate([normal, anomalous]), names)
         defective = np.arange(len(margins)) >= len(normal)
         if auto:
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
@@ -80,7 +80,7 @@ def calibrate(detector: Draem) -> Thresholds:
     calibration = read_all(
         open_pictures(config, part="calibration", trained_on=detector.trained_on)
     )
-    margins, scores = inspect_all(detector, calibration, (score,))
+    margins, scores = margins_and_scores(detector, calibration, (score,))
     return Thresholds(
         score=score,
         normal_scores=ascending(scores[score]),
@@ -137,10 +137,19 @@ def read_all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
     return np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
 
 
-def inspect_all(
+def margins_and_scores(
     detector: Draem, pictures: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
 ) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
-    """The margins of at least one picture, and each of the named scores."""
+    """Runs a detector on pictures, a batch at a time, and gives what thresholds are set by.
+
+    Args:
+        detector: the trained detector.
+        pictures: of the trained size, one at least.
+        names: of image scores, see `draem_jax.scores.score_by_name`.
+
+    Returns:
+        The margins of all pixels; and by its name each score of all pictures.
+    """
     functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
     parts = list(_batches(detector, pictures, functions))
     margins = np.concatenate([margins for margins, _ in parts])

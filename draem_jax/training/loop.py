@@ -22,6 +22,7 @@ from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
+from draem_jax.training.forecast import forecast
 from draem_jax.training.log import open_log
 from draem_jax.training.look import grid, make_look, validation_pictures
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
@@ -122,6 +123,8 @@ def train(
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, step, pictures, feed))
+            if step < total and not quiet:
+                log.say(forecast(config, steps=total - step))
             # The losses of a call are looked at once the next one is under way.
             pending: Losses | None = None
             while step < total:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import check_depth
 from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
@@ -23,6 +24,8 @@ from draem_jax.scores import score_by_name
 DTYPES = ("auto", "bfloat16", "float32")
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
+# What earlier versions kept in the config, and `draem_jax.training.tuned_from` keeps now.
+_ELSEWHERE = "tuned_from."
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -82,6 +85,25 @@ def image_size(config: ConfigDict) -> tuple[int, int]:
     """The (height, width) that pictures are brought to."""
     size = tuple(config.data.image_size)
     return size * 2 if len(size) == 1 else size
+
+
+def data_set(config: ConfigDict, *, full_scale: int | None = None) -> DataSet:
+    """The data set that the config names.
+
+    Args:
+        config: of a run.
+        full_scale: the value that is white in its deep pictures for a run that has begun, see
+            `DataSet.full_scale`.
+    """
+    data = config.data
+    return DataSet(
+        data.name,
+        data.category,
+        root=data.root or None,
+        skip_bad=data.skip_bad,
+        depth=data.depth,
+        full_scale=full_scale,
+    )
 
 
 def anomaly_params(config: ConfigDict) -> AnomalyParams:
@@ -201,6 +223,8 @@ def from_json(path: Path) -> ConfigDict:
     config = default_config()
     known = dict(flat(config))
     for name, value in flat(stored if isinstance(stored, dict) else {"": stored}):
+        if name.startswith(_ELSEWHERE):
+            continue
         if name not in known:
             raise UserError(
                 f"{path} has a field {name!r} that this version of draem_jax does not know"

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.depth import AUTO
-from draem_jax.data.texture_sources import NAMES
+from draem_jax.data.texture_sources import NAMED_SOURCES
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import Variant
 
@@ -98,7 +98,7 @@ GROUPS: Mapping[str, Group] = {
             "holdout": Field(0.0, "share of the normal pictures that is kept from training"),
             # dtd, self, solid, noise, blocks and elsewhere are told in the README.
             "texture_source": Field(
-                "builtin", f"a folder, {', '.join(NAMES)}; or a mix such as dtd:3,DIR:1"
+                "builtin", f"a folder, {', '.join(NAMED_SOURCES)}; or a mix such as dtd:3,DIR:1"
             ),
             "resident_gib": Field(4.0, "pictures that take more device memory than this stream"),
             "workers": Field(
@@ -165,15 +165,6 @@ GROUPS: Mapping[str, Group] = {
             "turn": Field(False, "turn square ones by quarters"),
             "brightness": Field(0.1, "make them brighter or darker by up to this share"),
             "holdout": Field(0.2, "share of them that is kept to measure with"),
-        },
-    ),
-    "tuned_from": Group(
-        "What a fine-tuned detector was made from, as `draem-jax finetune` notes it",
-        {
-            "workdir": Field("", "of the run"),
-            "step": Field(0, "of the run"),
-            "accept": Field("", "the folder that was given"),
-            "defects": Field("", "the folder that was given"),
         },
     ),
 }

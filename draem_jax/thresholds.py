@@ -39,11 +39,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float
 from scipy.special import betaincinv
 
 from draem_jax import files
 from draem_jax.errors import UserError
+from draem_jax.regions.rule import EVEN, PixelRule, PixelThreshold
 from draem_jax.scores import DEFAULT_SCORE, score_by_name
 
 Fact = str | int | float | bool | None
@@ -130,9 +131,9 @@ def best_f1(values: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"
         missing.
     """
     levels, index = np.unique(values, return_inverse=True)
-    good = np.bincount(index[~is_defective], minlength=len(levels))
+    normal = np.bincount(index[~is_defective], minlength=len(levels))
     defective = np.bincount(index[is_defective], minlength=len(levels))
-    best = _best_cut(good, defective)
+    best = _best_cut(normal, defective)
     if best is None:
         return None
     cut, f1 = best
@@ -141,32 +142,6 @@ def best_f1(values: Float[np.ndarray, " N"], is_defective: Bool[np.ndarray, " N"
     middle = lower + (upper - lower) / 2
     # Between neighbours there is no room: the middle is rounded to one of them.
     return BestF1(float(middle if middle < upper else lower), f1)
-
-
-def best_f1_of_histograms(
-    good: Num[np.ndarray, " bins"],
-    defective: Num[np.ndarray, " bins"],
-    lower_edges: Float[np.ndarray, " bins"],
-) -> BestF1 | None:
-    """Finds the threshold of the best F1 of values that were only counted.
-
-    Args:
-        good: how many normal values each bin holds.
-        defective: how many defective values each bin holds.
-        lower_edges: the least value that belongs to each bin, ascending. It may be −∞ where the
-            bin is empty.
-
-    Returns:
-        The threshold, just below an edge, and the F1 there, among equal ones that of the highest
-        threshold. None where a class is missing.
-    """
-    best = _best_cut(good, defective)
-    if best is None:
-        return None
-    cut, f1 = best
-    # float32 is the type of the values: no value lies between the edge and what is returned.
-    edge = np.float32(lower_edges[cut])
-    return BestF1(float(np.nextafter(edge, np.float32(-np.inf))), f1)
 
 
 def choose_score(aurocs: Mapping[str, float | None], *, default: str = DEFAULT_SCORE) -> str:
@@ -206,6 +181,10 @@ class Thresholds:
         simulated_pictures: how many pictures the two were found on, normal ones included.
         simulated_defective: how many of them had a simulated anomaly.
         made_from: what the numbers come from, such as data, training step and seed.
+
+    Raises:
+        ValueError: a number is not finite, a count contradicts another, or scores or margins are
+            not in ascending order.
     """
 
     score: str
@@ -217,38 +196,10 @@ class Thresholds:
     simulated_defective: int = 0
     made_from: Mapping[str, Fact] = field(default_factory=dict)
 
-    @classmethod
-    def calibrate(
-        cls,
-        score: str,
-        normal_scores: Float[np.ndarray, " n"],
-        normal_margins: Float[np.ndarray, " n"],
-        *,
-        best_f1_score: float | None = None,
-        best_f1_margin: float | None = None,
-        simulated_pictures: int = 0,
-        simulated_defective: int = 0,
-        made_from: Mapping[str, Fact] | None = None,
-    ) -> Thresholds:
-        """Makes thresholds of what a detector says of held-out pictures; see the attributes.
-
-        Raises:
-            ValueError: a number is not finite, or a count contradicts another.
-        """
-        made = cls(
-            score=score,
-            normal_scores=tuple(np.sort(normal_scores).tolist()),
-            normal_margins=tuple(np.sort(normal_margins).tolist()),
-            best_f1_score=best_f1_score,
-            best_f1_margin=best_f1_margin,
-            simulated_pictures=simulated_pictures,
-            simulated_defective=simulated_defective,
-            made_from=dict(made_from or {}),
-        )
-        fault = _fault(dataclasses.asdict(made))
+    def __post_init__(self) -> None:
+        fault = _fault(dataclasses.asdict(self))
         if fault:
             raise ValueError(fault)
-        return made
 
     @classmethod
     def load(cls, path: str | Path) -> Thresholds:
@@ -338,6 +289,41 @@ class Thresholds:
         )
 
 
+def ascending(values: Float[np.ndarray, " n"]) -> tuple[float, ...]:
+    """Scores or margins as `Thresholds` keeps them."""
+    return tuple(np.sort(values).tolist())
+
+
+def pixel_threshold(
+    thresholds: Thresholds | None, *, rule: PixelRule = "best_f1", alpha: float = 0.05
+) -> PixelThreshold:
+    """Chooses the threshold that regions begin at.
+
+    Args:
+        thresholds: of the detector; None if it has none.
+        rule: "best_f1" for the threshold that tells simulated anomalies' pixels best, or, where
+            there is none, the margin 0, which is 0.5 in the map; "conformal" for the one that at
+            most the share `alpha` of normal pictures exceeds anywhere.
+        alpha: for "conformal".
+
+    Raises:
+        UserError: the rule is "conformal", and no normal pictures were held out, or too few.
+    """
+    if rule == "conformal":
+        if thresholds is None:
+            raise UserError(
+                "the run has no thresholds, as no normal pictures were held out from its training: "
+                "train with config.data.holdout above 0, or choose the pixel threshold best_f1"
+            )
+        margin = thresholds.margin_threshold(alpha)
+        if margin is None:
+            raise UserError(thresholds.warning(alpha) or "there is no conformal threshold")
+        return PixelThreshold(margin, "conformal")
+    if thresholds is None or thresholds.best_f1_margin is None:
+        return EVEN
+    return PixelThreshold(thresholds.best_f1_margin, "best_f1")
+
+
 _LISTS = ("normal_scores", "normal_margins")
 _COUNTS = ("simulated_pictures", "simulated_defective")
 
@@ -357,16 +343,16 @@ def _allowed(count: int, alpha: float) -> int:
     return math.floor(_exact(alpha) * (count + 1)) - 1
 
 
-def _best_cut(good: np.ndarray, defective: np.ndarray) -> tuple[int, float] | None:
+def _best_cut(normal: np.ndarray, defective: np.ndarray) -> tuple[int, float] | None:
     """From counts in ascending order to the first index that is called, and the F1."""
     total = defective.sum()
-    if not total or not good.sum():
+    if not total or not normal.sum():
         return None
     true = np.cumsum(defective[::-1], dtype=np.float64)
-    false = np.cumsum(good[::-1], dtype=np.float64)
+    false = np.cumsum(normal[::-1], dtype=np.float64)
     f1 = 2 * true / (true + false + total)
     best = int(np.argmax(f1))  # the first of equals, so never an empty level
-    return len(good) - 1 - best, float(f1[best])
+    return len(normal) - 1 - best, float(f1[best])
 
 
 def _fault(content: dict[str, Any]) -> str | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from draem_jax.cli import main
-from draem_jax.config import default_config
+from draem_jax.config import default_config, to_json
 from draem_jax.data.pictures import read_mask, read_picture
 from draem_jax.data.surfaces import draw_sample
 from draem_jax.detector import Draem
@@ -101,19 +101,18 @@ def test_every_verb_says_what_is_odd(run, tmp_path, monkeypatch, capsys):
 
     config = default_config()
     config.data.update(name="folder", category="", root=str(tmp_path / "root"))
-    detector = Draem(config, step=1, batch_size=1, score_name="mean21", _variables=None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(to_json(config))
+    detector = Draem(config, tmp_path / "run", step=1, batch_size=1, _variables=None)
 
     def stop(*arguments, **options):
         raise UserError("the data have been opened")
 
     # The work itself is not done: what is said comes before it.
     monkeypatch.setattr("draem_jax.training.loop.train", stop)
-    monkeypatch.setattr("draem_jax.training.finetune.tuning_config", lambda *a, **o: config)
     monkeypatch.setattr("draem_jax.training.finetune.finetune", stop)
     monkeypatch.setattr("draem_jax.detector.Draem.load", lambda *a, **o: detector)
-    monkeypatch.setattr(
-        "draem_jax.evaluation.evaluate.calibrated", lambda workdir, detector: (detector, None)
-    )
+    monkeypatch.setattr("draem_jax.evaluation.evaluate.calibrated", lambda detector: detector)
     monkeypatch.setattr("draem_jax.evaluation.evaluate.measure", stop)
     for arguments in (
         ["train", "--config=configs/folder.py", "--config.data.root=root", "--workdir=run"],

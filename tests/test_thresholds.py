@@ -11,12 +11,13 @@ from sklearn.metrics import f1_score
 from draem_jax.errors import UserError
 from draem_jax.thresholds import (
     Thresholds,
+    ascending,
     best_f1,
-    best_f1_of_histograms,
     choose_score,
     conformal_threshold,
     p_values,
     pictures_needed,
+    pixel_threshold,
 )
 
 DRAWS = {
@@ -105,23 +106,6 @@ def test_best_f1_of_neighbouring_floats_and_of_one_class():
     assert best_f1(np.zeros(0), np.zeros(0, bool)) is None
 
 
-def test_best_f1_of_histograms_equals_that_of_the_values():
-    rng = np.random.default_rng(4)
-    edges = np.array([-np.inf, -3, -1.5, 0, 0.25, 0.5, 2, 1e30], np.float32)
-    labels = rng.random(500) < 0.2
-    values = edges[np.clip(rng.integers(1, 6, 500) + labels, 1, 6)]  # the outer bins stay empty
-    index = np.searchsorted(edges, values)
-    good, defective = (np.bincount(index[c], minlength=8) for c in (~labels, labels))
-    found, expected = best_f1_of_histograms(good, defective, edges), best_f1(values, labels)
-    assert found.f1 == expected.f1
-    np.testing.assert_array_equal(values > found.threshold, values > expected.threshold)
-    # Counts that float32 could not add up.
-    large = best_f1_of_histograms(good * 10**9, defective * 10**9, edges)
-    assert large.threshold == found.threshold
-    assert large.f1 == pytest.approx(found.f1, abs=1e-12)
-    assert best_f1_of_histograms(good, 0 * good, edges) is None
-
-
 def test_choosing_the_score():
     assert choose_score({"mean5": 0.9, "top1%": 0.95, "mean21": 0.9}) == "top1%"
     assert choose_score({"mean5": 0.9, "top1%": 0.9, "mean21": 0.9}) == "mean21"
@@ -129,6 +113,10 @@ def test_choosing_the_score():
     assert choose_score({"mean5": 0.1, "mean21": None, "top1%": float("nan")}) == "mean5"
     assert choose_score({"mean5": None}) == choose_score({}) == "mean21"
     assert choose_score({"mean5": 0.9, "mean21": 0.9}, default="mean5") == "mean5"
+
+
+def thresholds_of(scores, margins, *, score="mean21", **others) -> Thresholds:
+    return Thresholds(score, ascending(scores), ascending(margins), **others)
 
 
 def made(**changes) -> Thresholds:
@@ -141,7 +129,7 @@ def made(**changes) -> Thresholds:
         "made_from": {"step": 700, "data": "mvtec_ad:böttle", "seed": None, "share": 0.5},
     }
     scores, margins = rng.random(49).astype(np.float32), rng.normal(size=49).astype(np.float32)
-    return Thresholds.calibrate("top1%", scores, margins, **(fields | changes))
+    return thresholds_of(scores, margins, **({"score": "top1%"} | fields | changes))
 
 
 def test_round_trip_is_exact_and_plain(tmp_path):
@@ -162,7 +150,7 @@ def test_round_trip_is_exact_and_plain(tmp_path):
 
 
 def test_an_empty_calibration_is_kept_and_calls_nothing(tmp_path):
-    nothing = Thresholds.calibrate("mean21", np.zeros(0), np.zeros(0))
+    nothing = thresholds_of(np.zeros(0), np.zeros(0))
     nothing.save(tmp_path / "t.json")
     assert Thresholds.load(tmp_path / "t.json") == nothing
     assert nothing.image_threshold(0.5) is nothing.margin_threshold(0.5) is None
@@ -176,7 +164,7 @@ def test_words_say_what_holds():
     assert "at least 99, or a rate of 2 % or more" in warning
     assert "Nothing is called" in made().guarantee(0.01)
     # The least rate that is named is itself supported, though 1 / 31 is rounded.
-    few = Thresholds.calibrate("mean21", np.arange(30.0), np.arange(30.0))
+    few = thresholds_of(np.arange(30.0), np.arange(30.0))
     assert "a rate of 3.23 % or more" in few.warning(0.01)
     assert few.warning(0.0323) is None
     guarantee = made().guarantee(0.1)
@@ -186,7 +174,7 @@ def test_words_say_what_holds():
 
 def test_the_bound_for_one_set_of_pictures_holds_by_simulation():
     rng, n, alpha = np.random.default_rng(6), 49, 0.1
-    text = Thresholds.calibrate("mean21", np.arange(49.0), np.arange(49.0)).guarantee(alpha)
+    text = thresholds_of(np.arange(49.0), np.arange(49.0)).guarantee(alpha)
     bound = float(text.split("the rate is at most ")[1].split(" %")[0]) / 100
     # Of uniform scores, the rate is what lies above the threshold.
     rates = [1 - conformal_threshold(rng.random(n), alpha) for _ in range(4000)]
@@ -219,7 +207,7 @@ def test_the_bound_for_one_set_of_pictures_holds_by_simulation():
 )
 def test_damaged_content_is_one_line(tmp_path, change):
     path = tmp_path / "t.json"
-    Thresholds.calibrate("mean21", np.arange(2.0), np.arange(2.0)).save(path)
+    thresholds_of(np.arange(2.0), np.arange(2.0)).save(path)
     content = json.loads(path.read_text()) | change
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"t\.json holds no usable thresholds: .*calibrate") as info:
@@ -249,6 +237,20 @@ def test_nonsense_is_never_made():
         with pytest.raises(ValueError, match=r"finite|simulated"):
             made(**changes)
     with pytest.raises(ValueError, match="finite"):
-        Thresholds.calibrate("mean21", np.array([np.inf]), np.zeros(1))
+        thresholds_of(np.array([np.inf]), np.zeros(1))
+    with pytest.raises(ValueError, match="ascending"):
+        Thresholds("mean21", (0.2, 0.1), (0.1, 0.2))
     with pytest.raises(ValueError, match="unknown"):
-        Thresholds.calibrate("median", np.zeros(1), np.zeros(1))
+        thresholds_of(np.zeros(1), np.zeros(1), score="median")
+
+
+def test_the_pixel_threshold_says_where_it_comes_from():
+    normal = np.linspace(0, 1, 19)
+    thresholds = thresholds_of(normal, normal * 2, best_f1_margin=-0.3)
+    assert pixel_threshold(None) == (0.0, "even")
+    assert pixel_threshold(thresholds) == (-0.3, "best_f1")
+    assert pixel_threshold(thresholds, rule="conformal", alpha=0.05) == (2.0, "conformal")
+    with pytest.raises(UserError, match="held-out normal pictures cannot support"):
+        pixel_threshold(thresholds, rule="conformal", alpha=0.01)
+    with pytest.raises(UserError, match="holdout above 0"):
+        pixel_threshold(None, rule="conformal")

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 class Repeated:
@@ -42,9 +43,9 @@ def measure_once(options):
     config.data.image_size = (options.size,)
     detector = Draem(
         config=config,
+        workdir=Path(),
         step=0,
         batch_size=options.batch,
-        score_name=config.evaluation.score,
         _variables=parallel.replicate(create_state(config).variables),
     )
     test = Repeated(open_test_pictures(detector)[0], options.repeats)

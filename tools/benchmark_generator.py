@@ -31,8 +31,7 @@ Stage = Callable[..., object]
 
 def masks(keys, images, textures, params):
     del textures
-    shape = images.shape[1:3]
-    return map_samples(lambda key: perlin_mask(key, shape=shape, params=params), keys)
+    return map_samples(partial(perlin_mask, params=params), keys, images)
 
 
 def textures(keys, images, textures, params):

@@ -23,23 +23,26 @@ DISTINCT = 40
 
 PREPARE = """
 import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from draem_jax.data.loading import prepare, training_source
+from draem_jax.data.dataset import DataSet
 root, data_dir = sys.argv[1:]
 def peak():
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 import tensorflow_datasets
 before, start = peak(), time.perf_counter()
-prepare("folder", "", root=root, data_dir=data_dir)
+data = DataSet("folder", "", root=root, data_dir=data_dir)
+data.prepare()
 seconds, after, start = time.perf_counter() - start, peak(), time.perf_counter()
 cpu_seconds = time.process_time()
-source = training_source("folder", "", root=root, data_dir=data_dir, size=(256, 256))
+pictures = data.training_pictures(size=(256, 256))
 found_again, start = time.perf_counter() - start, time.perf_counter()
-source.read_all()
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(pictures.__getitem__, range(len(pictures))))
 print(json.dumps({
     "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1),
-    "pictures_per_second": round(len(source) / seconds, 1),
+    "pictures_per_second": round(len(pictures) / seconds, 1),
     "megabytes_before": round(before), "megabytes_at_peak": round(after),
     "seconds_to_find_again": round(found_again, 2),
     "seconds_to_load_at_256": round(time.perf_counter() - start, 1),

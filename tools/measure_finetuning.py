@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from draem_jax.data.loading import labelled_source
+from draem_jax.config import data_set
 from draem_jax.data.surfaces import STAIN, export_samples
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.evaluation.evaluate import measure, open_test_pictures
 from draem_jax.evaluation.finetuning import compare
 from draem_jax.evaluation.stream import MetricOptions
-from draem_jax.training.finetune import finetune, tuning_config
+from draem_jax.training.finetune import finetune
 from draem_jax.training.parallel import use_cpu_devices
 
 _ALPHA = 0.05
@@ -56,7 +56,7 @@ def main() -> None:
 
 def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict[str, float]:
     """The figures of the detector tuned on one draw of pictures, from the training half."""
-    config = tuning_config(options.workdir)
+    config = from_json(options.workdir / "config.json")
     given, out = options.out / f"{kind}-{draw}", options.out / f"run-{kind}-{draw}"
     first = draw * options.count
     export_samples(
@@ -69,8 +69,7 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
     for field in options.set:
         name, _, value = field.partition("=")
         config.finetune[name] = type(config.finetune[name])(float(value))
-    config = tuning_config(options.workdir, **{flag: given}, config=config)
-    finetune(config, out)
+    finetune(options.workdir, out, **{flag: given}, config=config)
     comparison = compare(out)
     comparison.save(out)
     print(comparison.table())
@@ -79,11 +78,10 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
 
 def _measure(workdir: Path) -> dict[str, float]:
     """False alarms on stains and good test pictures, and how well true defects are found."""
-    detector, thresholds = calibrated(workdir, Draem.load(workdir), keep=False)
-    data = detector.config.data
-    stains = labelled_source(data.name, data.category, size=detector.image_size, split=STAIN)
+    detector = calibrated(Draem.load(workdir), keep=False)
+    stains = data_set(detector.config).test_pictures(size=detector.image_size, split=STAIN)
     images = np.stack([stains[i].image for i in range(len(stains))])
-    limit = thresholds.image_threshold(_ALPHA)
+    limit = detector.thresholds.image_threshold(_ALPHA)
     test, _ = open_test_pictures(detector)
     evaluation = measure(detector, test, options=MetricOptions(replicates=0))["default"]
     good = np.array([row.score for row in evaluation.pictures if row.defect_type == "good"])

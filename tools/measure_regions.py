@@ -14,11 +14,11 @@ import argparse
 import numpy as np
 
 from draem_jax import Draem
+from draem_jax.config import data_set
 from draem_jax.data.features import GOOD
-from draem_jax.data.loading import labelled_source
 from draem_jax.evaluation.calibration import calibrated
-from draem_jax.inspection.inspected import inspect_pictures, pixel_threshold
-from draem_jax.inspection.regions import find_regions
+from draem_jax.regions.find import find_regions
+from draem_jax.regions.rule import RegionRule
 from draem_jax.training.parallel import use_cpu_devices
 
 
@@ -29,34 +29,27 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--checkpoint", default="latest")
     parser.add_argument("--pixel_threshold", default="best_f1", choices=["best_f1", "conformal"])
-    parser.add_argument("--join_gap", type=float, default=3)
-    parser.add_argument("--min_area", type=float, default=10)
+    parser.add_argument("--join_gap", type=float, default=RegionRule.join_gap)
+    parser.add_argument("--min_area", type=float, default=RegionRule.min_area)
     options = parser.parse_args()
 
     use_cpu_devices()
-    detector = Draem.load(options.workdir, checkpoint=options.checkpoint)
-    detector, thresholds = calibrated(options.workdir, detector)
-    threshold = pixel_threshold(thresholds, rule=options.pixel_threshold)
-    data = detector.config.data
-    source = labelled_source(
-        data.name, data.category, size=detector.image_size, root=data.root or None
+    detector = calibrated(Draem.load(options.workdir, checkpoint=options.checkpoint))
+    rule = detector.region_rule(
+        pixel_rule=options.pixel_threshold, join_gap=options.join_gap, min_area=options.min_area
     )
+    source = data_set(detector.config).test_pictures(size=detector.image_size)
     pictures = [source[i] for i in range(len(source))]
-    inspections = inspect_pictures(
-        detector,
-        (picture.image for picture in pictures),
-        threshold.margin,
-        join_gap=options.join_gap,
-        min_area=options.min_area,
-    )
+    inspections = detector.inspect_pictures((picture.image for picture in pictures), rule=rule)
     found: dict[str, list] = {kind: [] for kind in sorted({p.defect_type for p in pictures})}
-    for picture, inspected in zip(pictures, inspections, strict=True):
-        found[picture.defect_type].append(_errors(picture, inspected.regions))
+    for picture, inspection in zip(pictures, inspections, strict=True):
+        found[picture.defect_type].append(_errors(picture, inspection.regions))
 
-    print(f"regions begin at a margin of {threshold.margin:.4f} ({threshold.rule})")
-    good = [count for count, _ in found.pop(GOOD, [])]
-    if good:
-        print(f"good pictures with a region: {np.mean(np.array(good) > 0):.3f} of {len(good)}")
+    print(f"regions begin at a margin of {rule.threshold.margin:.4f} ({rule.threshold.rule})")
+    normal = [count for count, _ in found.pop(GOOD, [])]
+    if normal:
+        share = np.mean(np.array(normal) > 0)
+        print(f"normal pictures with a region: {share:.3f} of {len(normal)}")
     print(
         f"{'type':16} {'found':>7} {'area':>6} {'signed':>7} {'length':>7} {'width':>6} within 2 px"
     )

@@ -15,13 +15,13 @@ from collections import Counter
 import numpy as np
 
 from draem_jax import Draem
+from draem_jax.config import data_set
 from draem_jax.data.features import GOOD
-from draem_jax.data.loading import labelled_source
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.inspection.examples import Example, make_example
 from draem_jax.inspection.features import feature_names
-from draem_jax.inspection.inspected import inspect_pictures, pixel_threshold
 from draem_jax.inspection.types import UNKNOWN, TypeModel
+from draem_jax.regions.rule import RegionRule
 from draem_jax.training.parallel import use_cpu_devices
 
 _NOTHING = "no region"
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=5, help="of each type")
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--unknown_rate", type=float, default=0.1)
-    parser.add_argument("--join_gap", type=float, default=3)
-    parser.add_argument("--min_area", type=float, default=10)
+    parser.add_argument("--join_gap", type=float, default=RegionRule.join_gap)
+    parser.add_argument("--min_area", type=float, default=RegionRule.min_area)
     options = parser.parse_args()
 
     use_cpu_devices()
@@ -86,23 +86,15 @@ def main() -> None:
 
 
 def _read(detector: Draem, options: argparse.Namespace) -> list[Example]:
-    detector, thresholds = calibrated(options.workdir, detector)
-    data = detector.config.data
-    source = labelled_source(
-        data.name, data.category, size=detector.image_size, root=data.root or None
-    )
+    detector = calibrated(detector)
+    rule = detector.region_rule(join_gap=options.join_gap, min_area=options.min_area)
+    source = data_set(detector.config).test_pictures(size=detector.image_size)
     pictures = [p for p in (source[i] for i in range(len(source))) if p.defect_type != GOOD]
-    inspections = inspect_pictures(
-        detector,
-        (picture.image for picture in pictures),
-        pixel_threshold(thresholds).margin,
-        join_gap=options.join_gap,
-        min_area=options.min_area,
-        with_features=True,
-    )
+    images = (picture.image for picture in pictures)
+    inspections = detector.inspect_pictures(images, rule=rule, with_features=True)
     return [
-        make_example(picture.name, picture.defect_type, inspected)
-        for picture, inspected in zip(pictures, inspections, strict=True)
+        make_example(picture.name, picture.defect_type, inspection)
+        for picture, inspection in zip(pictures, inspections, strict=True)
     ]
 
 

@@ -11,28 +11,32 @@ import sys
 import numpy as np
 
 from draem_jax import Draem
-from draem_jax.data.loading import load_test_set
+from draem_jax.config import data_set
+from draem_jax.data.pictures import resize_mask
 from draem_jax.reports.pictures import overlay, sheet, write_png
 
 
 def main(workdir, out):
     detector = Draem.load(workdir)
-    data = detector.config.data
-    test = load_test_set(data.name, data.category, size=detector.image_size)
-    prediction = detector.predict(test.images)
-    types = np.array(test.defect_types)
+    size = detector.image_size
+    stored = data_set(detector.config).test_pictures(size=size)
+    test = [stored[i] for i in range(len(stored))]
+    images = np.stack([picture.image for picture in test])
+    masks = np.stack([resize_mask(picture.mask, size) for picture in test])
+    prediction = detector.predict(images)
+    types = np.array([picture.defect_type for picture in test])
     chosen = []
     for kind in sorted(set(types)):
         of_kind = np.flatnonzero(types == kind)
         chosen.append(of_kind[np.argsort(prediction.score[of_kind])[len(of_kind) // 2]])
     maps = prediction.anomaly_map[chosen]
-    overlays = [overlay(test.images[i], m) for i, m in zip(chosen, maps, strict=True)]
+    overlays = [overlay(images[i], m) for i, m in zip(chosen, maps, strict=True)]
     columns = {
-        "picture": test.images[chosen],
+        "picture": images[chosen],
         "reconstruction": prediction.reconstruction[chosen],
         "anomaly map": maps[..., None],
         "overlay": np.stack(overlays),
-        "true mask": test.masks[chosen].astype(bool),
+        "true mask": masks[chosen, ..., None],
     }
     write_png(out, sheet(columns, [f"{types[i]} {prediction.score[i]:.2f}" for i in chosen]))
 

@@ -1,22 +1,28 @@
-"""A gradient-domain blend: the anomaly keeps its gradients and meets the picture at its border.
+"""Ways to put an anomaly on an image: as it is, or so that no edge shows; see `BLENDS`.
 
-Poisson image editing (Pérez, Gangnet, Blake, SIGGRAPH 2003, equation 7) asks for the values f
-inside a mask whose differences between neighbours are the source's, with f equal to the picture
-outside. With f = source + u, the correction u is harmonic inside the mask and equals picture −
-source around it, so it is smooth and can be solved for from coarse to fine.
+For the latter the anomaly keeps its gradients and meets the picture at its border. Poisson image
+editing (Pérez, Gangnet, Blake, SIGGRAPH 2003, equation 7) asks for the values f inside a mask whose
+differences between neighbours are the source's, with f equal to the picture outside. With f =
+source + u, the correction u is harmonic inside the mask and equals picture − source around it, so
+it is smooth and can be solved for from coarse to fine.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from draem_jax.anomalies.params import Blend
+
 ITERATIONS = 64
 """Steps of conjugate gradients on each grid."""
 
 _COARSEST = 8
 
+Image = Float[Array, "H W 3"]
+Mask = Float[Array, "H W 1"]
 Plane = Float[Array, "H W"]
 Field = Float[Array, "C H W"]
 
@@ -27,10 +33,10 @@ class _Grid(NamedTuple):
     Pixels outside the mask have no weights and a diagonal of 0.
 
     Attributes:
-      right: weight between a pixel and the one to its right, H × W.
-      down: weight between a pixel and the one below it, H × W.
-      fixed: weight of the known values around it, H × W.
-      side: the sum of those known values, each times its weight, C × H × W.
+        right: weight between a pixel and the one to its right, H × W.
+        down: weight between a pixel and the one below it, H × W.
+        fixed: weight of the known values around it, H × W.
+        side: the sum of those known values, each times its weight, C × H × W.
     """
 
     right: Plane
@@ -39,9 +45,21 @@ class _Grid(NamedTuple):
     side: Field
 
 
-def poisson_blend(
-    image: Float[Array, "H W 3"], source: Float[Array, "H W 3"], mask: Float[Array, "H W 1"]
-) -> Float[Array, "H W 3"]:
+def alpha_blend(image: Image, source: Image, mask: Mask) -> Image:
+    """Puts a source on an image as it is.
+
+    Args:
+        image: float in [0, 1].
+        source: what to put on it: the texture, mixed with the image by the opacity.
+        mask: 1 where, else 0.
+
+    Returns:
+        The source inside the mask, the image outside.
+    """
+    return jnp.where(mask > 0, source, image)
+
+
+def poisson_blend(image: Image, source: Image, mask: Mask) -> Image:
     """Puts a source on an image so that no edge shows where the mask ends.
 
     Inside the mask, values between neighbours differ as the source's do, and differences to the
@@ -56,17 +74,24 @@ def poisson_blend(
     0.002 at 128 × 128 and 0.006 at 256 × 256; a level of 8 bits is 0.004.
 
     Args:
-      image: float in [0, 1].
-      source: what to put on it, float in [0, 1].
-      mask: 1 where, else 0.
+        image: float in [0, 1].
+        source: what to put on it, float in [0, 1].
+        mask: 1 where, else 0.
 
     Returns:
-      The blend in [0, 1]; the image itself outside the mask.
+        The blend in [0, 1]; the image itself outside the mask.
     """
     inside = mask[..., 0]
     gap = jnp.moveaxis(image - source, -1, 0)
     correction = jnp.moveaxis(_harmonic(inside, gap), 0, -1)
     return jnp.where(mask > 0, jnp.clip(source + correction, 0, 1), image)
+
+
+BLENDS: Mapping[Blend, Callable[[Image, Image, Mask], Image]] = {
+    "alpha": alpha_blend,
+    "poisson": poisson_blend,
+}
+"""How `AnomalyParams.blend` puts an anomaly on an image: from (image, source, mask)."""
 
 
 def _harmonic(inside: Plane, values: Field) -> Field:

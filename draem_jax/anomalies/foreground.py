@@ -24,11 +24,11 @@ def foreground(
     outermost pixels are exactly black, so is the background.
 
     Args:
-      image: in [0, 1].
-      border_share: see above.
+        image: in [0, 1].
+        border_share: see above.
 
     References:
-      Otsu: A threshold selection method from gray-level histograms, IEEE Trans. SMC 1979.
+        Otsu: A threshold selection method from gray-level histograms, IEEE Trans. SMC 1979.
     """
     levels = to_levels(image)
     black = jnp.all(image == 0, axis=-1).astype(jnp.float32)

@@ -1,6 +1,7 @@
-"""The regions that are made anomalous."""
+"""The regions that are made anomalous, of any of the shapes in `MASKS`."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,79 +14,77 @@ from draem_jax.anomalies.params import (
     MAX_PERLIN_EXPONENT,
     MAX_RECTANGLES,
     AnomalyParams,
+    MaskShape,
     Range,
 )
 from draem_jax.anomalies.perlin import perlin_noise
 from draem_jax.anomalies.rotation import rotate_image
 
+Image = Float[Array, "H W 3"]
 Mask = Float[Array, "H W 1"]
 
 
-def draw_mask(key: PRNGKeyArray, image: Float[Array, "H W 3"], *, params: AnomalyParams) -> Mask:
-    """Draws a mask of 0 and 1 for an image; it may come out empty.
-
-    `params.mask` says of which shape:
-
-    - "perlin": where Perlin noise exceeds a threshold, fixed or drawn, see `perlin_mask`.
-    - "rectangles": up to some upright rectangles (paper, table 3, "rectangle").
-    - "union": of two Perlin masks; the first is the one that "perlin" draws from the same key.
-    - "intersection": of two Perlin masks, at a threshold of its own.
-    - "magnitude": where the absolute value of Perlin noise exceeds a high, drawn threshold: small
-      and thin shapes.
-    - "scar": a thin turned rectangle, as the scars of CutPaste (Li et al., CVPR 2021).
-    - "foreground": the part of a Perlin mask that lies on the object, see `foreground`.
+def draw_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """Draws a mask of the shape that `params.mask` names; see `MASKS`.
 
     Args:
-      key: a random key.
-      image: that the mask is for, in [0, 1].
-      params: the generator's choices and numbers.
+        key: a random key.
+        image: that the mask is for, in [0, 1].
+        params: the generator's choices and numbers.
+
+    Returns:
+        1 in the regions that are made anomalous, 0 outside. It may come out empty.
+    """
+    return MASKS[params.mask](key, image, params=params)
+
+
+def perlin_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """Where turned Perlin noise exceeds a threshold, fixed or drawn (paper, section 3.3).
+
+    As in the authors' code, the noise's cells are drawn for each axis, and 0 fills the corners that
+    its rotation uncovers. `perlin_exponent`, `noise_rotation` and `threshold` are used.
+    """
+    return _above(*_turned_noise(key, image, params=params), params.threshold)
+
+
+def union_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """Two Perlin masks together, of which the first is what `perlin_mask` draws from the key."""
+    first, second = _two_noises(key, image, params=params)
+    return jnp.maximum(_above(*first, params.threshold), _above(*second, params.threshold))
+
+
+def intersection_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """What two Perlin masks share, at a threshold of its own, `shapes.intersection_threshold`."""
+    first, second = _two_noises(key, image, params=params)
+    threshold = params.shapes.intersection_threshold
+    return _above(*first, threshold) * _above(*second, threshold)
+
+
+def magnitude_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """Small and thin shapes: where the absolute value of Perlin noise exceeds a high threshold.
+
+    The threshold is drawn from `shapes.magnitude_threshold`.
+    """
+    noise, threshold_key = _turned_noise(key, image, params=params)
+    return _above(jnp.abs(noise), threshold_key, params.shapes.magnitude_threshold)
+
+
+def foreground_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """The part of a Perlin mask that lies on the object; see `foreground.foreground`.
+
+    `shapes.foreground_border` is used, and what `perlin_mask` uses.
+    """
+    on_object = foreground(image, border_share=params.shapes.foreground_border)
+    return perlin_mask(key, image, params=params) * on_object[..., None]
+
+
+def rectangle_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """Some upright rectangles (paper, table 3, "rectangle"), which may overlap.
+
+    Each is at least one pixel high and wide and lies wholly inside the picture. `shapes.rectangles`
+    and `shapes.rectangle_side` are used.
     """
     height, width, _ = image.shape
-    shape, shapes = (height, width), params.shapes
-    match params.mask:
-        case "perlin":
-            return perlin_mask(key, shape=shape, params=params)
-        case "rectangles":
-            return rectangle_mask(key, shape=shape, params=params)
-        case "union":
-            first, second = _two_noises(key, shape=shape, params=params)
-            return jnp.maximum(_above(*first, params.threshold), _above(*second, params.threshold))
-        case "intersection":
-            first, second = _two_noises(key, shape=shape, params=params)
-            threshold = shapes.intersection_threshold
-            return _above(*first, threshold) * _above(*second, threshold)
-        case "magnitude":
-            noise, threshold_key = _turned_noise(key, shape=shape, params=params)
-            return _above(jnp.abs(noise), threshold_key, shapes.magnitude_threshold)
-        case "scar":
-            return scar_mask(key, shape=shape, params=params)
-        case "foreground":
-            on_object = foreground(image, border_share=shapes.foreground_border)
-            return perlin_mask(key, shape=shape, params=params) * on_object[..., None]
-
-
-def perlin_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParams) -> Mask:
-    """A mask of 0 and 1 where turned Perlin noise exceeds a threshold; it may come out empty.
-
-    Paper, section 3.3. As in the authors' code, the noise's cells are drawn for each axis, and 0
-    fills the corners that its rotation uncovers.
-
-    Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `perlin_exponent`, `noise_rotation` and `threshold` are used.
-    """
-    return _above(*_turned_noise(key, shape=shape, params=params), params.threshold)
-
-
-def rectangle_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParams) -> Mask:
-    """Upright rectangles of at least one pixel, wholly inside the picture; they may overlap.
-
-    Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `shapes.rectangles` and `shapes.rectangle_side` are used.
-    """
     count_key, *keys = jax.random.split(key, 5)
     count = draw_whole(count_key, params.shapes.rectangles)
 
@@ -100,25 +99,24 @@ def rectangle_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: Anomaly
         pixel = jnp.arange(size)[None, :]
         return (pixel >= first) & (pixel < first + length[:, None])
 
-    rows, columns = spans(shape[0], *keys[:2]), spans(shape[1], *keys[2:])
+    rows, columns = spans(height, *keys[:2]), spans(width, *keys[2:])
     rows = rows & (jnp.arange(MAX_RECTANGLES) < count)[:, None]
     covered = jnp.any(rows[:, :, None] & columns[:, None, :], axis=0)
     return covered[..., None].astype(jnp.float32)
 
 
-def scar_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParams) -> Mask:
-    """A thin rectangle at any angle, its middle anywhere in the picture.
+def scar_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """A thin rectangle at any angle, its middle anywhere, as the scars of CutPaste.
 
     Its width is at least √2 pixels, without which a slanting one would fall apart.
+    `shapes.scar_length`, `shapes.scar_width` and `shapes.scar_rotation` are used.
 
-    Args:
-      key: a random key.
-      shape: height and width in pixels.
-      params: `shapes.scar_length`, `shapes.scar_width` and `shapes.scar_rotation` are used.
+    References:
+        Li et al.: CutPaste: self-supervised learning for anomaly detection, CVPR 2021.
     """
     length_key, width_key, rotation_key, place_key = jax.random.split(key, 4)
-    height, width = shape
-    side = min(shape)
+    height, width, _ = image.shape
+    side = min(height, width)
     half_length = draw(length_key, params.shapes.scar_length) * side / 2
     half_width = draw(width_key, params.shapes.scar_width) * side / 2
     half_width = jnp.maximum(half_width, math.sqrt(0.5))
@@ -133,30 +131,44 @@ def scar_mask(key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParam
     return covered[..., None].astype(jnp.float32)
 
 
+MASKS: Mapping[MaskShape, Callable[..., Mask]] = {
+    "perlin": perlin_mask,
+    "rectangles": rectangle_mask,
+    "union": union_mask,
+    "intersection": intersection_mask,
+    "magnitude": magnitude_mask,
+    "scar": scar_mask,
+    "foreground": foreground_mask,
+}
+"""What draws each shape of masks.
+
+All are called alike: with a key, the image that the mask is for and, by keyword, the parameters.
+"""
+
+
 def _turned_noise(
-    key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParams
+    key: PRNGKeyArray, image: Image, *, params: AnomalyParams
 ) -> tuple[Mask, PRNGKeyArray]:
     """Perlin noise of drawn resolution and rotation, and a key to draw its threshold from."""
+    height, width, _ = image.shape
     cells_key, angles_key, rotation_key, threshold_key = jax.random.split(key, 4)
     exponents = draw_whole(cells_key, params.perlin_exponent, (2,)).astype(jnp.int32)
     cells = jnp.left_shift(1, jnp.clip(exponents, 0, MAX_PERLIN_EXPONENT))
     # Traced exponents leave the size of the lattice open: draw the largest, use a part.
     lines = 2**MAX_PERLIN_EXPONENT + 1
     angles = draw(angles_key, (0.0, 2 * jnp.pi), (lines, lines))
-    noise = perlin_noise(angles, shape=shape, resolution=(cells[0], cells[1]))
+    noise = perlin_noise(angles, shape=(height, width), resolution=(cells[0], cells[1]))
     noise = rotate_image(noise[..., None], degrees=draw(rotation_key, params.noise_rotation))
     return noise, threshold_key
 
 
 def _two_noises(
-    key: PRNGKeyArray, *, shape: tuple[int, int], params: AnomalyParams
+    key: PRNGKeyArray, image: Image, *, params: AnomalyParams
 ) -> list[tuple[Mask, PRNGKeyArray]]:
     """`_turned_noise` of the key and of another one."""
     keys = jnp.stack([key, jax.random.fold_in(key, 1)])
     # One after the other, so that the noise is compiled once.
-    noises, threshold_keys = lax.map(
-        lambda key: _turned_noise(key, shape=shape, params=params), keys
-    )
+    noises, threshold_keys = lax.map(lambda key: _turned_noise(key, image, params=params), keys)
     return [(noises[i], threshold_keys[i]) for i in range(2)]
 
 

@@ -22,7 +22,6 @@ Blend = Literal["alpha", "poisson"]
 MAX_PERLIN_EXPONENT = 6
 MAX_RECTANGLES = 8
 MAX_BLOCK_EXPONENT = 4
-MAX_OPERATIONS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,6 @@ _WHOLE_LEVELS = _Within(-255.0, 255.0, whole=True)
 _EXPONENT = _Within(0.0, float(MAX_PERLIN_EXPONENT), whole=True)
 _COUNT = _Within(1.0, float(MAX_RECTANGLES), whole=True)
 _BLOCKS = _Within(0.0, float(MAX_BLOCK_EXPONENT), whole=True)
-_OPERATIONS = _Within(0.0, float(MAX_OPERATIONS), whole=True)
 _ANY = _Within(float("-inf"), float("inf"))
 
 
@@ -60,7 +58,7 @@ class OperationWeights:
     `TextureParams.operations` distinct operations are drawn for a sample, one after the other, each
     in proportion to the weights of those that are left. An operation of weight 0 is never drawn;
     where fewer weights are above 0, that many operations are applied, so all weights at 0 leaves
-    the texture as it is.
+    the texture as it is. The fields are the names in `texture_operations.OPERATIONS`.
     """
 
     gamma_contrast: Annotated[Number, _NOT_NEGATIVE] = 1.0
@@ -75,29 +73,33 @@ class OperationWeights:
     rotate: Annotated[Number, _NOT_NEGATIVE] = 1.0
 
 
+MAX_OPERATIONS = len(dataclasses.fields(OperationWeights))
+_OPERATIONS = _Within(0.0, float(MAX_OPERATIONS), whole=True)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextureParams:
     """How a texture is made and changed; "levels" are of 0 to 255.
 
     Attributes:
-      operations: how many of the ten are applied to a texture, a whole number from 0 to 10.
-      gamma: exponent of the gamma contrast, drawn for each channel.
-      brightness_factor: what brightness is multiplied by.
-      brightness_shift: what is added to brightness, levels.
-      sharpness: 0 smooths, 1 changes nothing, 2 sharpens.
-      hue_shift: levels, 255 for a full turn; whole numbers.
-      saturation_shift: levels; whole numbers.
-      solarize_share: how often a drawn solarize acts; otherwise it leaves the texture as it is.
-      solarize_threshold: levels; values from here on are inverted.
-      posterize_bits: bits a channel keeps; whole numbers.
-      autocontrast_cutoff: percent of the pixels cut at each end; whole numbers.
-      rotation: degrees, clockwise.
-      weights: how readily each operation is drawn.
-      block_exponent: of the source "blocks", which cuts the picture into 2^k × 2^k; whole numbers
-        from 0 to 4.
-      shift: of the source "elsewhere": how far away the other place is along each axis, as a share
-        of the picture's side.
+        operations: how many are applied to a texture, a whole number up to that of all there are.
+        gamma: exponent of the gamma contrast, drawn for each channel.
+        brightness_factor: what brightness is multiplied by.
+        brightness_shift: what is added to brightness, levels.
+        sharpness: 0 smooths, 1 changes nothing, 2 sharpens.
+        hue_shift: levels, 255 for a full turn; whole numbers.
+        saturation_shift: levels; whole numbers.
+        solarize_share: how often a drawn solarize acts; otherwise it leaves the texture as it is.
+        solarize_threshold: levels; values from here on are inverted.
+        posterize_bits: bits a channel keeps; whole numbers.
+        autocontrast_cutoff: percent of the pixels cut at each end; whole numbers.
+        rotation: degrees, clockwise.
+        weights: how readily each operation is drawn.
+        block_exponent: of the source "blocks", which cuts the picture into 2^k × 2^k; whole numbers
+            from 0 to 4.
+        shift: of the source "elsewhere": how far away the other place is along each axis, as a
+            share of the picture's side.
     """
 
     operations: Annotated[Number, _OPERATIONS] = 3.0
@@ -123,16 +125,16 @@ class ShapeParams:
     """The numbers of mask shapes other than the plain Perlin mask; see `masks`.
 
     Attributes:
-      rectangles: how many are drawn, which may overlap; whole numbers from 1 to 8.
-      rectangle_side: height and width of a rectangle, each as a share of the picture's.
-      intersection_threshold: takes the place of `AnomalyParams.threshold` where two Perlin masks
-        are intersected, which at 0.5 would leave next to nothing.
-      magnitude_threshold: the mask stands where the noise's absolute value is above this.
-      scar_length: as a share of the picture's shorter side.
-      scar_width: as a share of the picture's shorter side; at least √2 pixels are drawn.
-      scar_rotation: degrees from the horizontal, clockwise.
-      foreground_border: a picture has a background if at least this share of its frame is
-        background; see `foreground`.
+        rectangles: how many are drawn, which may overlap; whole numbers from 1 to 8.
+        rectangle_side: height and width of a rectangle, each as a share of the picture's.
+        intersection_threshold: takes the place of `AnomalyParams.threshold` where two Perlin masks
+            are intersected, which at 0.5 would leave next to nothing.
+        magnitude_threshold: the mask stands where the noise's absolute value is above this.
+        scar_length: as a share of the picture's shorter side.
+        scar_width: as a share of the picture's shorter side; at least √2 pixels are drawn.
+        scar_rotation: degrees from the horizontal, clockwise.
+        foreground_border: a picture has a background if at least this share of its frame is
+            background; see `foreground`.
     """
 
     rectangles: Annotated[Range, _COUNT] = (1.0, 4.0)
@@ -157,21 +159,21 @@ class AnomalyParams:
     the value. The defaults are the authors' code's, see `code` and `paper`.
 
     Attributes:
-      mask: the shape of masks; see `masks.draw_mask`.
-      blend: "alpha" mixes texture and image by the opacity; "poisson" also shifts the mixture
-        smoothly so that it meets the image at the mask's border; see `blending`.
-      untouched_share: how often a sample stays as it is, in [0, 1].
-      opacity: weight of the texture inside the mask, in [0, 1]; the image has the rest. The paper's
-        β is this weight. The code's β is the weight of the image, so its U(0, 0.8) is
-        (0.2, 1.0) here.
-      threshold: the mask stands where the Perlin noise, in about [-1, 1], is above this.
-      perlin_exponent: the noise has 2^k cells along an axis, k drawn for each axis; whole numbers
-        from 0 to 6.
-      noise_rotation: degrees by which the noise is turned, its corners filled with 0.
-      normal_rotation_share: how often `rotate_normals` turns an image, in [0, 1].
-      normal_rotation: degrees by which it turns it, its corners filled with black.
-      texture: the textures' numbers.
-      shapes: the numbers of other mask shapes.
+        mask: the shape of masks; see `masks.MASKS`.
+        blend: "alpha" mixes texture and image by the opacity; "poisson" also shifts the mixture
+            smoothly so that it meets the image at the mask's border; see `blending.BLENDS`.
+        untouched_share: how often a sample stays as it is, in [0, 1].
+        opacity: weight of the texture inside the mask, in [0, 1]; the image has the rest. The
+            paper's β is this weight. The code's β is the weight of the image, so its U(0, 0.8) is
+            (0.2, 1.0) here.
+        threshold: the mask stands where the Perlin noise, in about [-1, 1], is above this.
+        perlin_exponent: the noise has 2^k cells along an axis, k drawn for each axis; whole numbers
+            from 0 to 6.
+        noise_rotation: degrees by which the noise is turned, its corners filled with 0.
+        normal_rotation_share: how often `rotate_normals` turns an image, in [0, 1].
+        normal_rotation: degrees by which it turns it, its corners filled with black.
+        texture: the textures' numbers.
+        shapes: the numbers of other mask shapes.
     """
 
     mask: Annotated[MaskShape, _OneOf(get_args(MaskShape))] = dataclasses.field(
@@ -211,16 +213,16 @@ class AnomalyParams:
         """Builds the numbers from a plain, possibly nested mapping, such as a config's.
 
         Args:
-          values: by field name; a range is a pair of numbers; `texture`, its `weights` and `shapes`
-            are mappings themselves.
-          base: where the fields that are not named come from; the code's recipe by default.
+            values: by field name; a range is a pair of numbers; `texture`, its `weights` and
+                `shapes` are mappings themselves.
+            base: where the fields that are not named come from; the code's recipe by default.
 
         Raises:
-          UserError: a field that does not exist, or a value that it cannot hold.
+            UserError: a field that does not exist, or a value that it cannot hold.
 
         Example:
-          >>> AnomalyParams.from_dict({"opacity": (0.5, 1.0)}).opacity
-          (0.5, 1.0)
+            >>> AnomalyParams.from_dict({"opacity": (0.5, 1.0)}).opacity
+            (0.5, 1.0)
         """
         return _replace(cls() if base is None else base, values, path="")
 

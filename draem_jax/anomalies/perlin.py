@@ -22,17 +22,17 @@ def perlin_noise(
     either side: no gather, and any size and resolution, also not whole or traced.
 
     Args:
-      angles: direction of the gradient at each lattice point, radians; 0 points down the image
-        (rising row index), π/2 to the right. At least resolution + 1 lattice lines along each
-        axis; those beyond play no part.
-      shape: height and width of the noise, pixels.
-      resolution: cells along the height and along the width.
+        angles: direction of the gradient at each lattice point, radians; 0 points down the image
+            (rising row index), π/2 to the right. At least resolution + 1 lattice lines along each
+            axis; those beyond play no part.
+        shape: height and width of the noise, pixels.
+        resolution: cells along the height and along the width.
 
     Returns:
-      Noise, 0 at the lattice points, between about -1 and 1.
+        Noise, 0 at the lattice points, between about -1 and 1.
 
     References:
-      Perlin, "Improving noise", SIGGRAPH 2002; the scale of √2 is the authors' code's.
+        Perlin, "Improving noise", SIGGRAPH 2002; the scale of √2 is the authors' code's.
     """
     falloff_y, ramp_y = _along_axis(shape[0], resolution[0], angles.shape[0])
     falloff_x, ramp_x = _along_axis(shape[1], resolution[1], angles.shape[1])

@@ -14,8 +14,8 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     a few levels of 255 at sharp edges.
 
     Args:
-      image: any values, any number of channels.
-      degrees: clockwise.
+        image: any values, any number of channels.
+        degrees: clockwise.
     """
     height, width, channels = image.shape
     radians = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from draem_jax.anomalies.blending import poisson_blend
+from draem_jax.anomalies.blending import BLENDS
 from draem_jax.anomalies.draws import draw, happens
 from draem_jax.anomalies.masks import draw_mask
 from draem_jax.anomalies.params import AnomalyParams
@@ -23,9 +23,9 @@ class Simulated(NamedTuple):
     """A batch of samples.
 
     Attributes:
-      augmented: the images with anomalies, in [0, 1].
-      mask: 1 where an anomaly is, else 0.
-      has_anomaly: whether the mask has any 1.
+        augmented: the images with anomalies, in [0, 1].
+        mask: 1 where an anomaly is, else 0.
+        has_anomaly: whether the mask has any 1.
     """
 
     augmented: Float[Array, "B H W 3"]
@@ -44,24 +44,24 @@ def simulate(
     sample its own key by `simulate_with_keys`.
 
     Args:
-      key: a random key.
-      images: normal images, float32 in [0, 1], of any height and width.
-      textures: where anomalies come from, float32 RGB in [0, 1], resized to the images' size. They
-        are rounded to the 256 levels of 8-bit images.
-      params: what the generator does.
+        key: a random key.
+        images: normal images, float32 in [0, 1], of any height and width.
+        textures: where anomalies come from, float32 RGB in [0, 1], resized to the images' size.
+            They are rounded to the 256 levels of 8-bit images.
+        params: what the generator does.
 
     Returns:
-      The augmented images (equal to the images outside the mask, and everywhere in untouched
-      samples), the masks, and whether each sample has an anomaly. A mask that came out empty makes
-      a normal sample.
+        The augmented images (equal to the images outside the mask, and everywhere in untouched
+        samples), the masks, and whether each sample has an anomaly. A mask that came out empty
+        makes a normal sample.
 
     Example:
-      >>> images = textures = jnp.full((2, 64, 96, 3), 0.5)
-      >>> augmented, mask, has_anomaly = simulate(
-      ...     jax.random.key(0), images, textures, AnomalyParams()
-      ... )
-      >>> augmented.shape, mask.shape, has_anomaly.shape
-      ((2, 64, 96, 3), (2, 64, 96, 1), (2,))
+        >>> images = textures = jnp.full((2, 64, 96, 3), 0.5)
+        >>> augmented, mask, has_anomaly = simulate(
+        ...     jax.random.key(0), images, textures, AnomalyParams()
+        ... )
+        >>> augmented.shape, mask.shape, has_anomaly.shape
+        ((2, 64, 96, 3), (2, 64, 96, 1), (2,))
     """
     return simulate_with_keys(_sample_keys(key, images), images, textures, params)
 
@@ -87,9 +87,9 @@ def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> 
     compared with.
 
     Args:
-      key: a random key; sample i draws from `fold_in(key, i)`. Not the key given to `simulate`.
-      images: float32 in [0, 1].
-      params: `normal_rotation_share` and `normal_rotation` are used.
+        key: a random key; sample i draws from `fold_in(key, i)`. Not the key given to `simulate`.
+        images: float32 in [0, 1].
+        params: `normal_rotation_share` and `normal_rotation` are used.
     """
     return rotate_normals_with_keys(_sample_keys(key, images), images, params)
 
@@ -132,9 +132,7 @@ def _simulate_one(
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
         anomaly = opacity * source + (1 - opacity) * image
-        if params.blend == "poisson":
-            return poisson_blend(image, anomaly, mask), mask
-        return jnp.where(mask > 0, anomaly, image), mask
+        return BLENDS[params.blend](image, anomaly, mask), mask
 
     augmented, mask = lax.cond(
         happens(share_key, params.untouched_share), untouched, touched, image, texture

@@ -1,4 +1,11 @@
-"""Textures that are made on the device, sample by sample, instead of being looked up."""
+"""Textures that are made on the device, sample by sample, instead of being looked up.
+
+One contract for all in `MAKERS`: a key comes first, then the sample's own normal picture, (H, W, 3)
+float32 RGB in [0, 1], before it is turned, and the texture parameters by keyword. The texture has
+the picture's size.
+"""
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +17,16 @@ from draem_jax.anomalies.params import MAX_BLOCK_EXPONENT, TextureParams
 Image = Float[Array, "H W 3"]
 
 
-def solid_texture(key: PRNGKeyArray, *, shape: tuple[int, int]) -> Image:
-    """One random colour all over (paper, table 3, "color"), its channels uniform in [0, 1].
-
-    Args:
-      key: a random key.
-      shape: height and width in pixels.
-    """
-    colour = jax.random.uniform(key, (1, 1, 3))
-    return jnp.broadcast_to(colour, (*shape, 3))
+def solid_texture(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """One random colour all over (paper, table 3, "color"), its channels uniform in [0, 1]."""
+    del params
+    return jnp.broadcast_to(jax.random.uniform(key, (1, 1, 3)), image.shape)
 
 
-def noise_texture(key: PRNGKeyArray, *, shape: tuple[int, int]) -> Image:
-    """A random colour for each pixel, its channels uniform in [0, 1].
-
-    Args:
-      key: a random key.
-      shape: height and width in pixels.
-    """
-    return jax.random.uniform(key, (*shape, 3))
+def noise_texture(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+    """A random colour for each pixel, its channels uniform in [0, 1]."""
+    del params
+    return jax.random.uniform(key, image.shape)
 
 
 def shuffled_blocks(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
@@ -38,9 +36,9 @@ def shuffled_blocks(key: PRNGKeyArray, image: Image, *, params: TextureParams) -
     sides that are not divided stays where it is.
 
     Args:
-      key: a random key.
-      image: any values, sides of at least 2^4 pixels.
-      params: `block_exponent` is used, from which k is drawn.
+        key: a random key.
+        image: any values, sides of at least 2^4 pixels.
+        params: `block_exponent` is used, from which k is drawn.
     """
     exponent_key, order_key = jax.random.split(key)
     exponent = draw_whole(exponent_key, params.block_exponent).astype(jnp.int32)
@@ -67,14 +65,23 @@ def shifted_copy(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> I
     of the same image.
 
     Args:
-      key: a random key.
-      image: any values.
-      params: `shift` is used, shares of the sides from which the distances are drawn.
+        key: a random key.
+        image: any values.
+        params: `shift` is used, shares of the sides from which the distances are drawn.
     """
     height, width, _ = image.shape
     share = draw(key, params.shift, (2,))
     distances = jnp.round(share * jnp.array([height, width])).astype(jnp.int32)
     return jnp.roll(image, distances, axis=(0, 1))
+
+
+MAKERS: Mapping[str, Callable[..., Image]] = {
+    "solid": solid_texture,
+    "noise": noise_texture,
+    "blocks": shuffled_blocks,
+    "elsewhere": shifted_copy,
+}
+"""What makes the textures of each source that the device makes itself."""
 
 
 def _pixels_at(image: Image, y: Int[Array, "H W"], x: Int[Array, "H W"]) -> Image:

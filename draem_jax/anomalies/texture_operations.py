@@ -1,4 +1,4 @@
-"""The ten operations that make a texture look unlike itself.
+"""The operations that make a texture look unlike itself; `OPERATIONS` names them.
 
 One contract for all: the image is (H, W, 3) float32 RGB in [0, 1]; the result is the same, rounded
 to the 256 levels of an 8-bit image; further arguments go by keyword; a function whose name starts
@@ -7,7 +7,7 @@ operations of imgaug 0.4.0, which the authors' code uses, down to where they tru
 round; each docstring says what differs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from draem_jax.anomalies.params import OperationWeights, TextureParams
 from draem_jax.anomalies.rotation import rotate_image
 
 Image = Float[Array, "H W 3"]
+Operation = Callable[..., Image]
 
 
 def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
@@ -49,11 +50,11 @@ def change_brightness(
     As imgaug's `MultiplyAndAddToBrightness` up to the colour conversions' rounding, see `colour`.
 
     Args:
-      image: as the module says.
-      space: a `colour.ColourSpace`, or a traced integer that stands for one.
-      factor: what brightness is multiplied by; the product is truncated to whole levels.
-      shift: what is added, levels; rounded to whole levels.
-      shift_first: whether to add before multiplying.
+        image: as the module says.
+        space: a `colour.ColourSpace`, or a traced integer that stands for one.
+        factor: what brightness is multiplied by; the product is truncated to whole levels.
+        shift: what is added, levels; rounded to whole levels.
+        shift_first: whether to add before multiplying.
     """
 
     def multiplied(brightness: Array) -> Array:
@@ -106,9 +107,9 @@ def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayL
     As imgaug's `AddToHueAndSaturation` up to the colour conversions' rounding, see `colour`.
 
     Args:
-      image: as the module says.
-      hue: levels, 255 for a full turn; truncated to whole steps of 2°.
-      saturation: levels.
+        image: as the module says.
+        hue: levels, 255 for a full turn; truncated to whole steps of 2°.
+        saturation: levels.
     """
     hsv = rgb_to_hsv(to_levels(image))
     steps = jnp.trunc(jnp.asarray(hue, jnp.float32) * (180 / 255))
@@ -147,8 +148,8 @@ def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
     As imgaug's `Autocontrast`, which is Pillow's, up to a level where float32 rounds otherwise.
 
     Args:
-      image: as the module says.
-      cutoff: percent of the pixels that are cut at each end, below 50.
+        image: as the module says.
+        cutoff: percent of the pixels that are cut at each end, below 50.
     """
     levels = to_levels(image)
     pixels = levels.shape[0] * levels.shape[1]
@@ -258,45 +259,36 @@ def random_rotate(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> 
     return rotate(image, degrees=draw(key, params.rotation))
 
 
-RANDOM_OPERATIONS = (
-    random_gamma_contrast,
-    random_brightness,
-    random_sharpness,
-    random_hue_and_saturation,
-    random_solarize,
-    random_posterize,
-    random_invert,
-    random_autocontrast,
-    random_equalize,
-    random_rotate,
-)
-_LEAVE_ALONE = len(RANDOM_OPERATIONS)
+OPERATIONS: Mapping[str, Operation] = {
+    "gamma_contrast": random_gamma_contrast,
+    "brightness": random_brightness,
+    "sharpness": random_sharpness,
+    "hue_and_saturation": random_hue_and_saturation,
+    "solarize": random_solarize,
+    "posterize": random_posterize,
+    "invert": random_invert,
+    "autocontrast": random_autocontrast,
+    "equalize": random_equalize,
+    "rotate": random_rotate,
+}
+"""All operations by their names, which are the fields of `OperationWeights` as well.
+
+Samples depend on how many there are and on their order.
+"""
+_LEAVE_ALONE = len(OPERATIONS)
 
 
-def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, "10"]:
+def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, "operations"]:
     """Draws all operations, one after the other, of which a texture takes the first few.
 
     Returns:
-      Indices into `RANDOM_OPERATIONS`; the index behind its end, to leave the texture alone, in
-      place of the operations of weight 0, which come last.
+        Places in `OPERATIONS`; the place behind its end, to leave the texture alone, instead of
+        the operations of weight 0, which come last.
     """
-    values = (
-        weights.gamma_contrast,
-        weights.brightness,
-        weights.sharpness,
-        weights.hue_and_saturation,
-        weights.solarize,
-        weights.posterize,
-        weights.invert,
-        weights.autocontrast,
-        weights.equalize,
-        weights.rotate,
-    )
-    logits = jnp.log(jnp.stack([jnp.asarray(value, jnp.float32) for value in values]))
+    values = [jnp.asarray(getattr(weights, name), jnp.float32) for name in OPERATIONS]
+    logits = jnp.log(jnp.stack(values))
     # The Gumbel-max trick: the order of the perturbed logits is that of drawing one by one.
-    scores, operations = lax.top_k(
-        logits + jax.random.gumbel(key, logits.shape), len(RANDOM_OPERATIONS)
-    )
+    scores, operations = lax.top_k(logits + jax.random.gumbel(key, logits.shape), len(OPERATIONS))
     return jnp.where(jnp.isneginf(scores), _LEAVE_ALONE, operations)
 
 
@@ -305,14 +297,14 @@ def augment_texture(key: PRNGKeyArray, texture: Image, *, params: TextureParams)
 
     `params.operations` says how many. It is the bound of a loop, so fewer take less time.
     """
-    order_key, *operation_keys = jax.random.split(key, 1 + len(RANDOM_OPERATIONS))
+    order_key, *operation_keys = jax.random.split(key, 1 + len(OPERATIONS))
     operations, keys = draw_operations(order_key, params.weights), jnp.stack(operation_keys)
 
-    def branch(operation: Callable[..., Image]) -> Callable[[PRNGKeyArray, Image], Image]:
+    def branch(operation: Operation) -> Callable[[PRNGKeyArray, Image], Image]:
         return lambda key, image: operation(key, image, params=params)
 
-    branches = [*(branch(operation) for operation in RANDOM_OPERATIONS), lambda _, image: image]
-    count = jnp.clip(jnp.asarray(params.operations, jnp.float32), 0, len(RANDOM_OPERATIONS))
+    branches = [*(branch(operation) for operation in OPERATIONS.values()), lambda _, image: image]
+    count = jnp.clip(jnp.asarray(params.operations, jnp.float32), 0, len(OPERATIONS))
 
     def step(i: Array, image: Image) -> Image:
         return lax.switch(operations[i], branches, keys[i], image)

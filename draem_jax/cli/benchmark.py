@@ -27,8 +27,8 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.data.preparing import categories
-    from draem_jax.evaluation.benchmark import benchmark
+    from draem_jax.data.prepared import categories
+    from draem_jax.studies.benchmark import benchmark
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir, config = parse_workdir(values), values.config

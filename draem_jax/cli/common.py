@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from absl import flags
 
 from draem_jax.errors import PartialError, StoppedError, UserError
 from draem_jax.files import ESCAPE, expand
+from draem_jax.regions.rule import PixelRule, RegionRule
 
 PROGRAM = "draem-jax"
 
@@ -133,7 +134,7 @@ def define_checkpoint(values: flags.FlagValues) -> None:
 
 
 def load_calibrated(values: Any, workdir: Path) -> Any:
-    """The detector that the flags of `define_checkpoint` name, and its thresholds or None.
+    """The detector that the flags of `define_checkpoint` name, with thresholds if it can have any.
 
     Decides which devices JAX shows, by --cpu_devices, so it must come before JAX is used.
     """
@@ -143,20 +144,21 @@ def load_calibrated(values: Any, workdir: Path) -> Any:
 
     use_cpu_devices(values.cpu_devices)
     detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
-    return calibrated(workdir, detector)
+    return calibrated(detector)
 
 
 def define_regions(values: flags.FlagValues) -> None:
     """Defines --min_area, --join_gap, --pixel_threshold and --alpha."""
     flags.DEFINE_float(
-        "min_area", 10, "Regions of fewer pixels are left out.", lower_bound=0, flag_values=values
-    )
+        "min_area", RegionRule.min_area, "Regions of fewer pixels are left out.", lower_bound=0,
+        flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_float(
-        "join_gap", 3, "Regions with fewer pixels than this between them become one.",
-        lower_bound=0, flag_values=values,
+        "join_gap", RegionRule.join_gap, "Regions with fewer pixels than this between them become "
+        "one.", lower_bound=0, flag_values=values,
     )  # fmt: skip
     flags.DEFINE_enum(
-        "pixel_threshold", "best_f1", ["best_f1", "conformal"], "How anomalous a pixel must be for "
+        "pixel_threshold", "best_f1", get_args(PixelRule), "How anomalous a pixel must be for "
         "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
         "where no pictures were held out); conformal, above what leaves all but the share --alpha "
         "of good pictures without a region.", flag_values=values,
@@ -170,6 +172,16 @@ def check_regions(values: Any) -> None:
     for name in ("min_area", "join_gap"):
         if math.isnan(values[name].value):
             raise UserError(f"--{name} is not a number; give one from 0 up")
+
+
+def region_rule(values: Any, detector: Any) -> RegionRule:
+    """What the flags of `define_regions` call a region, for a detector."""
+    return detector.region_rule(
+        pixel_rule=values.pixel_threshold,
+        alpha=values.alpha,
+        join_gap=values.join_gap,
+        min_area=values.min_area,
+    )
 
 
 def raise_left_out(errors: Sequence[str], given: int, table: Path) -> None:

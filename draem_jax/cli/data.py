@@ -1,17 +1,23 @@
 """`draem-jax data prepare`, `data list`, `data check` and `data export`."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from absl import flags
 
 from draem_jax.cli.common import PROGRAM, Verb, define_path, say_warnings
+from draem_jax.data.layouts import LAYOUTS
 from draem_jax.errors import UserError
 
-_NAMES = """\
-    NAME is mvtec_ad, mvtec_loco, visa, btad, dagm, dtd (textures to make anomalies of) or
-    folder (your own pictures)."""
+
+def _usage(text: str) -> str:
+    """A paragraph of help that says what NAME may be, and more."""
+    names = [name + f" ({it.note})" * bool(it.note) for name, it in LAYOUTS.items()]
+    text = f"NAME is {', '.join(names[:-1])} or {names[-1]}. {text}"
+    return textwrap.fill(text, 92, initial_indent="    ", subsequent_indent="    ")
 
 
 def _define_source(values: flags.FlagValues) -> None:
@@ -53,16 +59,11 @@ def _define_check(values: flags.FlagValues) -> None:
 
 
 def _prepare(values: Any, name: str) -> None:
-    from draem_jax.data.preparing import categories, prepare_all, summarise
+    from draem_jax.data.dataset import prepare_all
+    from draem_jax.data.prepared import categories, summarise
 
-    found = prepare_all(
-        name,
-        values.category,
-        root=_root(values, name),
-        skip_bad=values.skip_bad,
-        depth=values.depth,
-        data_dir=values.data_dir,
-    )
+    data = replace(_data_set(values, name), skip_bad=values.skip_bad)
+    found = prepare_all(data, values.category)
     good = {c: summarise(it) for c, it in found.items() if not isinstance(it, UserError)}
     if good:
         print(_table(list(good.values())))
@@ -76,16 +77,13 @@ def _prepare(values: Any, name: str) -> None:
 
 
 def _list(values: Any) -> None:
-    from draem_jax.data.layouts import LAYOUTS
-    from draem_jax.data.preparing import DATASETS, categories, default_data_dir, prepared
+    from draem_jax.data.prepared import DATASETS, categories, default_data_dir, list_prepared
 
     print("known data sets:")
     for name in DATASETS:
-        if name == "folder":
-            print("  folder      your own pictures")
-        elif name == "surfaces" or LAYOUTS[name].counts:
-            print(f"  {name:<11} {', '.join(categories(name))}")
-    found = prepared(values.data_dir)
+        is_own = name in LAYOUTS and LAYOUTS[name].is_own
+        print(f"  {name:<11} {LAYOUTS[name].note if is_own else ', '.join(categories(name))}")
+    found = list_prepared(values.data_dir)
     where = values.data_dir or default_data_dir()
     if not found:
         print(f"\nnothing is prepared in {where}; see `{PROGRAM} data prepare --help`")
@@ -100,12 +98,12 @@ def _list(values: Any) -> None:
 
 def _check(values: Any, name: str) -> None:
     from draem_jax.data.checks import LEAST_NORMAL
-    from draem_jax.data.preparing import check
+    from draem_jax.data.dataset import check
 
-    root = _root(values, name)
-    if root is None:
+    data = _data_set(values, name)
+    if data.root is None:
         raise UserError(f"--root=DIR_OR_ARCHIVE is missing; see `{PROGRAM} data check --help`")
-    found = check(name, values.category, root=root, depth=values.depth, data_dir=values.data_dir)
+    root, found = data.root, check(data, values.category)
     wrong, warned = 0, 0
     for category, checked in found.items():
         title = category or name
@@ -185,10 +183,14 @@ def _export(values: Any) -> None:
     print(f"{len(written)} pictures in {values.out}")
 
 
-def _root(values: Any, name: str) -> str | None:
-    if name == "folder" and not values.root:
+def _data_set(values: Any, name: str) -> Any:
+    """The data set that the flags name, without a category."""
+    from draem_jax.data.dataset import DataSet
+
+    if name in LAYOUTS and LAYOUTS[name].is_own and not values.root:
         raise UserError("--root=DIR is missing; give the folder of your pictures")
-    return values.root or None
+    root = values.root or None
+    return DataSet(name, "", root=root, depth=values.depth, data_dir=values.data_dir)
 
 
 def _raise_errors(errors: Mapping[str, UserError]) -> None:
@@ -241,9 +243,11 @@ VERBS = (
     Verb(
         "data prepare",
         "Bring a downloaded data set, or pictures of your own, into form for training.",
-        f"""\
-{_NAMES} Pictures and masks are checked; if anything is wrong,
-    nothing is prepared, and it is said what. Training with the same root prepares by itself.
+        _usage(
+            "Pictures and masks are checked; if anything is wrong, nothing is prepared, and it is "
+            "said what. Training with the same root prepares by itself."
+        )
+        + """
 
       draem-jax data prepare mvtec_ad --root=mvtec_anomaly_detection.tar.xz
       draem-jax data prepare visa --root=downloads/VisA --category=candle,pcb1
@@ -272,8 +276,8 @@ VERBS = (
     Verb(
         "data check",
         "Read every picture and mask of a data set, and tell all that is wrong; keep nothing.",
-        f"""\
-{_NAMES} Ends with status 1 if there are problems.
+        _usage("Ends with status 1 if there are problems.")
+        + """
 
       draem-jax data check folder --root=photos/
     """,

@@ -48,13 +48,14 @@ def _define(values: flags.FlagValues) -> None:
 
 def _run(values: Any) -> None:
     from draem_jax.evaluation.evaluate import evaluate
+    from draem_jax.evaluation.options import EvaluationOptions
     from draem_jax.evaluation.stream import MetricOptions
     from draem_jax.training.parallel import use_cpu_devices
 
     workdir = parse_workdir(values)
     check_alpha(values.alpha)
     try:
-        options = MetricOptions(
+        metric_options = MetricOptions(
             aupro_limits=tuple(float(limit) for limit in values.aupro_limits),
             replicates=values.replicates,
             exact=values.exact,
@@ -69,10 +70,12 @@ def _run(values: Any) -> None:
             workdir,
             checkpoint=values.checkpoint,
             batch_size=values.batch_size,
-            alpha=values.alpha,
-            options=options,
-            original_size=values.original_size,
-            save_maps=values.save_maps,
+            options=EvaluationOptions(
+                metrics=metric_options,
+                alpha=values.alpha,
+                original_size=values.original_size,
+                save_maps=values.save_maps,
+            ),
             progress=progress,
             warn=lambda line: say_warnings([line]),
         )

@@ -46,7 +46,7 @@ def _define(values: flags.FlagValues) -> None:
 
 def _run(values: Any) -> None:
     from draem_jax.evaluation.finetuning import compare
-    from draem_jax.training.finetune import finetune, tuning_config
+    from draem_jax.training.finetune import finetune
     from draem_jax.training.parallel import use_cpu_devices
     from draem_jax.training.pictures import data_warnings
 
@@ -57,16 +57,17 @@ def _run(values: Any) -> None:
     out = Path(values.out_workdir)
     config = values.config if "config" in values else None
     use_cpu_devices(values.cpu_devices, dividing=config.train.batch_size if config else 0)
-    config = tuning_config(
-        workdir,
-        accept=values.accept,
-        defects=values.defects,
-        checkpoint=values.checkpoint,
-        config=config,
-    )
-    say_warnings(data_warnings(config))
+    if config:
+        say_warnings(data_warnings(config))
     with stopped_status(values):
-        finetune(config, out)
+        finetune(
+            workdir,
+            out,
+            accept=values.accept,
+            defects=values.defects,
+            checkpoint=values.checkpoint,
+            config=config,
+        )
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
     print(comparison.table())

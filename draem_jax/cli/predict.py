@@ -18,6 +18,7 @@ from draem_jax.cli.common import (
     parse_workdir,
     progress_bar,
     raise_left_out,
+    region_rule,
     say,
     say_warnings,
     shown,
@@ -52,9 +53,9 @@ def _define(values: flags.FlagValues) -> None:
 def _run(values: Any) -> None:
     from draem_jax.data.facts import tell_pictures
     from draem_jax.data.folders import find_pictures_in
-    from draem_jax.inspection.millimetres import check_mm_per_pixel
+    from draem_jax.inspection.millimetres import PixelWidths, check_mm_per_pixel
     from draem_jax.inspection.naming import load_types
-    from draem_jax.inspection.predict import check_out, predict_files
+    from draem_jax.inspection.predict import PredictOptions, check_out, predict_files
 
     workdir = parse_workdir(values)
     check_regions(values)
@@ -66,25 +67,19 @@ def _run(values: Any) -> None:
     check_out(Path(values.out))
     given = find_pictures_in(values.images)  # a wrong path shall be told before loading
     tell_left_out(given.left_out, tell_pictures(given.paths))
-    detector, thresholds = load_calibrated(values, workdir)
-    if thresholds is not None and (warning := thresholds.warning(values.alpha)):
+    detector = load_calibrated(values, workdir)
+    if detector.thresholds is not None and (warning := detector.thresholds.warning(values.alpha)):
         warn(warning)
-    types = load_types(workdir, detector)
+    types = load_types(detector)
+    options = PredictOptions(
+        rule=region_rule(values, detector),
+        alpha=values.alpha,
+        pixel_widths=PixelWidths(values.mm_per_pixel, values.mm_per_pixel_csv),
+        strict=values.strict,
+    )
     with progress_bar("picture") as progress:
         found = predict_files(
-            detector,
-            values.images,
-            values.out,
-            thresholds=thresholds,
-            types=types,
-            alpha=values.alpha,
-            pixel_rule=values.pixel_threshold,
-            join_gap=values.join_gap,
-            min_area=values.min_area,
-            mm_per_pixel=values.mm_per_pixel,
-            mm_per_pixel_csv=values.mm_per_pixel_csv,
-            strict=values.strict,
-            progress=progress,
+            detector, values.images, values.out, types=types, options=options, progress=progress
         )
     out = Path(values.out)
     say(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}")

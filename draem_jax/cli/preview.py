@@ -32,10 +32,10 @@ def _run(values: Any) -> None:
 
 def _check_apart(out: Path, data: Any) -> None:
     """Raises UserError where the sheet would be read as a picture of the data set later."""
-    from draem_jax.data.texture_sources import NAMES, parse_texture_sources
+    from draem_jax.data.texture_sources import parse_texture_sources
 
-    textures = [source.name for source in parse_texture_sources(data.texture_source)]
-    for folder in (data.root, *(name for name in textures if name not in NAMES)):
+    textures = parse_texture_sources(data.texture_source)
+    for folder in (data.root, *(source.name for source in textures if source.is_folder)):
         if folder and expand(folder).resolve() in out.resolve().parents:
             raise UserError(
                 f"--out={out} lies in {folder}, where it would be taken for one of the pictures "

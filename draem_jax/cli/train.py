@@ -38,7 +38,7 @@ def _run(values: Any) -> None:
     say_warnings(data_warnings(values.config))
     with stopped_status(values):
         train(values.config, workdir, resume=values.resume)
-    calibrated(workdir, Draem.load(workdir))
+    calibrated(Draem.load(workdir))
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 

@@ -18,6 +18,7 @@ from draem_jax.cli.common import (
     parse_workdir,
     progress_bar,
     raise_left_out,
+    region_rule,
     say,
     say_warnings,
     shown,
@@ -74,17 +75,15 @@ def _fit(values: Any) -> None:
     check_regions(values)
     examples = list_examples(values.examples)
     tell_left_out(examples.left_out, examples.notes)
-    detector, threshold = _detector(values, workdir)
+    detector = load_calibrated(values, workdir)
+    rule = region_rule(values, detector)
     with progress_bar("picture") as progress:
         fitted = fit_types(
-            workdir,
             detector,
             examples.entries,
-            threshold,
+            rule=rule,
             leave_out=values.leave_out or (),
             unknown_rate=values.unknown_rate,
-            join_gap=values.join_gap,
-            min_area=values.min_area,
             progress=progress,
         )
     for note in fitted.notes:
@@ -110,16 +109,15 @@ def _cluster(values: Any) -> None:
     check_out(Path(values.out))
     given = find_pictures_in(values.images)
     tell_left_out(given.left_out, tell_pictures(given.paths))
-    detector, threshold = _detector(values, workdir)
+    detector = load_calibrated(values, workdir)
+    rule = region_rule(values, detector)
     with progress_bar("picture") as progress:
         found = cluster_files(
             detector,
             values.images,
             values.out,
-            threshold.margin,
+            rule=rule,
             groups=values.groups,
-            join_gap=values.join_gap,
-            min_area=values.min_area,
             progress=progress,
         )
     say(
@@ -134,13 +132,6 @@ def _cluster(values: Any) -> None:
         f"--examples={out / 'examples.csv'}`"
     )
     raise_left_out(found.errors, found.pictures + len(found.errors), out / "regions.csv")
-
-
-def _detector(values: Any, workdir: Path) -> Any:
-    from draem_jax.inspection.inspected import pixel_threshold
-
-    detector, thresholds = load_calibrated(values, workdir)
-    return detector, pixel_threshold(thresholds, rule=values.pixel_threshold, alpha=values.alpha)
 
 
 def _confusion(types: Any, unknown: str, counts: Any) -> str:

@@ -6,7 +6,7 @@ names: TFDS's own writer would hold a gigabyte of them in memory and need Tensor
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tensorflow_datasets.core import example_serializer
 from draem_jax.data.checks import Examination, Record, check_enough, tell_problems
 from draem_jax.data.depth import AUTO, Depth
 from draem_jax.data.features import anomaly_features, local_info
-from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Listing
+from draem_jax.data.layouts import GOOD, LAYOUTS, Entry, Layout, Listing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
 class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the builders.
 
-    `draem_jax.data.loading.prepare` sets `plan`; without one the data set is read from the
+    `draem_jax.data.dataset` sets `plan`; without one the data set is read from the
     `manual_dir` of TFDS's `DownloadConfig`, and must be without fault.
 
     Prepared data are kept by version: raise `VERSION` with every change to what is stored.
@@ -182,57 +182,19 @@ def _example(record: Record) -> dict[str, Any]:
     }
 
 
-def _configs(name: str) -> Sequence[tfds.core.BuilderConfig]:
-    return [tfds.core.BuilderConfig(name=category) for category in LAYOUTS[name].counts]
+def _builder_of(layout: Layout) -> type[PicturesBuilder]:
+    """The builder of a data set: TFDS wants a class of its own for each."""
 
+    class Builder(PicturesBuilder):
+        __doc__ = layout.description
+        name = layout.name
+        HOMEPAGE = layout.homepage
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=c) for c in layout.counts]  # noqa: RUF012
 
-class MvtecAd(PicturesBuilder):
-    """MVTec AD: 15 kinds of objects and textures with over 70 types of defects."""
-
-    HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
-    BUILDER_CONFIGS = _configs("mvtec_ad")
-
-
-class MvtecLoco(PicturesBuilder):
-    """MVTec LOCO AD: five kinds of scenes with structural and logical anomalies."""
-
-    HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-loco"
-    BUILDER_CONFIGS = _configs("mvtec_loco")
-
-
-class Visa(PicturesBuilder):
-    """VisA: twelve kinds of objects, in the authors' split for one class."""
-
-    HOMEPAGE = "https://github.com/amazon-science/spot-diff"
-    BUILDER_CONFIGS = _configs("visa")
-
-
-class Btad(PicturesBuilder):
-    """BTAD: three industrial products."""
-
-    HOMEPAGE = "http://avires.dimi.uniud.it/papers/btad/btad.zip"
-    BUILDER_CONFIGS = _configs("btad")
-
-
-class Dagm(PicturesBuilder):
-    """DAGM 2007: ten generated textures with defects; masks are ellipses around them."""
-
-    HOMEPAGE = "https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection"
-    BUILDER_CONFIGS = _configs("dagm")
-
-
-class Dtd(PicturesBuilder):
-    """DTD: 5,640 textures to make anomalies of."""
-
-    HOMEPAGE = "https://www.robots.ox.ac.uk/~vgg/data/dtd/"
-    BUILDER_CONFIGS = _configs("dtd")
-
-
-class Folder(PicturesBuilder):
-    """Pictures of the user's own. A configuration is one state of one folder."""
+    return Builder
 
 
 BUILDERS: Mapping[str, type[PicturesBuilder]] = {
-    builder.name: builder for builder in (MvtecAd, MvtecLoco, Visa, Btad, Dagm, Dtd, Folder)
+    name: _builder_of(layout) for name, layout in LAYOUTS.items()
 }
 """By the name of the data set."""

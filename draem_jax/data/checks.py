@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from draem_jax.data.depth import AUTO, Depth, find_full_scale
-from draem_jax.data.facts import Look, gather_facts, look_at
+from draem_jax.data.facts import PictureFacts, gather_facts, note_picture
 from draem_jax.data.layouts.entries import GOOD, Entry, Listing, Problem
 from draem_jax.data.pictures import (
     Header,
@@ -40,13 +40,13 @@ class Record(NamedTuple):
         entry: which picture it is.
         image: its file, which decodes to RGB.
         mask: its mask as PNG, 255 on defects.
-        look: what was noted of it.
+        facts: what was noted of it.
     """
 
     entry: Entry
     image: bytes
     mask: bytes
-    look: Look
+    facts: PictureFacts
 
 
 class Examination:
@@ -58,7 +58,7 @@ class Examination:
 
     def __init__(self, listing: Listing):
         self.listing, self._headers = _check_headers(listing)
-        self._looks: list[Look] = []
+        self._noted: list[PictureFacts] = []
         self._range: dict[str, Any] = {}
 
     def records(
@@ -88,11 +88,11 @@ class Examination:
                 self.listing = replace(self.listing, problems=problems)
             else:
                 kept.append(record.entry)
-                self._looks.append(record.look)
+                self._noted.append(record.facts)
                 yield record
             progress(done, len(entries))
         self.listing = replace(self.listing, entries=tuple(kept))
-        values = [look.highest for look in self._looks if look.highest is not None]
+        values = [k.highest for k in self._noted if k.highest is not None]
         highest = highest or max(values, default=None)
         if highest is None:
             full_scale = None
@@ -100,7 +100,7 @@ class Examination:
 
     def facts(self) -> dict[str, Any]:
         """What is known once `records` has come to its end, see `draem_jax.data.facts`."""
-        return gather_facts(self._looks, listing=self.listing, headers=self._headers, **self._range)
+        return gather_facts(self._noted, listing=self.listing, headers=self._headers, **self._range)
 
 
 def check_headers(listing: Listing) -> Listing:
@@ -213,7 +213,7 @@ def _read_record(entry: Entry, full_scale: int | None) -> Record | Problem:
         return Problem("unreadable picture", entry.path, str(error))
     size = stored.decoded.picture.shape[:2]
     if not entry.masks:
-        return Record(entry, stored.content, _empty_mask(size), look_at(entry, stored, None))
+        return Record(entry, stored.content, _empty_mask(size), note_picture(entry, stored, None))
     union = np.zeros(size, bool)
     for path in entry.masks:
         try:
@@ -235,7 +235,7 @@ def _read_record(entry: Entry, full_scale: int | None) -> Record | Problem:
             f"{entry.path} counts as good, but its mask {entry.masks[0]} shows a defect; mend one",
         )
     marked = encode_png(union.astype(np.uint8) * 255)
-    return Record(entry, stored.content, marked, look_at(entry, stored, union))
+    return Record(entry, stored.content, marked, note_picture(entry, stored, union))
 
 
 @lru_cache(maxsize=16)

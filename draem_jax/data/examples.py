@@ -1,6 +1,5 @@
 """What a user shows a trained detector: pictures to accept, and defects with their masks."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from draem_jax.data.facts import tell_masks
 from draem_jax.data.folders import find_pictures_in
 from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
+from draem_jax.data.names import shuffled
 from draem_jax.data.pictures import read_decoded, read_mask, resize, resize_mask
 from draem_jax.errors import UserError
 
@@ -85,7 +85,7 @@ def read_examples(
         defects: a folder of defects with masks, see `draem_jax.data.layouts.defects`, or None.
         size: (height, width) to bring all to; of a mask, each pixel takes the nearest one's value.
         full_scale: the value that is white in pictures with more than 8 bits a channel, that of
-            the normal pictures, see `draem_jax.data.loading.PictureSource`.
+            the normal pictures, see `draem_jax.data.loading.StoredPictures`.
         depth: that the normal pictures were read with, see `draem_jax.data.depth`.
 
     Raises:
@@ -160,10 +160,7 @@ def _stack(arrays: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.
 
 
 def _held_out(names: Sequence[str], share: float) -> Bool[np.ndarray, " N"]:
-    """The names with the least digests: an order that has nothing to do with the pictures."""
+    """Which of the pictures are held out."""
     count = round(share * len(names))
-    held_out = np.zeros(len(names), bool)
-    if count >= LEAST_HELD_OUT:
-        order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-        held_out[order[:count]] = True
-    return held_out
+    chosen = set(shuffled(names)[:count]) if count >= LEAST_HELD_OUT else set()
+    return np.array([name in chosen for name in names], bool)

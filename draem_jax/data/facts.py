@@ -33,7 +33,7 @@ _SAMPLED = 128  # rows and columns of a picture whose values are looked at, abou
 _NAMED = 3  # pictures that a line names; the others are counted
 
 
-class Look(NamedTuple):
+class PictureFacts(NamedTuple):
     """What is noted of one picture when it is read.
 
     Attributes:
@@ -63,7 +63,9 @@ class Look(NamedTuple):
     edge: float | None
 
 
-def look_at(entry: Entry, stored: Stored, mask: Bool[np.ndarray, "H W"] | None) -> Look:
+def note_picture(
+    entry: Entry, stored: Stored, mask: Bool[np.ndarray, "H W"] | None
+) -> PictureFacts:
     """Notes what there is to note of a picture.
 
     Args:
@@ -77,7 +79,7 @@ def look_at(entry: Entry, stored: Stored, mask: Bool[np.ndarray, "H W"] | None) 
     first = picture[0, 0]
     even = bool((sample == first).all() and (picture == first).all())
     marked = None if entry.defect_type == GOOD else mask
-    return Look(
+    return PictureFacts(
         entry=entry,
         digest=_digest(stored),
         nbytes=stored.nbytes,
@@ -93,7 +95,7 @@ def look_at(entry: Entry, stored: Stored, mask: Bool[np.ndarray, "H W"] | None) 
 
 
 def gather_facts(
-    looks: Sequence[Look],
+    noted: Sequence[PictureFacts],
     *,
     listing: Listing,
     headers: Sequence[Header],
@@ -104,7 +106,7 @@ def gather_facts(
     """The facts to keep, all of them JSON.
 
     Args:
-        looks: at the pictures that can be used, in their order.
+        noted: of each picture that can be used, in their order.
         listing: of the data set, with all that was found wrong among its problems.
         headers: of the pictures.
         depth: the depth that was asked for.
@@ -112,20 +114,20 @@ def gather_facts(
             `draem_jax.data.depth`.
         highest: the highest value of such pictures; None where there are none.
     """
-    splits = {split: [k for k in looks if k.entry.split == split] for split in ("train", "test")}
+    splits = {split: [k for k in noted if k.entry.split == split] for split in ("train", "test")}
     shares = [
         (k.entry.defect_type, k.covered, k.edge)
-        for k in looks
+        for k in noted
         if k.covered is not None and k.edge is not None
     ]
-    even = [look for look in looks if look.even]
+    even = [k for k in noted if k.even]
     return {
         "names": {split: [k.entry.name for k in part] for split, part in splits.items()},
         "digests": {split: [k.digest for k in part] for split, part in splits.items()},
         "sizes": {split: [k.nbytes for k in part] for split, part in splits.items()},
         "types": dict(Counter(k.entry.defect_type for k in splits["test"])),
-        "without_mask": sum(not k.entry.has_mask for k in looks),
-        "empty_masks": sum(k.covered == 0 for k in looks),
+        "without_mask": sum(not k.entry.has_mask for k in noted),
+        "empty_masks": sum(k.covered == 0 for k in noted),
         "covering": _find_covering(shares),
         "some_covering": _find_some_covering(shares),
         "skipped": dict(Counter(problem.kind for problem in listing.problems)),
@@ -134,8 +136,8 @@ def gather_facts(
         "depth": str(depth),
         "full_scale": full_scale,
         "highest": highest,
-        "deep": sum(k.highest is not None for k in looks),
-        "opacity_ignored": sum(k.opacity_ignored for k in looks),
+        "deep": sum(k.highest is not None for k in noted),
+        "opacity_ignored": sum(k.opacity_ignored for k in noted),
         **_file_facts(headers),
         "even": [k.entry.name for k in even],
         "white": sum(k.white for k in even),

@@ -33,7 +33,7 @@ def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np
     Args:
         path: the file, in any format that Pillow reads.
         full_scale: the value that is white in a picture with more than 8 bits a channel, as it was
-            found for a data set (`PictureSource.full_scale`); higher ones are white as well. What
+            found for a data set (`StoredPictures.full_scale`); higher ones are white as well. What
             the file's type can hold where None.
 
     Returns:

@@ -3,33 +3,30 @@
 import difflib
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax import files
-from draem_jax.data import loading
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.checks import find_highest
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import AUTO, find_full_scale
 from draem_jax.data.folders import find_pictures_in, list_pictures
+from draem_jax.data.loading import StoredPictures
 from draem_jax.data.pictures import picture_header, read_picture, resize
 from draem_jax.errors import UserError
 from draem_jax.files import expand
 
-SourceKind = Literal["pictures", "self", "solid", "noise", "blocks", "elsewhere"]
-"""What a source is to the device: pictures to look up, the normal pictures themselves, or something
-that it makes: one random colour, noise of random colours, the blocks of the sample's own normal
-picture in random order, or that picture moved, so that another place of it shows."""
-
-Name = Literal["builtin", "dtd", "self", "solid", "noise", "blocks", "elsewhere"]
-NAMES: tuple[Name, ...] = get_args(Name)
+SourceKind = str
+"""What a source is to the device: "pictures" to look up; "self", the normal pictures; or the name
+of what makes textures in `draem_jax.anomalies.sources.MAKERS`."""
 
 _NEVER_DEEP = (".jpg", ".jpeg", ".bmp", ".webp")  # have no more than 8 bits a channel
 
@@ -48,11 +45,41 @@ class PictureSource(Protocol):
 
 
 @dataclass(frozen=True)
+class NamedSource:
+    """A source of textures that is no folder of the user's.
+
+    Attributes:
+        about: what its textures are, in a few words.
+        open: opens pictures of it, brought to a (height, width); None where the device has or makes
+            the textures, so that the source's name is its kind.
+    """
+
+    about: str
+    open: Callable[[tuple[int, int]], PictureSource] | None = None
+
+
+NAMED_SOURCES: Mapping[str, NamedSource] = {
+    "builtin": NamedSource(
+        "photographs and patterns, no download", lambda size: PictureArray(builtin_textures(size))
+    ),
+    "dtd": NamedSource(
+        "the data set", lambda size: DataSet("dtd", "textures").training_pictures(size=size)
+    ),
+    "self": NamedSource("the normal pictures"),
+    "solid": NamedSource("one random colour"),
+    "noise": NamedSource("random colours"),
+    "blocks": NamedSource("the picture's own, shuffled"),
+    "elsewhere": NamedSource("another place of the same picture"),
+}
+"""The sources that `config.data.texture_source` can name besides folders."""
+
+
+@dataclass(frozen=True)
 class TextureSource:
     """One part of the anomaly source.
 
     Attributes:
-        name: one of `NAMES`, or the path of a folder.
+        name: one of `NAMED_SOURCES`, or the path of a folder.
         weight: how often it is drawn, relative to the other parts.
     """
 
@@ -60,13 +87,14 @@ class TextureSource:
     weight: float = 1.0
 
     @property
+    def is_folder(self) -> bool:
+        """Whether its pictures are the user's own."""
+        return self.name not in NAMED_SOURCES
+
+    @property
     def kind(self) -> SourceKind:
         """What it is to the device."""
-        match self.name:
-            case "self" | "solid" | "noise" | "blocks" | "elsewhere":
-                return self.name
-            case _:
-                return "pictures"
+        return "pictures" if self.is_folder or NAMED_SOURCES[self.name].open else self.name
 
 
 def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
@@ -102,11 +130,13 @@ def parse_texture_sources(text: str) -> tuple[TextureSource, ...]:
                 raise UserError(
                     f"config.data.texture_source: the weight in {part!r} must be above 0"
                 )
-        if not name or (name not in NAMES and not expand(name).is_dir()):
-            close = difflib.get_close_matches(name, NAMES, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"or one of {', '.join(NAMES)}"
+        source = TextureSource(name, weight)
+        if not name or (source.is_folder and not expand(name).is_dir()):
+            close = difflib.get_close_matches(name, NAMED_SOURCES, n=1)
+            known = ", ".join(f"{name} ({named.about})" for name, named in NAMED_SOURCES.items())
+            hint = f"did you mean {close[0]}?" if close else f"give a folder, or one of {known}"
             raise UserError(f"config.data.texture_source: {name!r} is no folder; {hint}")
-        sources.append(TextureSource(name, weight))
+        sources.append(source)
     return tuple(sources)
 
 
@@ -117,10 +147,10 @@ def with_absolute_folders(text: str) -> str:
         UserError: see `parse_texture_sources`.
     """
     sources = parse_texture_sources(text)
-    if all(source.name in NAMES for source in sources):
+    if not any(source.is_folder for source in sources):
         return text
     return ",".join(
-        (source.name if source.name in NAMES else files.absolute_path(source.name))
+        (files.absolute_path(source.name) if source.is_folder else source.name)
         + (f":{source.weight!r}" if source.weight != 1 else "")
         for source in sources
     )
@@ -133,16 +163,15 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
     `draem_jax.data.depth`, whatever that of the normal pictures is.
 
     Args:
-        source: built-in, a prepared data set of textures, or a folder.
+        source: whose `kind` is "pictures".
         size: (height, width) that each whole picture is brought to, whatever its shape.
 
     Raises:
         UserError: the folder holds no pictures, or the data set has not been prepared.
     """
-    if source.name == "builtin":
-        return PictureArray(builtin_textures(size))
-    if source.name == "dtd":
-        return loading.training_source("dtd", "textures", size=size)
+    named = NAMED_SOURCES.get(source.name)
+    if named and named.open:
+        return named.open(size)
     paths = tuple(list_pictures(expand(source.name), recursive=True))
     return PictureFiles(paths, size, _own_full_scale(paths))
 
@@ -159,7 +188,7 @@ def _own_full_scale(paths: Sequence[Path]) -> int | None:
 
 def tell_left_out(sources: Sequence[TextureSource]) -> list[str]:
     """Says what is left out of folders of textures, one line each."""
-    folders = [source.name for source in sources if source.name not in NAMES]
+    folders = [source.name for source in sources if source.is_folder]
     return [
         f"left out of the textures in {folder}: {count} {kind}"
         for folder in folders
@@ -226,6 +255,6 @@ def _identity(source: PictureSource) -> list[str]:
     match source:
         case PictureFiles(paths=paths):
             return [f"{path.name} {path.stat().st_size}" for path in paths]
-        case loading.PictureSource(names=names, digests=digests):
+        case StoredPictures(names=names, digests=digests):
             return [*names, *digests]
     return [f"{len(source)} built in"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,10 +10,11 @@ from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
 from draem_jax.config import anomaly_params
-from draem_jax.detector import Draem, thresholds_path
+from draem_jax.detector import Draem
+from draem_jax.detector.draem import thresholds_path
 from draem_jax.errors import UserError
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
-from draem_jax.thresholds import BestF1, Thresholds, best_f1, choose_score
+from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
 from draem_jax.training.feed import read_samples
 from draem_jax.training.pictures import TrainingPictures, open_pictures
 from draem_jax.training.state import run_keys
@@ -24,33 +24,26 @@ _STEP = 2**31 - 2
 _LEAST_ANOMALOUS = 64
 
 
-def calibrated(
-    workdir: str | Path, detector: Draem, *, keep: bool = True
-) -> tuple[Draem, Thresholds | None]:
-    """The thresholds kept with a checkpoint, worked out first where that has not been done.
+def calibrated(detector: Draem, *, keep: bool = True) -> Draem:
+    """The detector with thresholds, which are worked out where it has none yet.
 
     Args:
-        workdir: of the run.
-        detector: loaded from it.
-        keep: write what was worked out to the work directory.
+        detector: as it was loaded.
+        keep: write what was worked out to the detector's work directory, where it is loaded from
+            the next time.
 
     Returns:
-        The detector with the image score that the thresholds are of, and the thresholds; None if
-        no normal pictures were held out from training.
+        The detector; still without thresholds if no normal pictures were held out from training.
 
     Raises:
-        UserError: the kept thresholds are damaged, or the pictures cannot be read.
+        UserError: the pictures cannot be read, or the thresholds not be kept.
     """
-    path = thresholds_path(Path(workdir), detector.step)
-    if path.is_file():
-        thresholds = Thresholds.load(path)
-    elif not detector.config.data.holdout:
-        return detector, None
-    else:
-        thresholds = calibrate(detector)
-        if keep:
-            thresholds.save(path)
-    return dataclasses.replace(detector, score_name=thresholds.score), thresholds
+    if detector.thresholds is not None or not detector.config.data.holdout:
+        return detector
+    thresholds = calibrate(detector)
+    if keep:
+        thresholds.save(thresholds_path(detector.workdir, detector.step))
+    return dataclasses.replace(detector, thresholds=thresholds)
 
 
 def calibrate(detector: Draem) -> Thresholds:
@@ -89,10 +82,10 @@ def calibrate(detector: Draem) -> Thresholds:
         open_pictures(config, part="calibration", trained_on=detector.trained_on)
     )
     margins, scores = inspect_all(detector, calibration, (score,))
-    return Thresholds.calibrate(
-        score,
-        scores[score],
-        margins.max(axis=(1, 2)),
+    return Thresholds(
+        score=score,
+        normal_scores=ascending(scores[score]),
+        normal_margins=ascending(margins.max(axis=(1, 2))),
         best_f1_score=best[0] and best[0].threshold,
         best_f1_margin=best[1] and best[1].threshold,
         simulated_pictures=counts[0],
@@ -159,11 +152,11 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     for start in range(0, len(pictures), detector.batch_size):
         batch = pictures[start : start + detector.batch_size]
-        inspection = detector.inspect(batch)
+        output = detector.run_batch(batch)
         yield (
-            np.asarray(inspection.margin)[: len(batch)],
+            np.asarray(output.margin)[: len(batch)],
             {
-                name: np.asarray(score(inspection.anomaly_map))[: len(batch)]
+                name: np.asarray(score(output.anomaly_map))[: len(batch)]
                 for name, score in functions.items()
             },
         )

@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from draem_jax import files
-from draem_jax.data.loading import LabelledPicture, LabelledSource, labelled_source
+from draem_jax.config import data_set
+from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.pictures import resize_plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
+from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.evaluation.report import write_report
 from draem_jax.evaluation.results import Evaluation, Metrics, compute_metrics
@@ -29,7 +31,7 @@ from draem_jax.reports.pictures import write_map_png
 from draem_jax.thresholds import Thresholds
 from draem_jax.training.trained_on import digests_of
 
-_DEFAULT = MetricOptions()
+_OPTIONS = EvaluationOptions()
 # Sides that maps of original size are padded to, so that few programs are compiled.
 _PADDED_TO = 128
 
@@ -57,10 +59,7 @@ def evaluate(
     *,
     checkpoint: str = "latest",
     batch_size: int | None = None,
-    alpha: float = 0.05,
-    options: MetricOptions = _DEFAULT,
-    original_size: bool = False,
-    save_maps: bool = False,
+    options: EvaluationOptions = _OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> Metrics:
@@ -77,11 +76,7 @@ def evaluate(
         workdir: of the run, which all processes can read.
         checkpoint: "latest", "best" or a step.
         batch_size: pictures a call; `config.evaluation.batch_size` if None.
-        alpha: false-alarm rate that decisions are made at, if normal pictures were held out.
-        options: what is measured, and whether in bins or exactly.
-        original_size: bring the maps to the pictures' original size instead, for the default
-            protocol; margins are interpolated bilinearly.
-        save_maps: write each picture's map to `WORKDIR/evaluation/maps/`, as 16-bit PNG.
+        options: what is measured, decided and written.
         progress: called with the pictures done and all of them.
         warn: is told what is odd about the data set, line by line.
 
@@ -93,23 +88,22 @@ def evaluate(
             cannot be written.
     """
     workdir = Path(workdir)
-    detector = Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size)
-    detector, thresholds = calibrated(workdir, detector)
+    detector = calibrated(Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size))
     test, simulated = open_test_pictures(detector, warn=warn)
     out = workdir / "evaluation"
     files.mark_output(out)
     evaluations = measure(
         detector,
         test,
-        options=options,
-        original_size=original_size,
-        maps_folder=out / "maps" if save_maps else None,
+        options=options.metrics,
+        original_size=options.original_size,
+        maps_folder=out / "maps" if options.save_maps else None,
         progress=progress,
     )
     main = evaluations["default"]
     if jax.process_index() > 0:
         return main.overall
-    facts = _facts(detector, main, simulated=simulated, original_size=original_size)
+    facts = _facts(detector, main, simulated=simulated, original_size=options.original_size)
     files.write_text(
         out / "metrics.json",
         json.dumps(
@@ -123,7 +117,9 @@ def evaluate(
                     }
                     for name, evaluation in evaluations.items()
                 },
-                "decisions": _decisions(main, thresholds, alpha),
+                "decisions": _decisions(main, detector.thresholds, options.alpha),
+                "data_set": detector.config.data.name,
+                "category": detector.config.data.category,
                 **facts,
             },
             indent=2,
@@ -131,16 +127,14 @@ def evaluate(
         )
         + "\n",
     )
-    _write_scores(out / "scores.csv", test, main, thresholds, alpha)
+    _write_scores(out / "scores.csv", test, main, detector.thresholds, options.alpha)
     write_report(
         out / "report.html",
         detector,
         test,
         main,
         facts=facts,
-        thresholds=thresholds,
-        alpha=alpha,
-        confidence=options.confidence,
+        options=options,
         simulated=simulated,
     )
     return main.overall
@@ -157,16 +151,8 @@ def open_test_pictures(
         detector: whose config names the data set.
         warn: is told what is odd about the data set, line by line.
     """
-    data = detector.config.data
-    test = labelled_source(
-        data.name,
-        data.category,
-        size=detector.image_size,
-        root=data.root or None,
-        skip_bad=data.skip_bad,
-        depth=data.depth,
-        full_scale=detector.full_scale,
-    )
+    data = data_set(detector.config, full_scale=detector.full_scale)
+    test = data.test_pictures(size=detector.image_size)
     for line in test.warnings:
         warn(line)
     if len(test):
@@ -179,7 +165,7 @@ def open_test_pictures(
     return simulated_pictures(detector.config, trained_on=detector.trained_on), True
 
 
-def _trained_on(detector: Draem, test: LabelledSource) -> list[str]:
+def _trained_on(detector: Draem, test: StoredTestPictures) -> list[str]:
     """Names of the test pictures that are the same as one trained on."""
     if detector.trained_on is None:
         return []
@@ -191,14 +177,22 @@ def measure(
     detector: Draem,
     test: LabelledPictures,
     *,
-    options: MetricOptions = _DEFAULT,
+    options: MetricOptions = _OPTIONS.metrics,
     original_size: bool = False,
     maps_folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Evaluation]:
     """Measures a detector in one pass: the next pictures are read while the devices work.
 
-    See `evaluate` for the arguments. Of several processes each measures its share.
+    Of several processes each measures its share.
+
+    Args:
+        detector: to be measured.
+        test: the pictures.
+        options: what is measured, and whether in bins or exactly.
+        original_size: see `EvaluationOptions`.
+        maps_folder: where each picture's map is written as 16-bit PNG; None for none.
+        progress: called with the pictures done and all of them.
 
     Returns:
         The evaluation by each protocol's name, the same in all processes. Its pictures stand in the
@@ -222,18 +216,18 @@ def measure(
     # The metrics need all good pictures, of all processes, before the defective ones.
     for part in (good, defective):
         for indices, pictures in _read_ahead(test, part, detector.batch_size):
-            inspection = detector.inspect(np.stack([picture.image for picture in pictures]))
+            output = detector.run_batch(np.stack([picture.image for picture in pictures]))
             kinds = [picture.defect_type for picture in pictures]
             for name, stream in streams.items():
-                margin: Any = inspection.margin
+                margin: Any = output.margin
                 if original_size:
                     margin, truth = _at_original_size(margin, pictures)
                 else:
                     truth = _truths(pictures, name, detector)
-                stream.update(margin, truth, inspection.score, kinds, indices=indices)
+                stream.update(margin, truth, output.score, kinds, indices=indices)
             if maps_folder is not None:
                 paths = [maps_folder / maps[index] for index in indices]
-                _write_maps(paths, pictures, np.asarray(inspection.anomaly_map))
+                _write_maps(paths, pictures, np.asarray(output.anomaly_map))
             done += len(pictures)
             progress(done, len(good) + len(defective))
         if part is good:

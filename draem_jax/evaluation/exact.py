@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from draem_jax.evaluation.aupimo import BOUNDS, overlap_weights
-from draem_jax.evaluation.rankings import Ranking, rank
 from draem_jax.evaluation.truth import region_weights
+from draem_jax.metrics.rankings import Ranking, rank
 
 Planes = Sequence[Float[np.ndarray, "H W"]]
 

@@ -18,11 +18,13 @@ from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
 from draem_jax.data.loading import Part
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
+from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
+from draem_jax.metrics.table import title
 from draem_jax.reports.pictures import sheet, write_png
-from draem_jax.thresholds import Thresholds
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
+from draem_jax.training.tuned_from import TunedFrom
 
 WORSE = 0.01
 """A figure that got worse by more than this is warned of."""
@@ -35,7 +37,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Figure:
+class Change:
     """One figure before and after fine-tuning.
 
     Attributes:
@@ -76,7 +78,7 @@ class Comparison:
             anomaly maps of them before and after.
     """
 
-    figures: tuple[Figure, ...]
+    figures: tuple[Change, ...]
     notes: tuple[str, ...]
     sheet: UInt8[np.ndarray, "H W 3"]
 
@@ -126,19 +128,20 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     Raises:
         UserError: a run, its pictures, or those that were given cannot be read.
     """
-    tuned = Draem.load(workdir)
-    base = Draem.load(tuned.config.tuned_from.workdir, checkpoint=str(tuned.config.tuned_from.step))
-    sets, notes = _pictures(tuned.config, tuned.trained_on)
-    base, thresholds = calibrated(tuned.config.tuned_from.workdir, base, keep=False)
-    before = _measure(base, thresholds, sets, alpha)
-    tuned, thresholds = calibrated(workdir, tuned)
-    after = _measure(tuned, thresholds, sets, alpha)
-    if thresholds is None:
+    tuned, tuned_from = Draem.load(workdir), TunedFrom.load(Path(workdir))
+    if tuned_from is None:
+        raise UserError(f"{workdir} was not fine-tuned; give the --out-workdir of a fine-tuned run")
+    base = Draem.load(tuned_from.workdir, checkpoint=str(tuned_from.step))
+    sets, notes = _pictures(tuned.config, tuned_from, tuned.trained_on)
+    before = _measure(calibrated(base, keep=False), sets, alpha)
+    tuned = calibrated(tuned)
+    after = _measure(tuned, sets, alpha)
+    if tuned.thresholds is None:
         notes.append(
             "no normal pictures were held out (config.data.holdout is 0), so there is no threshold "
             "to count false alarms at"
         )
-    elif warning := thresholds.warning(alpha):
+    elif warning := tuned.thresholds.warning(alpha):
         notes.append(warning)
     figures = [
         replace(one, after=other.before)
@@ -148,7 +151,7 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _PictureSet:
     """Pictures to measure with: their kind, what they are, and the truth about them."""
 
     kind: str
@@ -162,14 +165,14 @@ class _Pictures:
 
 
 def _pictures(
-    config: ConfigDict, trained_on: TrainedOn | None
-) -> tuple[list[_Pictures], list[str]]:
+    config: ConfigDict, tuned_from: TunedFrom, trained_on: TrainedOn | None
+) -> tuple[list[_PictureSet], list[str]]:
     """All that is measured on, normal pictures first, and notes on them."""
     sets, notes = [], []
 
     def add(kind: str, text: str, images: np.ndarray, masks: np.ndarray | None = None) -> None:
         none = np.zeros(images.shape[:3], bool)
-        sets.append(_Pictures(kind, text, images, none if masks is None else masks))
+        sets.append(_PictureSet(kind, text, images, none if masks is None else masks))
 
     held_out = bool(config.data.holdout)
     part: Part = "selection" if held_out else "training"
@@ -184,10 +187,11 @@ def _pictures(
     add("normal", text, read_all(normal))
     add("simulated", "simulated anomalies", *simulate_on(config, normal))
     examples = read_examples(
-        config.tuned_from.accept,
-        config.tuned_from.defects,
+        tuned_from.accept,
+        tuned_from.defects,
         size=image_size(config),
         full_scale=normal.full_scale,
+        depth=config.data.depth,
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):
@@ -208,14 +212,13 @@ def _pictures(
 class _Measured(NamedTuple):
     """Figures of one detector, as `before`; and of each set of pictures, margins and scores."""
 
-    figures: list[Figure]
+    figures: list[Change]
     margins: list[Float[np.ndarray, "N H W"]]
     scores: list[Float[np.ndarray, " N"]]
 
 
-def _measure(
-    detector: Draem, thresholds: Thresholds | None, sets: Sequence[_Pictures], alpha: float
-) -> _Measured:
+def _measure(detector: Draem, sets: Sequence[_PictureSet], alpha: float) -> _Measured:
+    thresholds = detector.thresholds
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
     measured = _Measured([], [], [])
     figures = measured.figures
@@ -234,13 +237,13 @@ def _measure(
         defective = np.arange(len(truth)) >= len(normal)
         auroc = float(roc_auc_score(defective, np.concatenate([measured.scores[0], scores])))
         ap = float(average_precision_score(truth.ravel(), margins.ravel()))
-        figures.append(_figure(pictures, "image_auroc", "image AUROC", auroc))
-        figures.append(_figure(pictures, "pixel_ap", "pixel AP", ap))
+        figures.append(_figure(pictures, "image_auroc", title("image_auroc"), auroc))
+        figures.append(_figure(pictures, "pixel_ap", title("pixel_ap"), ap))
     return measured
 
 
 def _sheet(
-    sets: Sequence[_Pictures], before: _Measured, after: _Measured
+    sets: Sequence[_PictureSet], before: _Measured, after: _Measured
 ) -> UInt8[np.ndarray, "H W 3"]:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("picture", "mask", "before", "after")
@@ -260,9 +263,9 @@ def _sheet(
 
 
 def _figure(
-    pictures: _Pictures, name: str, text: str, value: float | None, *, lower: bool = False
-) -> Figure:
-    return Figure(
+    pictures: _PictureSet, name: str, text: str, value: float | None, *, lower: bool = False
+) -> Change:
+    return Change(
         name=f"{name}_{pictures.kind}",
         text=f"{text}, {pictures.text}",
         pictures=len(pictures.images),

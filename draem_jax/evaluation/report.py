@@ -9,12 +9,12 @@ import numpy as np
 from draem_jax import files
 from draem_jax.data.pictures import resize_mask
 from draem_jax.detector import Draem
-from draem_jax.evaluation.rankings import Curve
+from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.evaluation.results import Evaluation, Metrics
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.metrics.rankings import Curve
 from draem_jax.reports.gallery import rank_errors
 from draem_jax.reports.page import Report, ReportPicture, render
-from draem_jax.thresholds import Thresholds
 
 MAX_PICTURES = 60
 """Most pictures that the gallery shows."""
@@ -38,9 +38,7 @@ def write_report(
     evaluation: Evaluation,
     *,
     facts: Mapping[str, str | int],
-    thresholds: Thresholds | None,
-    alpha: float,
-    confidence: float,
+    options: EvaluationOptions,
     simulated: bool,
 ) -> None:
     """Writes the page; only the pictures that it shows are looked at once more.
@@ -51,14 +49,13 @@ def write_report(
         test: the test pictures, by index.
         evaluation: of all test pictures.
         facts: what was run.
-        thresholds: of the detector, if there are any.
-        alpha: false-alarm rate of the decisions.
-        confidence: of the metrics' intervals.
+        options: of the evaluation.
         simulated: whether the anomalies are simulated.
     """
     scores = np.array([row.score for row in evaluation.pictures], float)
     types = np.array([row.defect_type for row in evaluation.pictures])
     errors = rank_errors(scores, types != GOOD)
+    thresholds, alpha = detector.thresholds, options.alpha
     threshold = None if thresholds is None else thresholds.image_threshold(alpha)
     shown = _worst(scores, types != GOOD, errors, threshold)
     indices = [evaluation.pictures[i].index for i in shown]
@@ -76,7 +73,7 @@ def write_report(
         metrics_by_type={kind: metrics.values for kind, metrics in by_type.items()},
         intervals=_known(overall.intervals),
         intervals_by_type={kind: _known(m.intervals) for kind, m in by_type.items()},
-        interval_level=confidence,
+        interval_level=options.metrics.confidence,
         reasons=overall.reasons,
         reasons_by_type={kind: metrics.reasons for kind, metrics in by_type.items()},
         roc_curves=_curves(overall, "roc", "auroc"),
@@ -93,7 +90,7 @@ def write_report(
         threshold=threshold,
         threshold_text=text if threshold is not None else "",
         caption="simulated anomalies" if simulated else "",
-        pictures=_pictures(detector, test, indices, errors[shown], thresholds),
+        pictures=_pictures(detector, test, indices, errors[shown]),
         total_pictures=len(scores),
     )
     files.write_text(path, render(report, max_pictures=MAX_PICTURES))
@@ -112,16 +109,14 @@ def _worst(
 
 
 def _pictures(
-    detector: Draem,
-    test: Any,
-    indices: Sequence[int],
-    errors: np.ndarray,
-    thresholds: Thresholds | None,
+    detector: Draem, test: Any, indices: Sequence[int], errors: np.ndarray
 ) -> list[ReportPicture]:
     pictures = [test[index] for index in indices]
     prediction = detector.predict(np.stack([picture.image for picture in pictures]))
     scores = prediction.score.astype(np.float64)
-    p_values = [None] * len(scores) if thresholds is None else thresholds.p_values(scores).tolist()
+    p_values = [None] * len(scores)
+    if detector.thresholds is not None:
+        p_values = detector.thresholds.p_values(scores).tolist()
     return [
         ReportPicture(
             name=picture.name,

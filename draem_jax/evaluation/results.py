@@ -18,12 +18,11 @@ from draem_jax.evaluation.pixel_counts import (
     coarsen,
     lowest_in_bin,
 )
-from draem_jax.evaluation.rankings import (
+from draem_jax.evaluation.stream import MetricOptions, PictureRow, Totals
+from draem_jax.evaluation.truth import GOOD
+from draem_jax.metrics.rankings import (
     Curve,
     Ranking,
-    aupro,
-    auroc,
-    average_precision,
     f1_max,
     precision_recall_curve,
     pro_curve,
@@ -31,8 +30,7 @@ from draem_jax.evaluation.rankings import (
     roc_curve,
     thin,
 )
-from draem_jax.evaluation.stream import MetricOptions, PictureRow, Totals
-from draem_jax.evaluation.truth import GOOD
+from draem_jax.metrics.table import Ranked, metrics_of
 
 Interval = tuple[float, float]
 
@@ -85,9 +83,8 @@ class Evaluation:
 def compute_metrics(totals: Totals, options: MetricOptions) -> Evaluation:
     """Computes all metrics.
 
-    The names are `image_auroc`, `image_ap`, `image_f1_max`, `pixel_auroc`, `pixel_ap`,
-    `pixel_f1_max`, `aupro_LIMIT` for each limit, and `aupimo`, the mean over pictures with defect
-    pixels. Pixel metrics are over all pixels of all pictures whose mask is known.
+    Their names are those of `draem_jax.metrics.table`; `aupimo` is the mean over pictures with
+    defect pixels. Pixel metrics are over all pixels of all pictures whose mask is known.
 
     Intervals are percentiles of the bootstrap over pictures, good and defective ones resampled
     apart. For images the replicates are exact. For pixels they are Poisson draws scaled to the
@@ -210,28 +207,24 @@ def _coarse_ranking(counts: Float[np.ndarray, "*R 3 1024"]) -> Ranking:
     )
 
 
-def _measure(name: str, ranking: Ranking, options: MetricOptions) -> dict[str, Any]:
+def _measure(ranked: Ranked, ranking: Ranking, options: MetricOptions) -> dict[str, Any]:
     """All metrics of a ranking of images or pixels, for each replicate."""
-    values: dict[str, Any] = {
-        f"{name}_auroc": auroc(ranking.good, ranking.defect),
-        f"{name}_ap": average_precision(ranking.good, ranking.defect),
-        f"{name}_f1_max": f1_max(ranking.good, ranking.defect)[0],
-    }
-    if ranking.regions is not None:
-        for limit in options.aupro_limits:
-            values[f"aupro_{limit:g}"] = aupro(ranking.good, ranking.regions, limit=limit)
-    return values
+    metrics = metrics_of(ranked, limits=options.aupro_limits)
+    return {name: compute(ranking) for name, compute in metrics.items()}
 
 
 def _ranking_metrics(
-    name: str, ranking: Ranking, replicates: dict[str, np.ndarray] | None, options: MetricOptions
+    ranked: Ranked,
+    ranking: Ranking,
+    replicates: dict[str, np.ndarray] | None,
+    options: MetricOptions,
 ) -> Metrics:
-    values = _measure(name, ranking, options)
+    values = _measure(ranked, ranking, options)
     threshold = ranking.scores[f1_max(ranking.good, ranking.defect)[1]]
     finite = np.finfo(np.float32)
     curves = {
-        f"{name}_roc": thin(roc_curve(ranking)),
-        f"{name}_precision_recall": thin(precision_recall_curve(ranking)),
+        f"{ranked}_roc": thin(roc_curve(ranking)),
+        f"{ranked}_precision_recall": thin(precision_recall_curve(ranking)),
     }
     if ranking.regions is not None:
         curves["pro"] = thin(pro_curve(ranking))
@@ -244,20 +237,18 @@ def _ranking_metrics(
             else None
             for key in values
         },
-        thresholds={f"{name}_f1_max": float(np.clip(threshold, finite.min, finite.max))},
+        thresholds={f"{ranked}_f1_max": float(np.clip(threshold, finite.min, finite.max))},
         curves=curves,
     )
 
 
-def _undefined(name: str, reason: str, options: MetricOptions) -> Metrics:
-    names = [f"{name}_{metric}" for metric in ("auroc", "ap", "f1_max")]
-    if name == "pixel":
-        names += [f"aupro_{limit:g}" for limit in options.aupro_limits]
+def _undefined(ranked: Ranked, reason: str, options: MetricOptions) -> Metrics:
+    names = list(metrics_of(ranked, limits=options.aupro_limits))
     return Metrics(
         values=dict.fromkeys(names),
         reasons=dict.fromkeys(names, reason),
         intervals=dict.fromkeys(names),
-        thresholds={f"{name}_f1_max": None},
+        thresholds={f"{ranked}_f1_max": None},
         curves={},
     )
 

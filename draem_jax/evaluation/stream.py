@@ -26,6 +26,7 @@ from draem_jax.evaluation.pixel_counts import (
     zero_counts,
 )
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.metrics.table import LIMIT
 from draem_jax.training.parallel import local_devices
 
 FLUSH_PIXELS = 2**27
@@ -50,7 +51,7 @@ class MetricOptions:
         exact: keep every pixel and sort, instead of counting in bins.
     """
 
-    aupro_limits: tuple[float, ...] = (0.3,)
+    aupro_limits: tuple[float, ...] = (LIMIT,)
     aupimo_bounds: tuple[float, float] = BOUNDS
     replicates: int = 200
     confidence: float = 0.95

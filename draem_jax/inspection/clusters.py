@@ -12,12 +12,13 @@ from sklearn.metrics import silhouette_score
 from draem_jax import files
 from draem_jax.data.depth import tell_outside
 from draem_jax.data.folders import list_pictures, look
-from draem_jax.detector import Draem
+from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.inspection.classifier import centre_and_scale, scaled
 from draem_jax.inspection.examples import crop_around
 from draem_jax.inspection.features import feature_names, feature_weights, region_features
-from draem_jax.inspection.inspected import Inspected, inspect_files
+from draem_jax.inspection.from_files import inspect_files
+from draem_jax.regions.rule import RegionRule
 from draem_jax.reports.pictures import contact_sheet, write_png
 
 _COLUMNS = ("picture", "region", *("top", "left", "bottom", "right"), "group", "error")
@@ -26,7 +27,7 @@ _ON_SHEET = 48
 """Regions of a group that its sheet shows at most, those in its middle first."""
 
 
-class Clustered(NamedTuple):
+class ClusterSummary(NamedTuple):
     """How much was grouped.
 
     Attributes:
@@ -44,7 +45,7 @@ class Clustered(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Found(NamedTuple):
+class _FoundRegion(NamedTuple):
     path: Path
     label: int
     bbox: tuple[int, int, int, int]
@@ -91,13 +92,11 @@ def cluster_files(
     detector: Draem,
     images: str | Path,
     out: str | Path,
-    threshold: float,
     *,
+    rule: RegionRule | None = None,
     groups: int | None = None,
-    join_gap: int | float = 0,
-    min_area: int | float = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Clustered:
+) -> ClusterSummary:
     """Groups the regions of a picture, or of all pictures of a folder and of the folders within.
 
     `out` gets
@@ -113,10 +112,8 @@ def cluster_files(
         images: a picture's file or a folder of pictures.
         out: the folder to write to; files of the same names are replaced. Its pictures are marked
             as output, so that they are never read as input.
-        threshold: on the margin, for a region to begin.
+        rule: what is called a region; the detector's own if None.
         groups: see `group_features`.
-        join_gap: see `draem_jax.inspection.regions.find_regions`.
-        min_area: the same.
         progress: called with the pictures done and all of them.
 
     Raises:
@@ -126,28 +123,21 @@ def cluster_files(
     paths, out = list_pictures(images, recursive=True), Path(out)
     _check_apart(Path(images), out)
     check_out(out)
-    inspections = inspect_files(
-        detector,
-        paths,
-        threshold,
-        join_gap=join_gap,
-        min_area=min_area,
-        with_features=True,
-    )
-    found: list[_Found] = []
+    inspections = inspect_files(detector, paths, rule=rule, with_features=True)
+    found: list[_FoundRegion] = []
     errors: dict[Path, str] = {}
     highest: list[int | None] = []
     rows: list[Float[np.ndarray, "R F"]] = []
-    for done, (path, inspected) in enumerate(zip(paths, inspections, strict=True), start=1):
+    for done, (path, inspection) in enumerate(zip(paths, inspections, strict=True), start=1):
         path = path.absolute()
-        if isinstance(inspected, Inspected):
-            highest.append(inspected.highest)
-            rows.append(region_features(inspected))
-            for region in inspected.regions:
-                crop = crop_around(inspected.picture, region)
-                found.append(_Found(path, region.label, region.bbox, crop))
+        if isinstance(inspection, Inspection):
+            highest.append(inspection.highest)
+            rows.append(region_features(inspection))
+            for region in inspection.regions:
+                crop = crop_around(inspection.picture, region)
+                found.append(_FoundRegion(path, region.label, region.bbox, crop))
         else:
-            errors[path] = str(inspected)
+            errors[path] = str(inspection)
         progress(done, len(paths))
     if len(found) < (groups or 1):
         cause = f" ({len(errors)} of its pictures cannot be read)" if errors else ""
@@ -186,7 +176,7 @@ def cluster_files(
         ("path", "type"),
         [(f.path, name) for f, name in zip(found, groups_of, strict=True) if f.label == 1],
     )
-    return Clustered(
+    return ClusterSummary(
         pictures=len(rows),
         with_regions=sum(f.label == 1 for f in found),
         sizes=tuple(np.bincount(labels).tolist()),

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import find_contours
 
-from draem_jax.inspection.regions import Region
+from draem_jax.regions.find import Region
 
 Segmentation = list[list[int]] | dict[str, list[int]]
 

@@ -15,11 +15,12 @@ from draem_jax.data.layouts.folder import list_file
 from draem_jax.data.layouts.pairs import list_types, refuse_masks
 from draem_jax.data.names import MASK_FOLDERS
 from draem_jax.data.pictures import read_mask
-from draem_jax.detector import Draem
+from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.inspection.features import region_features
-from draem_jax.inspection.inspected import Inspected, inspect_files
-from draem_jax.inspection.regions import Region, find_regions
+from draem_jax.inspection.from_files import inspect_files
+from draem_jax.regions.find import Region, find_regions
+from draem_jax.regions.rule import RegionRule
 from draem_jax.reports.data_uris import fit
 
 _CROP_MARGIN = 0.35
@@ -91,10 +92,8 @@ def list_examples(path: str | Path) -> Listing:
 def read_examples(
     detector: Draem,
     entries: Sequence[Entry],
-    threshold: float,
+    rule: RegionRule,
     *,
-    join_gap: int | float = 0,
-    min_area: int | float = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Example]:
     """Inspects examples; see `make_examples`.
@@ -102,28 +101,20 @@ def read_examples(
     Args:
         detector: the trained detector.
         entries: the pictures.
-        threshold: on the margin, for a region to begin.
-        join_gap: see `draem_jax.inspection.regions.find_regions`.
-        min_area: the same.
+        rule: what is called a region.
         progress: called with the pictures done and all of them.
 
     Raises:
         UserError: a picture or a mask cannot be read, or a mask is of another size.
     """
-    inspections = inspect_files(
-        detector,
-        [entry.path for entry in entries],
-        threshold,
-        join_gap=join_gap,
-        min_area=min_area,
-        with_features=True,
-    )
+    paths = [entry.path for entry in entries]
+    inspections = inspect_files(detector, paths, rule=rule, with_features=True)
     found = []
-    for entry, inspected in zip(entries, inspections, strict=True):
-        if isinstance(inspected, UserError):
-            raise inspected
-        mask = _read_masks(entry, inspected.margin.shape) if entry.masks else None
-        found.append(make_example(entry.name, entry.defect_type, inspected, mask))
+    for entry, inspection in zip(entries, inspections, strict=True):
+        if isinstance(inspection, UserError):
+            raise inspection
+        mask = _read_masks(entry, inspection.margin.shape) if entry.masks else None
+        found.append(make_example(entry.name, entry.defect_type, inspection, mask))
         progress(len(found), len(entries))
     return found
 
@@ -131,7 +122,7 @@ def read_examples(
 def make_example(
     name: str,
     defect_type: str,
-    inspected: Inspected,
+    inspection: Inspection,
     mask: Bool[np.ndarray, "H W"] | None = None,
 ) -> Example:
     """Takes what is needed of a picture of a defect.
@@ -139,19 +130,21 @@ def make_example(
     Args:
         name: of the picture.
         defect_type: the kind of its defect.
-        inspected: the picture, with the network's features.
+        inspection: of the picture, with the network's features.
         mask: true on the defect, if that is known. Regions that do not touch it are left out, and
             if none does, the mask itself is the region. Otherwise regions are kept as they were
             found, since it is by such ones that types will be told.
     """
-    regions = inspected.regions
+    regions = inspection.regions
     if mask is not None:
         regions = [region for region in regions if (mask[region.window] & region.mask).any()]
         if not regions:
             regions = find_regions(np.where(mask, 1.0, -1.0), join_gap=math.inf)
-    inspected = dataclasses.replace(inspected, regions=regions)
-    crop = crop_around(inspected.picture, regions[0]) if regions else inspected.seen.picture
-    return Example(name, defect_type, region_features(inspected), crop)
+    crop = inspection.at_network_size.picture
+    if regions:
+        crop = crop_around(inspection.picture, regions[0])
+    features = region_features(dataclasses.replace(inspection, regions=regions))
+    return Example(name, defect_type, features, crop)
 
 
 def crop_around(picture: UInt8[np.ndarray, "H W 3"], region: Region) -> UInt8[np.ndarray, "h w 3"]:

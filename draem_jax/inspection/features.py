@@ -21,8 +21,8 @@ from skimage.color import rgb2lab
 from skimage.measure import regionprops
 
 from draem_jax.data.pictures import resize_plane
-from draem_jax.inspection.inspected import Inspected, Seen
-from draem_jax.inspection.regions import Region
+from draem_jax.detector import AtNetworkSize, Inspection
+from draem_jax.regions.find import Region
 
 SHAPE = (
     "shape_area",
@@ -92,19 +92,19 @@ def feature_weights(names: Sequence[str]) -> Float[np.ndarray, " F"]:
     return weights
 
 
-def region_features(inspected: Inspected) -> Float[np.ndarray, "R F"]:
+def region_features(inspection: Inspection) -> Float[np.ndarray, "R F"]:
     """Measures the features of all regions of a picture.
 
     Args:
-        inspected: a picture that was inspected with the network's features.
+        inspection: of a picture, with the network's features.
 
     Returns:
         A row for each region, in their order; columns as in `feature_names`, all finite.
     """
-    seen, size = inspected.seen, inspected.margin.shape
+    seen, size = inspection.at_network_size, inspection.margin.shape
     channels = 0 if seen.features is None else seen.features.shape[-1]
     rows = []
-    for region in inspected.regions:
+    for region in inspection.regions:
         mask = region.full_mask(size).astype(np.float32)
         rows.append(
             [*_shape(region, math.prod(size)), *_contrast(seen, mask), *_network(seen, mask)]
@@ -125,7 +125,7 @@ def _shape(region: Region, pixels: int) -> list[float]:
     ]
 
 
-def _contrast(seen: Seen, mask: Float[np.ndarray, "H W"]) -> list[float]:
+def _contrast(seen: AtNetworkSize, mask: Float[np.ndarray, "H W"]) -> list[float]:
     share = resize_plane(mask, seen.picture.shape[:2])
     region = share >= 0.5 * share.max()
     window = _around(region, 2 * _FAR)
@@ -160,7 +160,7 @@ def _contrast(seen: Seen, mask: Float[np.ndarray, "H W"]) -> list[float]:
     ]
 
 
-def _network(seen: Seen, mask: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " C"]:
+def _network(seen: AtNetworkSize, mask: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " C"]:
     if seen.features is None:
         return np.zeros(0)
     share = resize_plane(mask, seen.features.shape[:2])

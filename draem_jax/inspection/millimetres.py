@@ -3,12 +3,51 @@
 import csv
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from draem_jax.errors import UserError
 
 _COLUMNS = ("name", "mm_per_pixel")
 _LIMITS = (1e-9, 1e9)
+
+
+@dataclass(frozen=True)
+class PixelWidths:
+    """What is known of how wide the pixels of pictures are.
+
+    Attributes:
+        mm_per_pixel: of the pictures that the table leaves out, or of all; None if not known.
+        table: a CSV file with the columns `name`, a picture's path within its folder, and
+            `mm_per_pixel`; None for none.
+    """
+
+    mm_per_pixel: float | None = None
+    table: str | Path | None = None
+
+    def of(self, names: Sequence[str]) -> list[float | None]:
+        """How many millimetres a pixel of each picture is wide; None where nothing is known.
+
+        Args:
+            names: of the pictures.
+
+        Raises:
+            UserError: a width makes no sense, the table cannot be read, or there is one and it
+                leaves a picture out that nothing else is said of.
+        """
+        if self.mm_per_pixel is not None:
+            check_mm_per_pixel(self.mm_per_pixel, "mm_per_pixel")
+        if self.table is None:
+            return [self.mm_per_pixel] * len(names)
+        known = read_mm_per_pixel(self.table, names)
+        missing = [name for name in names if name not in known]
+        if missing and self.mm_per_pixel is None:
+            raise UserError(
+                f"{self.table} has no line for {missing[0]}"
+                + (f" and {len(missing) - 1} other pictures" if len(missing) > 1 else "")
+                + "; add it, or give mm_per_pixel for the pictures that the table leaves out"
+            )
+        return [known.get(name, self.mm_per_pixel) for name in names]
 
 
 def check_mm_per_pixel(value: float, source: str) -> None:

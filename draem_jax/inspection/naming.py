@@ -15,8 +15,8 @@ from draem_jax.errors import UserError
 from draem_jax.inspection.classifier import folds
 from draem_jax.inspection.examples import Example, read_examples
 from draem_jax.inspection.features import feature_names
-from draem_jax.inspection.inspected import PixelThreshold
 from draem_jax.inspection.types import UNKNOWN, Named, TypeModel
+from draem_jax.regions.rule import RegionRule
 from draem_jax.reports.plots import percent
 from draem_jax.reports.types_page import NamedExample, TypesReport, render_types
 
@@ -29,7 +29,7 @@ ENOUGH_EXAMPLES = 5
 _FOLDS = 25
 
 
-class Fitted(NamedTuple):
+class TypesSummary(NamedTuple):
     """What came of fitting.
 
     Attributes:
@@ -55,12 +55,11 @@ def types_path(workdir: Path, step: int) -> Path:
     return workdir / "types" / f"step_{step:07d}.json"
 
 
-def load_types(workdir: str | Path, detector: Draem) -> TypeModel | None:
+def load_types(detector: Draem) -> TypeModel | None:
     """Loads the types kept with a checkpoint.
 
     Args:
-        workdir: of the run.
-        detector: loaded from it.
+        detector: of the checkpoint.
 
     Returns:
         The types; None if none were fitted for this checkpoint.
@@ -68,7 +67,7 @@ def load_types(workdir: str | Path, detector: Draem) -> TypeModel | None:
     Raises:
         UserError: they are damaged, or belong to another detector.
     """
-    path = types_path(Path(workdir), detector.step)
+    path = types_path(detector.workdir, detector.step)
     if not path.is_file():
         return None
     model = TypeModel.load(path)
@@ -82,48 +81,35 @@ def load_types(workdir: str | Path, detector: Draem) -> TypeModel | None:
 
 
 def fit_types(
-    workdir: str | Path,
     detector: Draem,
     entries: Sequence[Entry],
-    threshold: PixelThreshold,
     *,
+    rule: RegionRule | None = None,
     leave_out: Sequence[str] = (),
     unknown_rate: float = 0.1,
-    join_gap: int | float = 0,
-    min_area: int | float = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Fitted:
+) -> TypesSummary:
     """Learns types from examples, and writes model and report to `WORKDIR/types/`.
 
     Args:
-        workdir: of the run.
-        detector: loaded from it.
+        detector: that finds the regions.
         entries: the examples, see `draem_jax.inspection.examples.list_examples`.
-        threshold: for a region to begin.
+        rule: what is called a region; the detector's own if None.
         leave_out: types that are not learned, but named, to see whether they are called unknown.
         unknown_rate: see `TypeModel.fit`.
-        join_gap: see `draem_jax.inspection.regions.find_regions`.
-        min_area: the same.
         progress: called with the pictures done and all of them.
 
     Raises:
         UserError: there are too few types, or too few examples of one; `leave_out` names a type
             that there is not; or pictures cannot be read. What was kept before stays then.
     """
-    workdir = Path(workdir)
+    rule = rule or detector.region_rule()
     present = sorted({entry.defect_type for entry in entries})
     if absent := sorted(set(leave_out) - set(present)):
         raise UserError(f"there is no type {absent[0]!r} to leave out, but {', '.join(present)}")
     learned = [entry for entry in entries if entry.defect_type not in leave_out]
     check_examples([entry.defect_type for entry in learned])
-    examples = read_examples(
-        detector,
-        entries,
-        threshold.margin,
-        join_gap=join_gap,
-        min_area=min_area,
-        progress=progress,
-    )
+    examples = read_examples(detector, entries, rule, progress=progress)
     found = [example for example in examples if len(example.features)]
     known = [example for example in found if example.defect_type not in leave_out]
     check_examples([e.defect_type for e in known], where=" in which a region was found")
@@ -137,9 +123,9 @@ def fit_types(
             "data": detector.config.data.name,
             "category": detector.config.data.category,
             "step": detector.step,
-            "pixel_threshold": threshold.margin,
-            "join_gap": float(join_gap),
-            "min_area": float(min_area),
+            "pixel_threshold": rule.threshold.margin,
+            "join_gap": float(rule.join_gap),
+            "min_area": float(rule.min_area),
         },
     )
     called = cross_validate(known, names, unknown_rate=unknown_rate)
@@ -152,8 +138,8 @@ def fit_types(
         )
         for name in leave_out
     }
-    path = types_path(workdir, detector.step)
-    fitted = Fitted(
+    path = types_path(detector.workdir, detector.step)
+    fitted = TypesSummary(
         model=model,
         confusion=confusion,
         macro_f1=macro_f1(confusion),
@@ -162,7 +148,7 @@ def fit_types(
         report=path.parent / "report.html",
     )
     model.save(path)
-    files.write_text(fitted.report, render_types(_report(workdir, detector, fitted, known, called)))
+    files.write_text(fitted.report, render_types(_report(detector, fitted, known, called)))
     return fitted
 
 
@@ -252,15 +238,14 @@ def _notes(examples: Sequence[Example], known: Sequence[Example]) -> tuple[str, 
 
 
 def _report(
-    workdir: Path,
     detector: Draem,
-    fitted: Fitted,
+    fitted: TypesSummary,
     known: Sequence[Example],
     called: Sequence[Named],
 ) -> TypesReport:
     model = fitted.model
     facts = {
-        "run": str(workdir.absolute()),
+        "run": str(detector.workdir.absolute()),
         "step": str(detector.step),
         "examples": f"{len(known)} of {len(model.types)} types",
         "macro-F1": f"{fitted.macro_f1:.3f}",

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,20 +14,15 @@ from jaxtyping import UInt8
 from draem_jax import files
 from draem_jax.data.depth import tell_outside
 from draem_jax.data.folders import list_pictures
-from draem_jax.detector import Draem
+from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table
 from draem_jax.inspection.features import region_features
-from draem_jax.inspection.inspected import (
-    Inspected,
-    PixelRule,
-    PixelThreshold,
-    inspect_files,
-    pixel_threshold,
-)
-from draem_jax.inspection.millimetres import check_mm_per_pixel, read_mm_per_pixel
-from draem_jax.inspection.regions import Region
+from draem_jax.inspection.from_files import inspect_files
+from draem_jax.inspection.millimetres import PixelWidths
 from draem_jax.inspection.types import Named, TypeModel
+from draem_jax.regions.find import Region
+from draem_jax.regions.rule import PixelThreshold, RegionRule
 from draem_jax.reports.pictures import (
     label_places,
     outline,
@@ -35,7 +31,6 @@ from draem_jax.reports.pictures import (
     write_map_png,
     write_png,
 )
-from draem_jax.thresholds import Thresholds
 from draem_jax.training.signals import stop_signals
 
 _COLUMNS = (
@@ -53,7 +48,28 @@ _KINDS = ("maps", "overlays", "masks")
 """Folders of the pictures that are written, in the order of their columns."""
 
 
-class Predicted(NamedTuple):
+@dataclass(frozen=True)
+class PredictOptions:
+    """What can be chosen for predictions.
+
+    Attributes:
+        rule: what is called a region; the detector's own if None.
+        alpha: the share of normal pictures that may be called anomalous.
+        pixel_widths: how wide a pixel is; where that is not known, regions have no figures in
+            millimetres.
+        strict: stop at the first picture that cannot be read, instead of leaving it out.
+    """
+
+    rule: RegionRule | None = None
+    alpha: float = 0.05
+    pixel_widths: PixelWidths = field(default_factory=PixelWidths)
+    strict: bool = False
+
+
+_OPTIONS = PredictOptions()
+
+
+class PredictSummary(NamedTuple):
     """How much was found.
 
     Attributes:
@@ -85,17 +101,10 @@ def predict_files(
     images: str | Path,
     out: str | Path,
     *,
-    thresholds: Thresholds | None = None,
     types: TypeModel | None = None,
-    alpha: float = 0.05,
-    pixel_rule: PixelRule = "best_f1",
-    join_gap: int | float = 0,
-    min_area: int | float = 0,
-    mm_per_pixel: float | None = None,
-    mm_per_pixel_csv: str | Path | None = None,
-    strict: bool = False,
+    options: PredictOptions = _OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Predicted:
+) -> PredictSummary:
     """Predicts for a picture, or for all pictures of a folder and of the folders within.
 
     `out` gets
@@ -120,25 +129,16 @@ def predict_files(
         detector: the trained detector.
         images: a picture's file or a folder of pictures.
         out: the folder to write to; files of the same names are replaced.
-        thresholds: of the detector, see `draem_jax.evaluation.calibration`.
         types: of defects that the detector knows, see `draem_jax.inspection.naming`; without them,
             regions and pictures have no types.
-        alpha: the share of good pictures that may be called anomalous.
-        pixel_rule: where regions begin, see `draem_jax.inspection.inspected.pixel_threshold`.
-        join_gap: regions with fewer pixels than this between them become one.
-        min_area: regions of fewer pixels are left out.
-        mm_per_pixel: how many millimetres a pixel is wide; without it, regions have no figures in
-            millimetres.
-        mm_per_pixel_csv: a table with the columns `name`, a path within `images`, and
-            `mm_per_pixel`. `mm_per_pixel` is for the pictures that it leaves out.
-        strict: stop at the first picture that cannot be read, instead of leaving it out.
+        options: what is called anomalous and a region, and how wide a pixel is.
         progress: called with the pictures done and all of them.
 
     Raises:
         UserError: there are no pictures, `out` cannot be written or would replace some of them
-            or other files that were not written here, there is no such pixel threshold, the
-            millimetres do not make sense or are missing for a picture, or, with `strict`, a
-            picture cannot be read. What was done stays.
+            or other files that were not written here, the millimetres do not make sense or are
+            missing for a picture, or, with `options.strict`, a picture cannot be read. What was
+            done stays.
     """
     images, out = Path(images), Path(out)
     paths = list_pictures(images, recursive=True)
@@ -147,35 +147,29 @@ def predict_files(
     root = images if images.is_dir() else images.parent
     within = [path.relative_to(root) for path in paths]
     names = [files.escaped(path.as_posix()) for path in within]
-    widths = _pixel_widths(names, mm_per_pixel, mm_per_pixel_csv)
-    threshold = pixel_threshold(thresholds, rule=pixel_rule, alpha=alpha)
-    outputs = _Outputs(out, threshold)
+    widths = options.pixel_widths.of(names)
+    rule = options.rule or detector.region_rule()
+    outputs = _Outputs(out, rule.threshold)
     inspections = inspect_files(
-        detector,
-        paths,
-        threshold.margin,
-        join_gap=join_gap,
-        min_area=min_area,
-        with_features=types is not None,
+        detector, paths, rule=rule, alpha=options.alpha, with_features=types is not None
     )
     done, stopped_by = 0, 0
     highest: list[int | None] = []
     try:
         with stop_signals() as stop_asked:
-            for path, name, output, width, inspected in zip(
+            for path, name, output, width, inspection in zip(
                 paths, names, files.distinct_names(within, ".png"), widths, inspections, strict=True
             ):
-                if isinstance(inspected, Inspected):
-                    highest.append(inspected.highest)
-                    named: Sequence[Named | None] = [None] * len(inspected.regions)
+                if isinstance(inspection, Inspection):
+                    highest.append(inspection.highest)
+                    named: Sequence[Named | None] = [None] * len(inspection.regions)
                     if types is not None:
-                        named = types.name_regions(region_features(inspected))
-                    decision = _decision(inspected.score, thresholds, alpha)
-                    outputs.add(path, name, output, inspected, decision, named, width)
-                elif strict:
-                    raise inspected
+                        named = types.name_regions(region_features(inspection))
+                    outputs.add(path, name, output, inspection, named, width)
+                elif options.strict:
+                    raise inspection
                 else:
-                    outputs.leave_out(path, inspected)
+                    outputs.leave_out(path, inspection)
                 done += 1
                 progress(done, len(paths))
                 if done < len(paths) and (stopped_by := stop_asked()):
@@ -191,7 +185,7 @@ def predict_files(
         raise
     outputs.finish()
     notes = tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
-    return outputs.predicted(given=len(paths), stopped_by=stopped_by, notes=notes)
+    return outputs.summary(given=len(paths), stopped_by=stopped_by, notes=notes)
 
 
 class _Outputs:
@@ -216,38 +210,37 @@ class _Outputs:
         path: Path,
         name: str,
         output: Path,
-        inspected: Inspected,
-        decision: tuple[str, str],
+        inspection: Inspection,
         named: Sequence[Named | None],
         mm_per_pixel: float | None,
     ) -> None:
         """Writes what was found in a picture; its line in `predictions.csv` comes last."""
-        write_map_png(self._out / "maps" / output, inspected.anomaly_map)
-        write_png(self._out / "masks" / output, inspected.mask.astype(np.uint8) * 255)
-        write_png(self._out / "overlays" / output, _overlay(inspected, mm_per_pixel))
+        write_map_png(self._out / "maps" / output, inspection.anomaly_map)
+        write_png(self._out / "masks" / output, inspection.mask.astype(np.uint8) * 255)
+        write_png(self._out / "overlays" / output, _overlay(inspection, mm_per_pixel))
         self._begin()
         picture = path.absolute()
         self._regions.add(
             table.row(str(picture), region, self._threshold, mm_per_pixel, name_of_region)
-            for region, name_of_region in zip(inspected.regions, named, strict=True)
+            for region, name_of_region in zip(inspection.regions, named, strict=True)
         )
         self._pictures.add(
             [
                 (
                     picture,
-                    f"{inspected.score:.6f}",
-                    *decision,
-                    f"{np.mean(inspected.margin > self._threshold.margin):.6f}",
+                    f"{inspection.score:.6f}",
+                    *_decision(inspection),
+                    f"{np.mean(inspection.margin > self._threshold.margin):.6f}",
                     *(Path(kind) / output for kind in _KINDS),
-                    len(inspected.regions),
+                    len(inspection.regions),
                     *table.name_cells(named[0] if named else None),
                     "",
                 )
             ]
         )
-        shape = inspected.margin.shape
+        shape = inspection.margin.shape
         self._entries.append(coco.image_entry(len(self._entries) + 1, name, shape))
-        for region in inspected.regions:
+        for region in inspection.regions:
             ids = {"number": len(self._polygons) + 1, "image": len(self._entries)}
             self._polygons.append(coco.annotation(region, coco.polygons(region), **ids))
             self._run_lengths.append(
@@ -272,9 +265,9 @@ class _Outputs:
                 content = json.dumps(coco.dataset(self._entries, found), ensure_ascii=False)
                 files.write_text(self._out / name, content + "\n")
 
-    def predicted(self, *, given: int, stopped_by: int, notes: Sequence[str]) -> Predicted:
+    def summary(self, *, given: int, stopped_by: int, notes: Sequence[str]) -> PredictSummary:
         """Counts what was written."""
-        return Predicted(
+        return PredictSummary(
             pictures=len(self._entries),
             with_regions=len({found["image_id"] for found in self._polygons}),
             regions=len(self._polygons),
@@ -329,31 +322,12 @@ def check_out(out: Path) -> None:
             )
 
 
-def _pixel_widths(
-    names: list[str], mm_per_pixel: float | None, table_path: str | Path | None
-) -> list[float | None]:
-    """Of each picture, how many millimetres a pixel is wide."""
-    if mm_per_pixel is not None:
-        check_mm_per_pixel(mm_per_pixel, "mm_per_pixel")
-    if table_path is None:
-        return [mm_per_pixel] * len(names)
-    known = read_mm_per_pixel(table_path, names)
-    missing = [name for name in names if name not in known]
-    if missing and mm_per_pixel is None:
-        raise UserError(
-            f"{table_path} has no line for {missing[0]}"
-            + (f" and {len(missing) - 1} other pictures" if len(missing) > 1 else "")
-            + "; add it, or give mm_per_pixel for the pictures that the table leaves out"
-        )
-    return [known.get(name, mm_per_pixel) for name in names]
-
-
 def _overlay(
-    inspected: Inspected, mm_per_pixel: float | None
+    inspection: Inspection, mm_per_pixel: float | None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    drawn = overlay(inspected.picture, inspected.anomaly_map)
-    drawn = outline(drawn, inspected.mask, width=max(1, min(inspected.mask.shape) // 500))
-    labels = {_top(region): str(region.label) for region in inspected.regions}
+    drawn = overlay(inspection.picture, inspection.anomaly_map)
+    drawn = outline(drawn, inspection.mask, width=max(1, min(inspection.mask.shape) // 500))
+    labels = {_top(region): str(region.label) for region in inspection.regions}
     return scale_bar(label_places(drawn, labels), mm_per_pixel=mm_per_pixel)
 
 
@@ -363,8 +337,7 @@ def _top(region: Region) -> tuple[int, int]:
     return top, left + int(region.mask[0].argmax())
 
 
-def _decision(score: float, thresholds: Thresholds | None, alpha: float) -> tuple[str, str]:
-    if thresholds is None:
+def _decision(inspection: Inspection) -> tuple[str, str]:
+    if inspection.p_value is None:
         return "", ""
-    (p_value,) = thresholds.p_values(np.array([score]))
-    return f"{p_value:.6g}", str(int(p_value <= alpha))
+    return f"{inspection.p_value:.6g}", str(int(bool(inspection.is_anomalous)))

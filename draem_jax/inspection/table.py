@@ -1,8 +1,8 @@
 """Regions as the rows of a CSV file."""
 
-from draem_jax.inspection.inspected import PixelThreshold
-from draem_jax.inspection.regions import Region
 from draem_jax.inspection.types import Named
+from draem_jax.regions.find import Region
+from draem_jax.regions.rule import PixelThreshold
 
 _LENGTHS = ("length", "width", "skeleton_length", "skeleton_width")
 

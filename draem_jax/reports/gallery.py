@@ -51,7 +51,7 @@ class ReportPicture:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GalleryEntry:
     """A picture as the gallery shows it.
 
     Attributes:
@@ -82,7 +82,7 @@ def outcome(picture: ReportPicture, threshold: float | None) -> Outcome | None:
 
 def make_entries(
     pictures: Sequence[ReportPicture], *, threshold: float | None, max_pictures: int
-) -> list[Entry]:
+) -> list[GalleryEntry]:
     """Draws the worst pictures, the worst first.
 
     Args:
@@ -95,13 +95,13 @@ def make_entries(
     """
     errors = _errors(pictures)
     outcomes = [outcome(picture, threshold) for picture in pictures]
-    order = _order(
+    order = worst_first(
         errors,
         np.array([picture.score for picture in pictures], float),
         np.array([picture.is_defective for picture in pictures], bool),
         [picture.anomaly_map for picture in pictures],
         [picture.mask for picture in pictures],
-        np.array([made in ("miss", "false alarm") for made in outcomes], bool),
+        wrong=np.array([made in ("miss", "false alarm") for made in outcomes], bool),
     )[:max_pictures]
     return [_entry(pictures[i], float(errors[i]), outcomes[i]) for i in order]
 
@@ -132,37 +132,31 @@ def rank_errors(
 
 
 def worst_first(
-    scores: Float[np.ndarray, " N"],
-    is_defective: Bool[np.ndarray, " N"],
-    anomaly_maps: Iterable[np.ndarray],
-    masks: Iterable[np.ndarray | None],
-) -> Int[np.ndarray, " N"]:
-    """Orders pictures by how badly the model judged them.
-
-    The worst have the greatest rank error (see `rank_errors`). Among equals, the greatest mean of
-    |map − mask| comes first, a good picture's mask being empty and a defective picture without a
-    mask coming last; then the score that is further on the wrong side, then the given order.
-
-    Args:
-        scores: image scores; higher is more anomalous.
-        is_defective: which pictures are of a defect.
-        anomaly_maps: N maps (H, W), float in [0, 1]; sizes may differ.
-        masks: N masks (H, W), values above 0 being the defect, or None where unknown.
-
-    Returns:
-        Indices of the pictures, the worst first.
-    """
-    return _order(rank_errors(scores, is_defective), scores, is_defective, anomaly_maps, masks)
-
-
-def _order(
     errors: Float[np.ndarray, " N"],
     scores: Float[np.ndarray, " N"],
     is_defective: Bool[np.ndarray, " N"],
     anomaly_maps: Iterable[np.ndarray],
     masks: Iterable[np.ndarray | None],
+    *,
     wrong: Bool[np.ndarray, " N"] | None = None,
 ) -> Int[np.ndarray, " N"]:
+    """Orders pictures by how badly the model judged them.
+
+    The worst have the greatest rank error. Among equals, the greatest mean of |map − mask| comes
+    first, a normal picture's mask being empty and a defective picture without a mask coming last;
+    then the score that is further on the wrong side, then the given order.
+
+    Args:
+        errors: see `rank_errors`.
+        scores: image scores; higher is more anomalous.
+        is_defective: which pictures are of a defect.
+        anomaly_maps: N maps (H, W), float in [0, 1]; sizes may differ.
+        masks: N masks (H, W), values above 0 being the defect, or None where unknown.
+        wrong: which pictures a decision got wrong; they come before all others.
+
+    Returns:
+        Indices of the pictures, the worst first.
+    """
     map_errors = [
         _map_error(anomaly_map, mask, bool(defective))
         for anomaly_map, mask, defective in zip(anomaly_maps, masks, is_defective, strict=True)
@@ -198,7 +192,7 @@ def _remark(picture: ReportPicture, rank_error: float) -> str:
     return f"{share} of the defective pictures score at most as high"
 
 
-def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> Entry:
+def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> GalleryEntry:
     image, reconstruction = fit(to_uint8(picture.image)), fit(to_uint8(picture.reconstruction))
     anomaly_map = fit(picture.anomaly_map.astype(np.float32))
     glow = overlay(image, anomaly_map)
@@ -217,4 +211,4 @@ def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> E
     if picture.is_defective:
         empty = "not known" if picture.mask is None else "empty"
     ratio = round(image.shape[1] / image.shape[0], 4)
-    return Entry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)
+    return GalleryEntry(picture, tiles, empty, ratio, _remark(picture, rank_error), made)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup
 
+from draem_jax.metrics.table import heading, metric_of
 from draem_jax.reports import plots
 from draem_jax.reports.gallery import WORST_FIRST, ReportPicture, make_entries
-from draem_jax.reports.metric_texts import Value, explanation, label, number
 from draem_jax.reports.templates import fill, inline
 
+Value = float | None
 Interval = tuple[float, float]
 Curves = Mapping[str, plots.Curve]
 
@@ -29,9 +30,8 @@ class Report:
         title: of the page.
         facts: name → value of what was run: data, checkpoint, configuration.
         notes: sentences that the reader must not miss, such as that the data are a demonstration.
-        metrics: key (such as image_auroc, pixel_ap) → value; None or NaN where the test set does
-            not define it. What the key calls a share (auroc, ap, f1, precision and so on) is
-            written in per cent, a whole number as a count, all else with four digits.
+        metrics: name of a metric (see `draem_jax.metrics.table`) → value, written in per cent;
+            None or NaN where the test set does not define it.
         metrics_by_type: defect type → key → value, as `metrics`. The values of pixel_ap are also
             plotted.
         intervals: key → (low, high), as `metrics`.
@@ -43,7 +43,6 @@ class Report:
         pr_curves: name → (recalls, precisions, average precision).
         pro_curves: name → (false positive rates of pixels, mean overlaps, AUPRO).
         pro_limit: the false positive rate up to which PRO curves are drawn and their area counts.
-        pimo_curves: name → (false positive rates in good pictures, mean overlaps, AUPIMO).
         roc_curves_by_type: defect type → name → curve, as `roc_curves`.
         pr_curves_by_type: defect type → name → curve, as `pr_curves`.
         pro_curves_by_type: defect type → name → curve, as `pro_curves`.
@@ -72,7 +71,6 @@ class Report:
     pr_curves: Curves = field(default_factory=dict)
     pro_curves: Curves = field(default_factory=dict)
     pro_limit: float = 0.3
-    pimo_curves: Curves = field(default_factory=dict)
     roc_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
     pr_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
     pro_curves_by_type: Mapping[str, Curves] = field(default_factory=dict)
@@ -143,21 +141,21 @@ def _is_complete(report: Report) -> bool:
 
 
 def _card(report: Report, key: str, value: Value) -> dict[str, str]:
-    text = number(key, value)
+    text = plots.percent(value)
     missing = _why_missing(report, key) if text == plots.UNKNOWN else ""
     return {
-        "label": label(key),
+        "label": heading(key),
         "value": text,
-        "interval": _interval(key, value, report.intervals.get(key)),
-        "explanation": explanation(key),
+        "interval": _interval(value, report.intervals.get(key)),
+        "explanation": metric_of(key).explanation,
         "missing": missing,
     }
 
 
-def _interval(key: str, value: Value, interval: Interval | None) -> str:
+def _interval(value: Value, interval: Interval | None) -> str:
     if value is None or interval is None or not all(map(math.isfinite, (value, *interval))):
         return ""
-    low, high = (number(key, float(end)) for end in interval)
+    low, high = (plots.percent(end) for end in interval)
     return f"{low.removesuffix(' %')} {plots.UNKNOWN} {high}"
 
 
@@ -170,7 +168,7 @@ def _why_missing(report: Report, key: str) -> str:
         return "Not defined: the test set has no good picture."
     if complete and kinds == {False}:
         return "Not defined: the test set has no defective picture."
-    if key.startswith("image"):
+    if metric_of(key).ranked == "image":
         return "Not defined: it needs good and defective pictures."
     return "Not defined: it needs true masks of defects."
 
@@ -200,7 +198,7 @@ def _table(report: Report, scores: _Scores) -> dict[str, list]:
         row = report.metrics_by_type.get(name, {})
         intervals = report.intervals_by_type.get(name, {})
         cells = [
-            (number(key, row.get(key)), _interval(key, row.get(key), intervals.get(key)))
+            (plots.percent(row.get(key)), _interval(row.get(key), intervals.get(key)))
             for key in keys
         ]
         if counted:
@@ -209,8 +207,8 @@ def _table(report: Report, scores: _Scores) -> dict[str, list]:
             cells.insert(0, (f"{found} of {len(values)}" if len(values) else plots.UNKNOWN, ""))
         rows.append((name, cells))
         for key, reason in report.reasons_by_type.get(name, {}).items():
-            reasons.append((name, label(key), reason))
-    return {"labels": labels + [label(key) for key in keys], "rows": rows, "reasons": reasons}
+            reasons.append((name, heading(key), reason))
+    return {"labels": labels + [heading(key) for key in keys], "rows": rows, "reasons": reasons}
 
 
 def _curves(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
@@ -231,9 +229,6 @@ def _curves(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
     if report.pro_curves:
         plot = plots.pro(report.pro_curves, limit=report.pro_limit, caption=caption)
         drawn.append(("Overlap with each region (PRO)", plot))
-    if report.pimo_curves:
-        plot = plots.pimo(report.pimo_curves, caption=caption)
-        drawn.append(("Overlap in each picture (PIMO)", plot))
     return [(title, inline(plot)) for title, plot in drawn]
 
 
@@ -251,8 +246,8 @@ def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
         name: row["pixel_ap"] for name, row in report.metrics_by_type.items() if "pixel_ap" in row
     }
     if pixel_ap:
-        plot = plots.bars(pixel_ap, label="Pixel AP", caption=report.caption)
-        drawn.append(("Pixel AP", plot))
+        plot = plots.bars(pixel_ap, label=heading("pixel_ap"), caption=report.caption)
+        drawn.append((heading("pixel_ap"), plot))
     return [(title, inline(plot)) for title, plot in drawn]
 
 

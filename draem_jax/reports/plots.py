@@ -26,7 +26,7 @@ Values = Float[np.ndarray, " _"]
 Curve = tuple[Values, Values, float | None]
 LearningCurve = tuple[Int[np.ndarray, " _"] | Values, Values]
 
-Corner = Literal["lower right", "lower left", "upper left"]
+Corner = Literal["lower right", "lower left"]
 
 UNKNOWN = "\N{EN DASH}"  # stands where a figure is not defined
 
@@ -46,7 +46,6 @@ _NOTE = "#b7791f"  # captions; legible on light and dark alike
 _SIZE = (3.6, 3.1)
 _PANEL_SIZE = (1.95, 1.75)
 _BINS = 40  # of the scores
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _INK = "#010203"  # stands for the colour of the surrounding text until the SVG is written
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -180,40 +179,6 @@ def pro(
         cut_behind = {name: to_limit(curve) for name, curve in (behind or {}).items()}
         _draw(axes, cut, cut_behind, "AUPRO", "lower right", panel)
         return _svg(figure, _about("PRO curve", panel), caption)
-
-
-def pimo(
-    curves: Mapping[str, Curve],
-    *,
-    limits: tuple[float, float] = (1e-5, 1e-4),
-    caption: str = "",
-) -> str:
-    """Plots the mean overlap with each picture's defect against the false alarms of good pictures.
-
-    Args:
-        curves: name → (false positive rates over good pictures, mean true positive rates, AUPIMO):
-            ascending arrays of one length in [0, 1], and the area over the logarithm of the rate
-            between the limits, or None.
-        limits: of the area; the band is shaded.
-        caption: see `roc`.
-
-    Returns:
-        The plot, an <svg> element.
-    """
-    decades = max(1, math.ceil(1 - math.log10(limits[0])))
-
-    def scale(rates: Values) -> Values:
-        return 1 + np.log10(np.maximum(rates, 10.0**-decades)) / decades
-
-    with matplotlib.rc_context(_style("")):
-        figure, axes = _square("False positive rate in good pictures", "Mean overlap", "")
-        exponents = range(-decades, 1, 2 if decades > 4 else 1)
-        labels = ["1" if e == 0 else "10" + f"{e}".translate(_RAISED) for e in exponents]
-        axes.set_xticks([1 + e / decades for e in exponents], labels=labels)
-        axes.axvspan(*scale(np.array(limits)), color=_INK, alpha=0.07, linewidth=0)
-        scaled = {name: (scale(x), y, area) for name, (x, y, area) in curves.items()}
-        _draw(axes, scaled, None, "AUPIMO", "upper left", "")
-        return _svg(figure, "PIMO curve", caption)
 
 
 def histogram(

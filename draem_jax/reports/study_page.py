@@ -11,50 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from markupsafe import Markup
 
+from draem_jax.metrics.table import heading, metric_of
 from draem_jax.reports import plots
 from draem_jax.reports.data_uris import fit, fit_mask, jpeg, png
-from draem_jax.reports.metric_texts import explanation, label
 from draem_jax.reports.pictures import heat_map
 from draem_jax.reports.templates import fill, inline
+from draem_jax.reports.variants import LEVEL, Average, Difference
 
 _MINUS = "\N{MINUS SIGN}"
 _PLOTTED = "image_auroc"  # its differences are drawn beside those of the ranking metric
 _PICTURE_SIDE = 256  # the longest side of a test picture on the page, in pixels
 _STRIP_SIDE = 1536  # of a strip of anomalies
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric of one variant. All values are shares, in [0, 1].
-
-    Attributes:
-        mean: over seeds, each first averaged over the categories; None if no run has it.
-        deviation: the standard deviation over seeds; None with fewer than two.
-        published: what others report, such as the paper; None where they report nothing.
-    """
-
-    mean: float | None
-    deviation: float | None
-    published: float | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of one variant minus that of the baseline, paired by category and seed.
-
-    Attributes:
-        mean: over the pairs, in [-1, 1]; None where there is no pair.
-        low: lower end of the bootstrap interval over seeds and categories; None with too few pairs.
-        high: its upper end.
-        p_value: of Student's t test, adjusted for the number of variants; None with too few pairs.
-        is_supported: whether the data support that there is a difference.
-    """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    is_supported: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +31,8 @@ class StudyVariant:
     Attributes:
         name: of the variant.
         changes: to the base config, such as "data.texture_source = solid".
-        figures: metric (such as image_auroc) → its figure; what is left out is not known.
+        averages: metric (such as image_auroc) → its average; what is left out is not known.
+        published: metric → what others report of it, such as the paper.
         differences: metric → difference to the baseline; empty for the baseline.
         runs: how many have finished.
         diverged: a sentence for each run that diverged: which, and at which step.
@@ -75,7 +43,8 @@ class StudyVariant:
 
     name: str
     changes: Sequence[str]
-    figures: Mapping[str, Figure]
+    averages: Mapping[str, Average]
+    published: Mapping[str, float]
     differences: Mapping[str, Difference]
     runs: int
     diverged: Sequence[str]
@@ -114,7 +83,6 @@ class StudyReport:
         baseline: the name of the variant that the others are held against.
         metrics: keys of the figures to show, the one that ranks the variants first. All are
             shares of which more is better.
-        level: the confidence that the intervals have, such as 0.95.
         variants: in the order of the study's file; the page ranks them.
         pictures: the same for all variants.
     """
@@ -124,7 +92,6 @@ class StudyReport:
     notes: Sequence[str]
     baseline: str
     metrics: Sequence[str]
-    level: float
     variants: Sequence[StudyVariant]
     pictures: Sequence[StudyPicture]
 
@@ -142,14 +109,14 @@ def render_study(report: StudyReport) -> str:
     return fill(
         "study_page.html.j2",
         report=report,
-        level=f"{100 * report.level:.3g} %",
-        labels=[label(key) for key in report.metrics],
+        level=f"{100 * LEVEL:.3g} %",
+        labels=[heading(key) for key in report.metrics],
         rows=[_row(report, rank, variant) for rank, variant in ranked],
         findings=_findings(report, [variant for _, variant in ranked]),
         details=_details(report, [variant for _, variant in ranked]),
-        explanations=[(label(key), explanation(key)) for key in report.metrics if explanation(key)],
+        explanations=[(heading(key), metric_of(key).explanation) for key in report.metrics],
         has_published=any(
-            f.published is not None for v in report.variants for f in v.figures.values()
+            key in variant.published for variant in report.variants for key in variant.averages
         ),
         differences=_differences(report, [variant for _, variant in ranked]),
         curves=_curves(report),
@@ -163,8 +130,8 @@ def _ranked(report: StudyReport) -> list[tuple[int | None, StudyVariant]]:
     """Orders by the first metric, the best first; what has no figure comes last, without a rank."""
 
     def mean(variant: StudyVariant) -> float | None:
-        figures = (variant.figures.get(key) for key in report.metrics[:1])
-        value = next((figure.mean for figure in figures if figure), None)
+        averages = (variant.averages.get(key) for key in report.metrics[:1])
+        value = next((average.mean for average in averages if average), None)
         return None if value is None or math.isnan(value) else value
 
     means = [(mean(variant), variant) for variant in report.variants]
@@ -182,7 +149,7 @@ def _row(report: StudyReport, rank: int | None, variant: StudyVariant) -> dict[s
         "rank": plots.UNKNOWN if rank is None else rank,
         "variant": variant,
         "is_baseline": variant.name == report.baseline,
-        "cells": [_cell(variant.figures.get(key)) for key in report.metrics],
+        "cells": [_cell(variant, key) for key in report.metrics],
         "difference": _points(difference.mean) if difference else plots.UNKNOWN,
         "interval": _interval(difference),
         "direction": _direction(difference),
@@ -193,13 +160,15 @@ def _main_difference(report: StudyReport, variant: StudyVariant) -> Difference |
     return variant.differences.get(report.metrics[0]) if report.metrics else None
 
 
-def _cell(figure: Figure | None) -> dict[str, str]:
-    if figure is None:
+def _cell(variant: StudyVariant, key: str) -> dict[str, str]:
+    average = variant.averages.get(key)
+    if average is None:
         return {"mean": plots.UNKNOWN, "deviation": "", "published": ""}
+    published = variant.published.get(key)
     return {
-        "mean": _share(figure.mean),
-        "deviation": "" if figure.deviation is None else _share(figure.deviation),
-        "published": "" if figure.published is None else _share(figure.published),
+        "mean": _share(average.mean),
+        "deviation": "" if average.deviation is None else _share(average.deviation),
+        "published": "" if published is None else _share(published),
     }
 
 
@@ -249,7 +218,7 @@ def _finding(report: StudyReport, variant: StudyVariant) -> str:
         return "no run has finished, so nothing can be said."
     if difference is None or difference.mean is None:
         return "it has no run in common with the baseline, so nothing can be said."
-    metric, points = label(report.metrics[0]), f"{_points(difference.mean)} points"
+    metric, points = heading(report.metrics[0]), f"{_points(difference.mean)} points"
     interval, direction = _interval(difference), _direction(difference)
     if not interval:
         return f"no difference shown in {metric} ({points}; too few pairs to judge)."
@@ -273,7 +242,7 @@ def _elsewhere(report: StudyReport, variant: StudyVariant) -> str:
             reasons = [f"{_points(difference.mean)} points"]
             if difference.p_value is not None:
                 reasons.append(_p_value(difference.p_value))
-            found.append(f"{direction} in {label(key)} ({', '.join(reasons)})")
+            found.append(f"{direction} in {heading(key)} ({', '.join(reasons)})")
     return f" But {' and '.join(found)}." if found else ""
 
 
@@ -321,9 +290,9 @@ def _differences(report: StudyReport, variants: Sequence[StudyVariant]) -> list[
             plot = plots.differences(
                 {name: (d.mean, d.low, d.high) for name, d in chosen.items()},
                 supported=[name for name, d in chosen.items() if d.is_supported],
-                label=label(key),
+                label=heading(key),
             )
-            drawn.append((label(key), inline(plot)))
+            drawn.append((heading(key), inline(plot)))
     return drawn
 
 

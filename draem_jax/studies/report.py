@@ -10,15 +10,14 @@ import numpy as np
 from PIL import Image
 
 from draem_jax import files
-from draem_jax.config import image_size
-from draem_jax.data.loading import labelled_source
+from draem_jax.config import data_set, image_size
 from draem_jax.data.pictures import resize_mask, resize_plane
-from draem_jax.reports import study_page
-from draem_jax.reports.metric_texts import label
+from draem_jax.metrics.table import NAMES, heading
 from draem_jax.reports.study_page import StudyPicture, StudyReport, StudyVariant, render_study
+from draem_jax.reports.variants import LEVEL, Average, Difference
 from draem_jax.studies.execution import Result, read_maps
-from draem_jax.studies.study import METRICS, Run, Study, Variant
-from draem_jax.studies.summary import LEVEL, Average, Difference, Summary, summarise
+from draem_jax.studies.study import Run, Study, Variant
+from draem_jax.studies.summary import StudySummary, summarise
 
 _SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.3")
 _DEMONSTRATION = (
@@ -27,7 +26,7 @@ _DEMONSTRATION = (
 )
 
 
-def write_results(study: Study, results: Sequence[Result], workdir: str | Path) -> Summary:
+def write_results(study: Study, results: Sequence[Result], workdir: str | Path) -> StudySummary:
     """Writes table, text and page of what there is so far.
 
     Args:
@@ -55,23 +54,23 @@ def results_csv(study: Study, results: Sequence[Result]) -> str:
     """A line for each run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "category", "seed", "status", *METRICS])
+    writer.writerow(["variant", "category", "seed", "status", *NAMES])
     for result in results:
         run, status = result.run, "diverged" if result.diverged else "done"
-        values = (result.metrics(study.protocol).get(name) for name in METRICS)
+        values = (result.metrics(study.protocol).get(name) for name in NAMES)
         figures = ["" if value is None else f"{value:.6f}" for value in values]
         writer.writerow([run.variant, run.category, run.seed, status, *figures])
     return text.getvalue()
 
 
-def results_markdown(study: Study, results: Sequence[Result], summary: Summary) -> str:
+def results_markdown(study: Study, results: Sequence[Result], summary: StudySummary) -> str:
     """The ranking as a table in Markdown, and what it supports in words."""
     shown = _shown(study)
     header = ["", "variant"]
     for metric in shown:
         published = any(metric in variant.published for variant in study.variants)
-        header += [label(metric), *(["published"] if published else [])]
-    header += [f"{label(study.metric)}, difference"]
+        header += [heading(metric), *(["published"] if published else [])]
+    header += [f"{heading(study.metric)}, difference"]
     by_name = {variant.name: variant for variant in study.variants}
     lines = [
         f"# {_title(study)}",
@@ -104,14 +103,14 @@ def results_markdown(study: Study, results: Sequence[Result], summary: Summary) 
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(study: Study, summary: Summary) -> list[str]:
+def _verdicts(study: Study, summary: StudySummary) -> list[str]:
     """What is supported in the ranking metric, or that nothing is; and what is in the others."""
     sentences = []
     for name in summary.ranking:
         for metric in _shown(study):
             found = summary.differences.get(name, {}).get(metric)
             if found is not None and (found.is_supported or metric == study.metric):
-                sentences.append(f"{name}: {_verdict(found, label(metric), study.baseline)}")
+                sentences.append(f"{name}: {_verdict(found, heading(metric), study.baseline)}")
     return sentences
 
 
@@ -142,7 +141,7 @@ def _difference_text(difference: Difference | None) -> str:
 
 
 def _report(
-    study: Study, results: Sequence[Result], summary: Summary, workdir: Path
+    study: Study, results: Sequence[Result], summary: StudySummary, workdir: Path
 ) -> StudyReport:
     expected = len(study.categories) * len(study.seeds)
     return StudyReport(
@@ -151,7 +150,6 @@ def _report(
         notes=_notes(study),
         baseline=study.baseline,
         metrics=_shown(study),
-        level=LEVEL,
         variants=[
             _variant(
                 variant,
@@ -167,23 +165,16 @@ def _report(
 
 
 def _variant(
-    variant: Variant, results: Sequence[Result], expected: int, summary: Summary, workdir: Path
+    variant: Variant, results: Sequence[Result], expected: int, summary: StudySummary, workdir: Path
 ) -> StudyVariant:
     strips = [workdir / result.run.folder / "strip.png" for result in results]
     strip = next((path for path in strips if path.is_file()), None)
     return StudyVariant(
         name=variant.name,
         changes=[f"{name} = {value}" for name, value in variant.changes.items()],
-        figures={
-            metric: study_page.Figure(found.mean, found.deviation, variant.published.get(metric))
-            for metric, found in summary.averages[variant.name].items()
-        },
-        differences={
-            metric: study_page.Difference(
-                found.mean, found.low, found.high, found.p_value, found.is_supported
-            )
-            for metric, found in summary.differences.get(variant.name, {}).items()
-        },
+        averages=summary.averages[variant.name],
+        published=variant.published,
+        differences=summary.differences.get(variant.name, {}),
         runs=sum(not result.diverged for result in results),
         diverged=_diverged(results),
         missing=expected - len(results),
@@ -220,15 +211,7 @@ def _pictures(study: Study, results: Sequence[Result], workdir: Path) -> list[St
             maps[run.variant], first = kept, first or run
     if first is None:
         return []
-    config = first.config
-    test = labelled_source(
-        config.data.name,
-        config.data.category,
-        size=image_size(config),
-        root=config.data.root or None,
-        skip_bad=config.data.skip_bad,
-        depth=config.data.depth,
-    )
+    test = data_set(first.config).test_pictures(size=image_size(first.config))
     pictures = []
     for index in sorted(set.intersection(*(set(kept) for kept in maps.values()))):
         picture = test[index]

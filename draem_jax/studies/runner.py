@@ -6,14 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import jax
 
-from draem_jax.config import resolve_steps
-from draem_jax.data.loading import labelled_source
+from draem_jax.config import data_set, resolve_steps
 from draem_jax.errors import StoppedError, UserError
 from draem_jax.studies.execution import Result, execute, read_result
 from draem_jax.studies.study import Run, Study, claim_study
@@ -185,15 +184,7 @@ def _check_categories(study: Study) -> None:
     """Before hours of training, not after: every category has pictures to compare on."""
     data = study.base.data
     for run in {run.category: run for run in study.runs()}.values():
-        config = run.config.data
-        test = labelled_source(
-            config.name,
-            run.category,
-            size=(32, 32),
-            root=config.root or None,
-            skip_bad=True,
-            depth=config.depth,
-        )
+        test = replace(data_set(run.config), skip_bad=True).test_pictures(size=(32, 32))
         if not len(test):
             raise UserError(
                 f"{data.name} {run.category} has no test pictures, without which variants cannot "

@@ -13,22 +13,11 @@ from draem_jax import files
 from draem_jax.config import absolute_value, check_config, flat, unknown_field
 from draem_jax.errors import UserError
 from draem_jax.evaluation.protocols import PROTOCOLS
+from draem_jax.metrics.table import NAMES
 from draem_jax.training.workdir import refuse_pictures
 
 # Fields whose numbers the compiled program takes as arguments; of the anomalies, all but the words.
 _TRACED = re.compile(r"seed$|losses\.|anomalies\.(?!mask$|blend$)")
-
-METRICS = (
-    "image_auroc",
-    "image_ap",
-    "image_f1_max",
-    "pixel_auroc",
-    "pixel_ap",
-    "pixel_f1_max",
-    "aupro_0.3",
-    "aupimo",
-)
-"""What each run is measured by."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +169,8 @@ def parse_study(config: ConfigDict) -> Study:
         raise UserError(
             f"the study's baseline {baseline!r} is none of its variants {', '.join(variant_names)}"
         )
-    if config.metric not in METRICS:
-        raise UserError(f"config.metric must be one of {', '.join(METRICS)}, not {config.metric!r}")
+    if config.metric not in NAMES:
+        raise UserError(f"config.metric must be one of {', '.join(NAMES)}, not {config.metric!r}")
     if config.protocol not in PROTOCOLS:
         raise UserError(
             f"config.protocol must be one of {', '.join(PROTOCOLS)}, not {config.protocol!r}"

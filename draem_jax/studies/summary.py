@@ -8,55 +8,17 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from draem_jax.metrics.table import NAMES
+from draem_jax.reports.variants import LEVEL, Average, Difference
 from draem_jax.studies.execution import Result
-from draem_jax.studies.study import METRICS, Study
-
-LEVEL = 0.95
-"""Of the intervals; a difference is supported where its p-value is below the rest."""
+from draem_jax.studies.study import Study
 
 _REPLICATES = 10_000
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Average:
-    """One metric of one variant.
-
-    Attributes:
-        mean: over seeds, each first averaged over its categories; None without any value.
-        deviation: standard deviation over seeds; None with fewer than two.
-    """
-
-    mean: float | None
-    deviation: float | None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of a variant minus the baseline's, paired by category and seed.
-
-    Attributes:
-        mean: over all pairs; None without any.
-        low: of the bootstrap interval over seeds and categories; None with a single pair.
-        high: likewise.
-        p_value: of a t-test, by Holm's method corrected for the number of variants compared; None
-            where it cannot be made.
-        is_supported: whether the p-value is below 0.05.
-    """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-
-    @property
-    def is_supported(self) -> bool:
-        """Whether chance alone is an unlikely reason for the difference."""
-        return self.p_value is not None and self.p_value < 1 - LEVEL
-
-
-@dataclass(frozen=True)
-class Summary:
+class StudySummary:
     """What a study's results say.
 
     Attributes:
@@ -72,7 +34,7 @@ class Summary:
     ranking: tuple[str, ...]
 
 
-def summarise(study: Study, results: Sequence[Result]) -> Summary:
+def summarise(study: Study, results: Sequence[Result]) -> StudySummary:
     """Summarises the runs that are there.
 
     Args:
@@ -80,7 +42,7 @@ def summarise(study: Study, results: Sequence[Result]) -> Summary:
         results: of its runs; missing and diverged ones leave gaps, and a difference is taken over
             the pairs that are whole.
     """
-    metrics = tuple(dict.fromkeys([study.metric, *METRICS]))
+    metrics = tuple(dict.fromkeys([study.metric, *NAMES]))
     tables = {
         metric: {v.name: _table(study, results, v.name, metric) for v in study.variants}
         for metric in metrics
@@ -98,7 +60,7 @@ def summarise(study: Study, results: Sequence[Result]) -> Summary:
     }
     means = {name: averages[name][study.metric].mean for name in averages}
     ranking = sorted(means, key=lambda name: math.inf if (m := means[name]) is None else -m)
-    return Summary(metrics, averages, differences, tuple(ranking))
+    return StudySummary(metrics, averages, differences, tuple(ranking))
 
 
 def average(table: Float[np.ndarray, "categories seeds"]) -> Average:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -26,19 +27,12 @@ class RunLog:
     """
 
     def __init__(
-        self,
-        workdir: Path,
-        *,
-        start: int,
-        total: int,
-        every: int,
-        batch_size: int,
-        remedy: str,
-        quiet: bool,
+        self, workdir: Path, config: ConfigDict, *, steps: range, remedy: str, quiet: bool
     ):
+        start, total = steps.start, steps.stop
         self._workdir = workdir
-        self._every = every
-        self._batch_size = batch_size
+        self._every = config.train.log_every
+        self._batch_size = config.train.batch_size
         self._remedy = remedy
         self._quiet = quiet
         self._losses: list[dict[str, float]] = []
@@ -140,36 +134,19 @@ class RunLog:
 
 @contextmanager
 def open_log(
-    workdir: Path,
-    *,
-    start: int,
-    total: int,
-    every: int,
-    batch_size: int,
-    remedy: str,
-    quiet: bool = False,
+    workdir: Path, config: ConfigDict, *, steps: range, remedy: str, quiet: bool = False
 ) -> Iterator[RunLog]:
     """Opens a run's log, and closes it at the end.
 
     Args:
         workdir: of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are kept there.
-        start: steps made so far; what an earlier process logged beyond them is forgotten, since
-            those steps are made again.
-        total: steps of the whole run.
-        every: steps that a mean is taken over.
-        batch_size: over all devices, for the rate.
+        config: of the run: over how many steps a mean is taken, and how large a batch is.
+        steps: that are still to be made, of the whole run. What an earlier process logged beyond
+            their start is forgotten, since those steps are made again.
         remedy: a sentence on what to do when a loss is not finite.
         quiet: print nothing.
     """
-    log = RunLog(
-        workdir,
-        start=start,
-        total=total,
-        every=every,
-        batch_size=batch_size,
-        remedy=remedy,
-        quiet=quiet,
-    )
+    log = RunLog(workdir, config, steps=steps, remedy=remedy, quiet=quiet)
     try:
         yield log
     finally:

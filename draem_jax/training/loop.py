@@ -16,17 +16,16 @@ from draem_jax.config import (
     resolve_steps,
     with_absolute_paths,
 )
-from draem_jax.errors import StoppedError
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.forecast import forecast
+from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
-from draem_jax.training.look import grid, make_look, validation_pictures
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
-from draem_jax.training.signals import stop_signals, stopped_at
+from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -36,11 +35,12 @@ from draem_jax.training.state import (
 )
 from draem_jax.training.step import make_train_steps
 from draem_jax.training.trained_on import hold_to_data
+from draem_jax.training.validation import make_validate, validation_pictures
 from draem_jax.training.workdir import claimed_workdir
 
 # The step that validation samples are drawn for: no run is as long, so they are never trained on.
 _VALIDATION_STEP = 2**31 - 1
-_GRID_ROWS = 6
+_ROWS = 6
 # Kept in a process: as many as a study of many variants needs.
 _PROGRAMS = 32
 
@@ -84,8 +84,12 @@ def train(
     params = parallel.replicate(anomaly_params(config))
     weights = parallel.replicate(loss_weights(config))
     key = parallel.replicate(run_keys(config)[1])
-    max_steps = config.train.steps_per_call or _steps_per_call()
-    total = config.train.steps
+    schedule = Schedule(
+        total=config.train.steps,
+        sample_every=config.train.sample_every,
+        checkpoint_every=config.train.checkpoint_every,
+        steps_per_call=config.train.steps_per_call or _steps_per_call(),
+    )
     with (
         claimed_workdir(workdir, config, resume=resume),
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
@@ -94,14 +98,18 @@ def train(
         hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
         state = checkpoints.restore_newest(config, set_aside=True)
         state = parallel.replicate(create_state(config) if state is None else state)
-        step = int(state.step)
         feed = make_feed(
-            config, pictures, key, sample_indices=indices, first_step=step, max_steps=max_steps
+            config,
+            pictures,
+            key,
+            sample_indices=indices,
+            first_step=int(state.step),
+            max_steps=schedule.steps_per_call,
         )
         train_steps = _mapped_train_steps(
             create_network(config, axis_name=parallel.AXIS_NAME),
             create_optimizer(config),
-            max_steps,
+            schedule.steps_per_call,
             feed.pictures_axes,
             parallel.chosen_devices(),
         )
@@ -112,51 +120,28 @@ def train(
             np.arange(config.train.validation_pictures, dtype=np.int32),
             params,
         )
-        look = make_look(create_network(config), samples, weights)
         with open_log(
             workdir,
-            start=step,
-            total=total,
-            every=config.train.log_every,
-            batch_size=config.train.batch_size,
+            config,
+            steps=range(int(state.step), schedule.total),
             remedy="Try a lower --config.optimizer.learning_rate in another --workdir",
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, workdir, step, pictures, feed))
-            if step < total and not quiet:
-                log.say(forecast(config, steps=total - step))
-            # The losses of a call are looked at once the next one is under way.
-            pending: Losses | None = None
-            while step < total:
-                count = min(max_steps, _next_event(config, step) - step)
-                state, losses = train_steps(
+            log.say(_greeting(config, workdir, int(state.step), pictures, feed))
+            if not quiet and (left := schedule.total - int(state.step)) > 0:
+                log.say(forecast(config, steps=left))
+            state = learn(
+                state,
+                lambda state, count: train_steps(
                     state, indices, key, feed.take(count), params, weights, np.int32(count)
-                )
-                step += count
-                if pending is not None:
-                    log.steps(pending)
-                pending = jax.tree.map(lambda values, n=count: values[:n], losses)
-
-                stopping = watch(step) or stop_asked() > 0
-                at_grid = step % config.train.sample_every == 0 or step == total
-                at_checkpoint = (
-                    step % config.train.checkpoint_every == 0 or step == total or stopping
-                )
-                if at_grid or at_checkpoint:
-                    log.steps(pending)
-                    pending = None
-                    seen = look(state)
-                    log.validation(step, seen.loss)
-                if at_grid:
-                    log.grid(step, grid(samples, seen, rows=_GRID_ROWS))
-                if at_checkpoint:
-                    checkpoints.save(state, validation_loss=seen.loss)
-                if stopping and step < total:
-                    break
-                if at_grid or at_checkpoint:
-                    log.resume()
-    if step < total and (number := stop_asked()):
-        raise StoppedError(stopped_at(step, total), number)
+                ),
+                schedule=schedule,
+                validate=make_validate(create_network(config), samples, weights, rows=_ROWS),
+                checkpoints=checkpoints,
+                log=log,
+                is_stopping=lambda step: watch(step) or stop_asked() > 0,
+            )
+    refuse_if_stopped(int(state.step), schedule.total, stop_asked())
     return state
 
 
@@ -180,12 +165,6 @@ def _steps_per_call() -> int:
     # A TPU pays for each call; a GPU is driven by the host in any case; and on a CPU a step
     # outlasts the call by far.
     return 10 if jax.default_backend() == "tpu" else 1
-
-
-def _next_event(config: ConfigDict, step: int) -> int:
-    """The first step after `step` after which something besides training is due."""
-    every = (config.train.checkpoint_every, config.train.sample_every)
-    return min(config.train.steps, *((step // n + 1) * n for n in every))
 
 
 def _greeting(

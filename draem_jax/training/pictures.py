@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.config import check_config, image_size
-from draem_jax.data import loading
-from draem_jax.data.loading import Part, prepare, training_source, warnings_of
+from draem_jax.config import check_config, data_set, image_size
+from draem_jax.data.loading import Part, StoredPictures
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -93,7 +92,7 @@ class TrainingPictures:
         mix: the parts of the anomaly source.
         size: (height, width) of all.
         full_scale: the value that is white in normal pictures with more than 8 bits a channel, see
-            `draem_jax.data.loading.PictureSource`.
+            `draem_jax.data.loading.StoredPictures`.
     """
 
     normal: PictureSource
@@ -126,32 +125,26 @@ def open_pictures(
 
     Args:
         config: of a run.
-        part: of the normal pictures, see `draem_jax.data.loading.training_source`.
+        part: of the normal pictures, see `draem_jax.data.loading.Part`.
         trained_on: what the run was begun with: the normal pictures are those of its part that are
             left as they were, and read in its range. Where None, the part is made of what there is.
 
     Raises:
-        UserError: data set, category or texture source do not do.
+        UserError: the data set cannot be had, see `DataSet.training_pictures`; or the anomaly
+            source is wrong, see `parse_texture_sources`.
     """
-    size, data = image_size(config), config.data
-    sources = parse_texture_sources(data.texture_source)
+    size = image_size(config)
+    sources = parse_texture_sources(config.data.texture_source)
     opened = [
         open_textures(source, size=size) if source.kind == "pictures" else None
         for source in sources
     ]
-    normal = training_source(
-        data.name,
-        data.category,
-        size=size,
-        root=data.root or None,
-        skip_bad=data.skip_bad,
-        depth=data.depth,
-        full_scale=trained_on.full_scale if trained_on else None,
-        holdout=0.0 if trained_on else data.holdout,
-        part="training" if trained_on else part,
-    )
     if trained_on:
-        normal = trained_on.take(normal, part)
+        data = data_set(config, full_scale=trained_on.full_scale)
+        normal = trained_on.take(data.training_pictures(size=size), part)
+    else:
+        data = data_set(config)
+        normal = data.training_pictures(size=size, holdout=config.data.holdout, part=part)
     # A program needs at least one texture to look up, even if it is never looked at.
     textures = [source for source in opened if source is not None] or [
         PictureArray(np.zeros((1, *size, 3), np.uint8))
@@ -169,12 +162,13 @@ def note_data(config: ConfigDict, pictures: TrainingPictures) -> TrainedOn:
         config: of the run.
         pictures: to train on, opened for it.
     """
-    held_out = open_pictures(config, part="held_out")
-    assert isinstance(pictures.normal, loading.PictureSource)
-    assert isinstance(held_out.normal, loading.PictureSource)
+    held_out = data_set(config).training_pictures(
+        size=pictures.size, holdout=config.data.holdout, part="held_out"
+    )
+    assert isinstance(pictures.normal, StoredPictures)
     return TrainedOn(
         training=digests_of(pictures.normal),
-        held_out=digests_of(held_out.normal),
+        held_out=digests_of(held_out),
         textures=pictures.textures.digest,
         full_scale=pictures.full_scale,
     )
@@ -184,19 +178,11 @@ def data_warnings(config: ConfigDict) -> tuple[str, ...]:
     """What the user should know of the data set that the config names, one line each.
 
     Raises:
-        UserError: config or data set do not do.
+        UserError: no run can be made with the config, or the data set cannot be had.
     """
     check_config(config)
-    data = config.data
-    prepared = prepare(
-        data.name,
-        data.category,
-        root=data.root or None,
-        skip_bad=data.skip_bad,
-        depth=data.depth,
-    )
-    textures = tell_left_out(parse_texture_sources(data.texture_source))
-    return (*warnings_of(prepared), *textures)
+    textures = tell_left_out(parse_texture_sources(config.data.texture_source))
+    return (*data_set(config).warnings(), *textures)
 
 
 def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:

@@ -1,5 +1,6 @@
 """Drawing training samples on the device: which picture, which texture, which anomaly."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,14 +14,12 @@ from draem_jax.anomalies import (
     simulate_with_keys,
 )
 from draem_jax.anomalies.samples import map_samples
-from draem_jax.anomalies.sources import (
-    noise_texture,
-    shifted_copy,
-    shuffled_blocks,
-    solid_texture,
-)
+from draem_jax.anomalies.sources import MAKERS
 from draem_jax.data.texture_sources import SourceKind
 from draem_jax.training.pictures import Parts, Pictures, StreamedPictures, TextureMix
+
+# Kinds of sources whose textures are pictures; those of all others are made.
+_LOOKED_UP = frozenset({"pictures", "self"})
 
 
 class Choices(NamedTuple):
@@ -138,7 +137,7 @@ def make_samples(
     keys = sample_keys(key, step, sample_indices)
     images = normal.astype(jnp.float32) / 255
     sources = textures.astype(jnp.float32) / 255
-    if not {"pictures", "self"}.issuperset(parts.kinds):
+    if not _LOOKED_UP.issuperset(parts.kinds):
         sources = map_samples(
             lambda key, part, texture, image: _made_texture(
                 key, part, texture, image, parts.kinds, params.texture
@@ -183,14 +182,11 @@ def _made_texture(
     params: TextureParams,
 ) -> Float[Array, "H W 3"]:
     """The texture that was looked up, or one made; of the image before it is turned."""
-    height, width, _ = texture.shape
     key = jax.random.fold_in(key, 2)
-    makers = {
-        "pictures": lambda: texture,
-        "self": lambda: texture,
-        "solid": lambda: solid_texture(key, shape=(height, width)),
-        "noise": lambda: noise_texture(key, shape=(height, width)),
-        "blocks": lambda: shuffled_blocks(key, image, params=params),
-        "elsewhere": lambda: shifted_copy(key, image, params=params),
-    }
-    return jax.lax.switch(part, [makers[kind] for kind in kinds])
+
+    def branch(kind: SourceKind) -> Callable[[], Float[Array, "H W 3"]]:
+        if kind in _LOOKED_UP:
+            return lambda: texture
+        return lambda: MAKERS[kind](key, image, params=params)
+
+    return jax.lax.switch(part, [branch(kind) for kind in kinds])

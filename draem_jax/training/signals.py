@@ -5,10 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from draem_jax.errors import StoppedError
 
-def stopped_at(step: int, total: int) -> str:
-    """Says that a run is not done."""
-    return f"stopped at step {step} of {total}, so it is not done; the same command goes on there"
+
+def refuse_if_stopped(step: int, total: int, number: int) -> None:
+    """Raises StoppedError where a signal ended a run before its last step.
+
+    Args:
+        step: that it has come to.
+        total: steps of the whole run.
+        number: of the signal; 0 if none has come.
+    """
+    if step < total and number:
+        raise StoppedError(
+            f"stopped at step {step} of {total}, so it is not done; the same command goes on there",
+            number,
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from draem_jax import files
-from draem_jax.data.loading import Part, PictureSource, halves
+from draem_jax.data.loading import Part, StoredPictures, halves
 from draem_jax.data.names import natural_key
 from draem_jax.errors import UserError
 
@@ -29,7 +29,7 @@ class TrainedOn:
             picture has none.
         held_out: the same of those that are kept from training.
         textures: a digest of the textures' names and sizes or contents.
-        full_scale: see `draem_jax.data.loading.PictureSource`.
+        full_scale: see `draem_jax.data.loading.StoredPictures`.
     """
 
     training: Mapping[str, str]
@@ -87,7 +87,7 @@ class TrainedOn:
             changes.append("the textures of config.data.texture_source have changed")
         return changes
 
-    def take(self, source: PictureSource, part: Part) -> PictureSource:
+    def take(self, source: StoredPictures, part: Part) -> StoredPictures:
         """Of all normal pictures there are now, those of a part of the run's.
 
         What was added or has changed since was not trained on and not held out, so it is in no
@@ -95,7 +95,7 @@ class TrainedOn:
 
         Args:
             source: all normal pictures.
-            part: see `draem_jax.data.loading.training_source`.
+            part: see `draem_jax.data.loading.Part`.
 
         Raises:
             UserError: the part had pictures, and none of them is left.
@@ -114,7 +114,7 @@ class TrainedOn:
         return source.take([i for i, name in enumerate(source.names) if name in left])
 
 
-def digests_of(source: PictureSource) -> dict[str, str]:
+def digests_of(source: StoredPictures) -> dict[str, str]:
     """The digest of each picture by its name, "" where it has none."""
     return dict(zip(source.names, source.digests or [""] * len(source), strict=True))
 

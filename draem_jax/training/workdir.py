@@ -22,7 +22,7 @@ _LOCK, _OWNER = ".lock", ".lock_owner.json"
 
 
 @contextmanager
-def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool) -> Iterator[None]:
+def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -> Iterator[None]:
     """Makes a work directory for a run, or makes sure that an existing one is of the same run.
 
     Until the block ends no other process can claim it. The operating system takes the claim from a

@@ -29,7 +29,7 @@ def draw_masks(keys, image, params):
 @jax.jit
 def draw_perlin(keys, params):
     def one(key):
-        return perlin_mask(key, shape=(HEIGHT, WIDTH), params=params)[..., 0]
+        return perlin_mask(key, PLAIN, params=params)[..., 0]
 
     return jax.lax.map(one, keys)
 

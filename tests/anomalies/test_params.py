@@ -1,9 +1,12 @@
 import dataclasses
+from typing import get_args
 
 import jax
 import pytest
 
-from draem_jax.anomalies import AnomalyParams
+from draem_jax.anomalies import AnomalyParams, Blend, MaskShape
+from draem_jax.anomalies.blending import BLENDS
+from draem_jax.anomalies.masks import MASKS
 from draem_jax.errors import UserError
 
 
@@ -48,6 +51,11 @@ def test_words_are_part_of_the_form():
     assert jax.tree.leaves(scar) == jax.tree.leaves(default)
     assert jax.tree.structure(scar) != jax.tree.structure(default)
     assert AnomalyParams.from_dict(dataclasses.asdict(scar)) == scar
+
+
+def test_every_word_is_drawn_by_something():
+    assert get_args(MaskShape) == tuple(MASKS)
+    assert get_args(Blend) == tuple(BLENDS)
 
 
 @pytest.mark.parametrize(

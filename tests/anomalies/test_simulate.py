@@ -196,10 +196,8 @@ def test_rotate_normals():
 
 
 def test_masks_are_small_parts_coarse_to_fine():
-    draw = jax.jit(
-        jax.vmap(partial(perlin_mask, shape=(64, 64), params=AnomalyParams()), in_axes=(0,))
-    )
-    mask = np.asarray(draw(jax.random.split(jax.random.key(0), 400)))
+    draw = jax.jit(jax.vmap(partial(perlin_mask, params=AnomalyParams()), in_axes=(0, None)))
+    mask = np.asarray(draw(jax.random.split(jax.random.key(0), 400), jnp.zeros((64, 64, 3))))
     covered = mask.mean(axis=(1, 2, 3))
     assert 0.02 < covered.mean() < 0.12
     edges = np.abs(np.diff(mask[..., 0], axis=2)).mean(axis=(1, 2)) / np.maximum(covered, 1e-3)

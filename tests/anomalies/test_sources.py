@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from draem_jax.anomalies import TextureParams
-from draem_jax.anomalies.sources import noise_texture, shifted_copy, shuffled_blocks, solid_texture
+from draem_jax.anomalies.sources import (
+    MAKERS,
+    noise_texture,
+    shifted_copy,
+    shuffled_blocks,
+    solid_texture,
+)
+from draem_jax.data.texture_sources import NAMED_SOURCES, TextureSource
 
 shuffle, move = jax.jit(shuffled_blocks), jax.jit(shifted_copy)
 
@@ -68,14 +75,21 @@ def test_elsewhere_is_another_place_of_the_same_picture():
     assert np.ptp(shifts, axis=0).min() > 0.3
 
 
+def test_what_is_no_picture_is_made():
+    kinds = {TextureSource(name).kind for name in NAMED_SOURCES}
+    assert kinds == {"pictures", "self", *MAKERS}
+
+
 def test_solid_is_one_colour_and_noise_is_not():
-    solid = np.stack([solid_texture(jax.random.key(i), shape=(8, 12)) for i in range(50)])
+    image, params = numbered(8, 12), TextureParams()
+    keys = [jax.random.key(i) for i in range(50)]
+    solid = np.stack([solid_texture(key, image, params=params) for key in keys])
     assert np.ptp(solid, axis=(1, 2)).max() == 0
     colours = solid[:, 0, 0]
     assert len(np.unique(colours, axis=0)) == 50
     assert colours.min() < 0.1
     assert colours.max() > 0.9
-    noise = np.asarray(noise_texture(jax.random.key(0), shape=(40, 60)))
+    noise = np.asarray(noise_texture(keys[0], numbered(40, 60), params=params))
     assert len(np.unique(noise)) > 7000
     assert abs(noise.mean() - 0.5) < 0.02
 

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import jax
@@ -15,6 +16,7 @@ from draem_jax.anomalies.levels import (
     look_up,
     look_up_by_products,
 )
+from draem_jax.anomalies.texture_operations import OPERATIONS
 
 GOLDEN = {
     "gamma_contrast_0.5": partial(operations.gamma_contrast, gamma=jnp.full(3, 0.5)),
@@ -102,7 +104,7 @@ def test_operations_keep_the_contract(photograph):
 
     @jax.jit
     def all_of_them(key):
-        acts = operations.RANDOM_OPERATIONS
+        acts = OPERATIONS.values()
         return [operation(key, image, params=TextureParams()) for operation in acts]
 
     results = all_of_them(jax.random.key(3))
@@ -155,25 +157,29 @@ def test_distinct_operations_in_uniformly_random_order():
 augment = jax.jit(operations.augment_texture)
 
 
-def test_weights_choose_the_operations(photograph):
+def weights_of(**values):
+    return OperationWeights(**dict.fromkeys(OPERATIONS, 0.0) | values)
+
+
+def test_each_weight_is_that_of_the_operation_of_its_name(photograph):
     image = as_image(photograph)
-    none = OperationWeights(**dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0))
+    assert {field.name for field in dataclasses.fields(OperationWeights)} == set(OPERATIONS)
+    for place, name in enumerate(OPERATIONS):
+        order = operations.draw_operations(jax.random.key(0), weights_of(**{name: 2.0}))
+        assert order.tolist() == [place] + [len(OPERATIONS)] * (len(OPERATIONS) - 1)
 
     def apply(key, weights):
         return augment(key, image, params=TextureParams(weights=weights))
 
-    np.testing.assert_array_equal(apply(jax.random.key(0), none), image)
-    only_invert = OperationWeights(
-        **dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0) | {"invert": 2.0}
-    )
-    np.testing.assert_array_equal(as_bytes(apply(jax.random.key(0), only_invert)), 255 - photograph)
+    np.testing.assert_array_equal(apply(jax.random.key(0), weights_of()), image)
+    inverted = apply(jax.random.key(0), weights_of(invert=2.0))
+    np.testing.assert_array_equal(as_bytes(inverted), 255 - photograph)
 
 
 def test_as_many_operations_as_said(photograph):
     """One more operation is the next one of the order, applied to what there was."""
     image, key = as_image(photograph), jax.random.key(4)
-    cheap = {"invert": 1.0, "posterize": 1.0, "gamma_contrast": 1.0, "sharpness": 1.0}
-    weights = OperationWeights(**dict.fromkeys(OperationWeights.__dataclass_fields__, 0.0) | cheap)
+    weights = weights_of(invert=1.0, posterize=1.0, gamma_contrast=1.0, sharpness=1.0)
 
     def apply(count):
         return augment(key, image, params=TextureParams(operations=count, weights=weights))
@@ -183,7 +189,7 @@ def test_as_many_operations_as_said(photograph):
     results = [apply(float(count)) for count in range(5)]
     np.testing.assert_array_equal(results[0], image)
     for count in range(4):
-        operation = operations.RANDOM_OPERATIONS[int(order[count])]
+        operation = list(OPERATIONS.values())[int(order[count])]
         expected = operation(keys[count], results[count], params=TextureParams())
         np.testing.assert_allclose(results[count + 1], expected, atol=1 / 255 + 1e-6)
         assert not np.array_equal(results[count + 1], results[count])

@@ -6,11 +6,49 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from draem_jax.data.dataset import DataSet
+from draem_jax.data.pictures import resize_mask
+
 SIZE = (24, 32)
+
+
+class Normal(NamedTuple):
+    """All normal pictures of a data set, read."""
+
+    images: np.ndarray
+    names: list[str]
+
+
+class Labelled(NamedTuple):
+    """All test pictures of a data set, read, with masks of their size: 1 on defects."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    defect_types: list[str]
+    names: list[str]
+    has_mask: np.ndarray
+
+
+def read_training(data: DataSet, *, size, holdout=0.0) -> Normal:
+    pictures = data.training_pictures(size=size, holdout=holdout)
+    return Normal(np.stack([pictures[i] for i in range(len(pictures))]), list(pictures.names))
+
+
+def read_test(data: DataSet, *, size) -> Labelled:
+    stored = data.test_pictures(size=size)
+    pictures = [stored[i] for i in range(len(stored))]
+    return Labelled(
+        np.array([p.image for p in pictures], np.uint8).reshape(-1, *size, 3),
+        np.array([resize_mask(p.mask, size) for p in pictures], np.uint8).reshape(-1, *size, 1),
+        [p.defect_type for p in pictures],
+        list(stored.names),
+        np.array([p.has_mask for p in pictures], bool),
+    )
 
 
 def write_picture(path: Path, *, size=SIZE, mode="RGB", **options) -> np.ndarray:

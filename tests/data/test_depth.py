@@ -1,12 +1,14 @@
 """Which value is white in pictures with more than 8 bits a channel."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from draem_jax.config import check_config, default_config, from_json, to_json
-from draem_jax.data import loading
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import find_full_scale
 from draem_jax.data.pictures import read_picture
 from draem_jax.data.texture_sources import TextureSource, open_textures
@@ -143,9 +145,8 @@ def root(tmp_path):
 
 
 def test_all_of_a_data_set_have_one_range(tmp_path, root):
-    options = {"root": root, "data_dir": tmp_path / "data", "size": SIZE}
-    train = loading.training_source("folder", "", **options)
-    test = loading.labelled_source("folder", "", **options)
+    data = DataSet("folder", "", root=root, data_dir=tmp_path / "data")
+    train, test = data.training_pictures(size=SIZE), data.test_pictures(size=SIZE)
     assert train.full_scale == test.pictures.full_scale == 4095
     for i in range(3):
         np.testing.assert_array_equal(train[i], expected(draw(i, 1000), 4095))
@@ -158,9 +159,9 @@ def test_all_of_a_data_set_have_one_range(tmp_path, root):
 
 
 def test_ranges_are_not_taken_for_each_other(tmp_path, root):
-    options = {"root": root, "data_dir": tmp_path / "data", "size": SIZE}
+    data = DataSet("folder", "", root=root, data_dir=tmp_path / "data")
     found = {
-        depth: loading.training_source("folder", "", depth=depth, **options)
+        depth: replace(data, depth=depth).training_pictures(size=SIZE)
         for depth in ("auto", "full", "14", 10)
     }
     assert {depth: s.full_scale for depth, s in found.items()} == {
@@ -170,18 +171,18 @@ def test_ranges_are_not_taken_for_each_other(tmp_path, root):
         np.testing.assert_array_equal(
             source[1], expected(draw(1, 1000), source.full_scale or 65535), err_msg=str(depth)
         )
-        again = loading.training_source("folder", "", depth=depth, **options)
+        again = replace(data, depth=depth).training_pictures(size=SIZE)
         assert again.directory == source.directory
     cut = [line for line in found[10].warnings if "cut off" in line]
     assert "values up to 3999, but 1023 is taken for white" in cut[0]
     # A range by its value is that of the depth, and needs no copy of its own.
     for full_scale, same in ((4095, "auto"), (1023, 10)):
-        source = loading.training_source("folder", "", full_scale=full_scale, **options)
+        source = replace(data, full_scale=full_scale).training_pictures(size=SIZE)
         assert source.directory == found[same].directory
     # The last state is known by its ranges even when the folder is gone.
     root.rename(tmp_path / "elsewhere")
     for depth, source in found.items():
-        again = loading.training_source("folder", "", depth=depth, **options)
+        again = replace(data, depth=depth).training_pictures(size=SIZE)
         assert again.directory == source.directory
 
 
@@ -189,12 +190,12 @@ def test_sets_of_8_bits_know_no_range(tmp_path):
     for i in range(2):
         (tmp_path / "root").mkdir(exist_ok=True)
         Image.fromarray(draw(i, 255, 3, dtype=np.uint8)).save(tmp_path / "root" / f"{i}.png")
-    options = {"root": tmp_path / "root", "data_dir": tmp_path / "data", "size": SIZE}
-    source = loading.training_source("folder", "", **options)
+    data = DataSet("folder", "", root=tmp_path / "root", data_dir=tmp_path / "data")
+    source = data.training_pictures(size=SIZE)
     assert source.full_scale is None
     assert source.warnings == ()
     for wanted in ({"depth": 12}, {"depth": "full"}, {"full_scale": 1023}):
-        same = loading.training_source("folder", "", **options, **wanted)
+        same = replace(data, **wanted).training_pictures(size=SIZE)
         assert same.directory == source.directory
 
 

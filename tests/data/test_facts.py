@@ -11,11 +11,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from draem_jax.data import facts, loading, preparing
+import draem_jax
+from draem_jax.data import facts
+from draem_jax.data.dataset import DataSet, check
 from draem_jax.data.layouts import LAYOUTS
 from draem_jax.data.layouts.entries import Counts
 from draem_jax.data.pictures import pages, read_picture
+from draem_jax.data.prepared import summarise
 from draem_jax.errors import UserError
+from draem_jax.training.trained_on import digests_of
 from tests.data import fixtures
 
 SIZE = fixtures.SIZE
@@ -23,13 +27,12 @@ SIZE = fixtures.SIZE
 
 def told(root, tmp_path, name="folder", category=""):
     """The lines, which checking and preparing agree on."""
-    data_dir = tmp_path / "data"
-    builder = loading.prepare(name, category, root=root, data_dir=data_dir)
-    lines = preparing.summarise(builder).warnings()
-    assert list(preparing.check(name, [category], root=root)[category].warnings) == lines
-    options = {"root": root, "data_dir": data_dir, "size": SIZE}
-    assert list(loading.training_source(name, category, **options).warnings) == lines
-    assert list(loading.labelled_source(name, category, **options).warnings) == lines
+    data = DataSet(name, category, root=root, data_dir=tmp_path / "data")
+    lines = summarise(data.prepare()).warnings()
+    assert list(check(data, [category])[category].warnings) == lines
+    assert list(data.warnings()) == lines
+    assert list(data.training_pictures(size=SIZE).warnings) == lines
+    assert list(data.test_pictures(size=SIZE).warnings) == lines
     return lines
 
 
@@ -187,16 +190,17 @@ def test_previews_and_masks_of_pages_are_no_pages(tmp_path, first):
 READ = """
 import sys
 from PIL import Image
-from draem_jax.data import facts, loading, preparing
+from draem_jax.data import facts
+from draem_jax.data.dataset import DataSet, check
 Image.MAX_IMAGE_PIXELS, facts.LARGE = 500, 600
-print(*preparing.check("folder", root=sys.argv[1])[""].warnings, sep="\\n")
+print(*check(DataSet("folder", "", root=sys.argv[1]))[""].warnings, sep="\\n")
 """
 
 
 def test_large_pictures_are_told_in_our_words_alone(tmp_path):
     root = normal(tmp_path / "root")
     code = [sys.executable, "-W", "always::RuntimeWarning", "-c", READ, str(root)]
-    environment = os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(draem_jax.__file__).parents[1])}
     process = subprocess.run(code, capture_output=True, text=True, env=environment, check=True)
     assert process.stderr == ""
     assert process.stdout.startswith("4 pictures have 0.0006 million pixels or more, up to")
@@ -212,11 +216,10 @@ def test_what_is_too_large_says_the_limit(tmp_path, monkeypatch):
 def test_digests_tell_pictures_apart(tmp_path):
     root = normal(tmp_path / "root")
     defects(root)
-    options = {"data_dir": tmp_path / "data", "size": SIZE}
 
     def digests(folder):
-        train = loading.training_source("folder", "", root=folder, **options)
-        test = loading.labelled_source("folder", "", root=folder, **options).pictures
+        data = DataSet("folder", "", root=folder, data_dir=tmp_path / "data")
+        train, test = data.training_pictures(size=SIZE), data.test_pictures(size=SIZE).pictures
         assert len(train.digests) == len(train) == 4
         return dict(zip(train.names + test.names, train.digests + test.digests, strict=True))
 
@@ -235,19 +238,15 @@ def test_digests_tell_pictures_apart(tmp_path):
         for path in (packed / "train" / "good").iterdir():
             Image.open(path).save(path.with_suffix(".tif"), **options_of_tiff)
             path.with_suffix(".png").unlink(missing_ok=True)
-        found = digests_of_training(packed, options)
+        data = DataSet("folder", "", root=packed, data_dir=tmp_path / "data")
+        found = digests_of(data.training_pictures(size=SIZE))
         if options_of_tiff:
             assert found == first
         first = found
-    held_out = loading.training_source("folder", "", root=packed, holdout=0.5, **options)
+    held_out = data.training_pictures(size=SIZE, holdout=0.5)
     assert held_out.digests == tuple(first[name] for name in held_out.names)
 
 
-def digests_of_training(root, options):
-    source = loading.training_source("folder", "", root=root, **options)
-    return dict(zip(source.names, source.digests, strict=True))
-
-
 def test_the_built_in_set_has_neither():
-    source = loading.training_source("surfaces", "brick", size=(8, 8))
+    source = DataSet("surfaces", "brick").training_pictures(size=(8, 8))
     assert (source.digests, source.warnings, source.full_scale) == ((), (), None)

@@ -4,6 +4,7 @@ import io
 import os
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from draem_jax.data.dataset import DataSet, check
 from draem_jax.data.folders import list_pictures
 from draem_jax.data.layouts import LAYOUTS
-from draem_jax.data.loading import labelled_source, training_source
-from draem_jax.data.preparing import check
 from draem_jax.errors import UserError
 
 PICTURES = (".png", ".PNG", ".jpg", ".jfif", ".bmp", ".tiff")
@@ -133,14 +133,14 @@ def test_what_is_checked_is_what_is_used(paths):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
         write(root, paths)
-        options = {"root": root, "data_dir": Path(folder, "prepared")}
-        (checked,) = check("folder", **options).values()
+        data = DataSet("folder", "", root=root, data_dir=Path(folder, "prepared"))
+        (checked,) = check(data).values()
         if isinstance(checked, UserError):
             return
-        options |= {"size": (8, 8), "skip_bad": True}
+        data = replace(data, skip_bad=True)
         used = {
-            "train": training_source("folder", "", **options).names,
-            "test": labelled_source("folder", "", **options).names,
+            "train": data.training_pictures(size=(8, 8)).names,
+            "test": data.test_pictures(size=(8, 8)).names,
         }
         for split, names in used.items():
             assert names == tuple(e.name for e in checked.listing.entries if e.split == split)

@@ -3,9 +3,10 @@ from collections import Counter
 
 import pytest
 
-from draem_jax.data import loading, preparing
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.layouts import LAYOUTS, AbsentError
 from draem_jax.data.layouts.defects import list_defects
+from draem_jax.data.prepared import summarise
 from draem_jax.errors import UserError
 from draem_jax.inspection.examples import list_examples
 from tests.data import fixtures
@@ -568,8 +569,8 @@ def test_types_that_are_no_text(tmp_path):
     (defect,) = (e for e in folder(root).entries if e.split == "test")
     assert (defect.defect_type, defect.name) == (r"bl\udcf4t", r"bl\udcf4t/1")
     assert defect.masks[0].is_file()
-    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
-    assert preparing.summarise(builder).types == {r"bl\udcf4t": 1}
+    builder = DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
+    assert summarise(builder).types == {r"bl\udcf4t": 1}
 
 
 def test_masks_of_which_none_fits_are_refused(tmp_path):

@@ -8,22 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from draem_jax.data import loading
+import draem_jax
+from draem_jax.data import prepared
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.pictures import resize, resize_mask
 from draem_jax.data.surface_defects import DEFECTS
 from draem_jax.errors import UserError
+from tests.data import fixtures
 
 LOAD = """
 import sys
-from draem_jax.data.loading import load_test_set
-load_test_set("surfaces", "brick", size=(96, 96), data_dir=sys.argv[1])
+from draem_jax.data.dataset import DataSet
+DataSet("surfaces", "brick", data_dir=sys.argv[1]).test_pictures(size=(96, 96))[0]
 assert "tensorflow" not in sys.modules
 """
 
 PREPARE_AND_DIE = """
 import os, sys
 from draem_jax.data import surfaces
-from draem_jax.data.loading import prepare
+from draem_jax.data.dataset import DataSet
 draw, count = surfaces.draw_sample, 0
 def draw_some(**options):
     global count
@@ -32,7 +35,7 @@ def draw_some(**options):
         os._exit(9)
     return draw(**options)
 surfaces.draw_sample = draw_some
-prepare("surfaces", "brick", data_dir=sys.argv[1])
+DataSet("surfaces", "brick", data_dir=sys.argv[1]).prepare()
 """
 
 
@@ -42,7 +45,7 @@ def start(code: str, folder: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(draem_jax.__file__).parents[1])},
     )
 
 
@@ -56,8 +59,14 @@ def data_dir(tmp_path_factory):
     return folder
 
 
+def load(data_dir):
+    """Both halves of a category."""
+    data = DataSet("surfaces", "brick", data_dir=data_dir)
+    return fixtures.read_training(data, size=(96, 96)), fixtures.read_test(data, size=(96, 96))
+
+
 def test_loads_counts_and_types(data_dir):
-    train, test = loading.load("surfaces", "brick", size=(96, 96), data_dir=data_dir)
+    train, test = load(data_dir)
     assert train.images.shape == (200, 96, 96, 3)
     assert train.names == [f"good/{i:03d}" for i in range(200)]
     assert test.images.shape == (124, 96, 96, 3)
@@ -72,7 +81,7 @@ def test_loads_counts_and_types(data_dir):
 def test_loaded_pictures_are_the_drawn_ones(data_dir):
     from draem_jax.data.surfaces import draw_sample
 
-    test = loading.load_test_set("surfaces", "brick", size=(96, 96), data_dir=data_dir)
+    test = fixtures.read_test(DataSet("surfaces", "brick", data_dir=data_dir), size=(96, 96))
     index = test.names.index("crack/003")
     sample = draw_sample(category="brick", split="test", defect_type="crack", index=3)
     np.testing.assert_array_equal(test.images[index], sample.image)
@@ -80,15 +89,15 @@ def test_loaded_pictures_are_the_drawn_ones(data_dir):
 
 
 def test_resizes(data_dir):
-    whole = loading.load_test_set("surfaces", "brick", size=(96, 96), data_dir=data_dir)
-    small = loading.load_test_set("surfaces", "brick", size=(64, 80), data_dir=data_dir)
+    whole = fixtures.read_test(DataSet("surfaces", "brick", data_dir=data_dir), size=(96, 96))
+    small = fixtures.read_test(DataSet("surfaces", "brick", data_dir=data_dir), size=(64, 80))
     np.testing.assert_array_equal(small.images[5], resize(whole.images[5], (64, 80)))
     mask = resize_mask(whole.masks[5, ..., 0].astype(bool), (64, 80))
     np.testing.assert_array_equal(small.masks[5, ..., 0], mask)
 
 
 def test_labels_agree_with_types(data_dir):
-    builder = loading.prepare("surfaces", "brick", data_dir=data_dir)
+    builder = DataSet("surfaces", "brick", data_dir=data_dir).prepare()
     for example in builder.as_data_source("test"):
         assert example["label"] == (example["defect_type"] != b"good")
         assert set(np.unique(example["mask"])) <= {0, 255}
@@ -104,14 +113,13 @@ def test_killed_half_way_then_prepared_again_gives_the_same(data_dir, tmp_path):
     assert not (tmp_path / "surfaces" / "brick" / finished.name).exists()
     # What an earlier version prepared neither serves nor disturbs.
     shutil.copytree(finished, tmp_path / "surfaces" / "brick" / "1.1.0")
-    again = loading.load("surfaces", "brick", size=(96, 96), data_dir=tmp_path)
-    first = loading.load("surfaces", "brick", size=(96, 96), data_dir=data_dir)
+    again, first = load(tmp_path), load(data_dir)
     for ours, theirs in zip(again, first, strict=True):
         assert ours.names == theirs.names
         np.testing.assert_array_equal(ours.images, theirs.images)
     np.testing.assert_array_equal(again[1].masks, first[1].masks)
-    stains = loading.labelled_source(
-        "surfaces", "brick", size=(96, 96), data_dir=tmp_path, split="stain"
+    stains = DataSet("surfaces", "brick", data_dir=tmp_path).test_pictures(
+        size=(96, 96), split="stain"
     )
     assert len(stains) == 40
     assert stains[7].name == "stain/007"
@@ -123,36 +131,36 @@ def test_damaged_data(data_dir, tmp_path):
     (shard,) = tmp_path.glob("surfaces/brick/*/*test.array_record*")
     shard.write_bytes(b"short")
     with pytest.raises(UserError, match=r"damaged; delete that folder"):
-        loading.load_test_set("surfaces", "brick", size=(96, 96), data_dir=tmp_path)
+        fixtures.read_test(DataSet("surfaces", "brick", data_dir=tmp_path), size=(96, 96))
     shard.unlink()
     with pytest.raises(UserError, match=r"damaged; delete that folder"):
-        loading.load_test_set("surfaces", "brick", size=(96, 96), data_dir=tmp_path)
+        fixtures.read_test(DataSet("surfaces", "brick", data_dir=tmp_path), size=(96, 96))
 
 
 def test_description_says_what_it_cannot_tell(data_dir):
-    info = loading.prepare("surfaces", "brick", data_dir=data_dir).info
+    info = DataSet("surfaces", "brick", data_dir=data_dir).prepare().info
     assert "demonstration" in info.description
     assert "cannot rank methods" in " ".join(info.description.split())
 
 
 def test_unknown_names():
     with pytest.raises(UserError, match=r"unknown data set 'mvtec'; choose one of: surfaces"):
-        loading.prepare("mvtec", "brick")
+        DataSet("mvtec", "brick").prepare()
     with pytest.raises(UserError, match=r"'sand'; choose one of: brick, grass, gravel"):
-        loading.prepare("surfaces", "sand")
-    assert loading.categories("surfaces") == ("brick", "grass", "gravel")
+        DataSet("surfaces", "sand").prepare()
+    assert prepared.categories("surfaces") == ("brick", "grass", "gravel")
 
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write data sets"):
-        loading.prepare("surfaces", "brick", data_dir=tmp_path / "file")
+        DataSet("surfaces", "brick", data_dir=tmp_path / "file").prepare()
     with pytest.raises(UserError, match="cannot write data sets"):
-        loading.prepare("surfaces", "brick", data_dir=tmp_path / "file" / "below")
+        DataSet("surfaces", "brick", data_dir=tmp_path / "file" / "below").prepare()
 
 
 def test_default_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv(loading.DATA_DIR_VARIABLE, raising=False)
-    assert loading.default_data_dir() == Path.home() / ".cache" / "draem_jax"
-    monkeypatch.setenv(loading.DATA_DIR_VARIABLE, str(tmp_path))
-    assert loading.default_data_dir() == tmp_path
+    monkeypatch.delenv(prepared.DATA_DIR_VARIABLE, raising=False)
+    assert prepared.default_data_dir() == Path.home() / ".cache" / "draem_jax"
+    monkeypatch.setenv(prepared.DATA_DIR_VARIABLE, str(tmp_path))
+    assert prepared.default_data_dir() == tmp_path

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from draem_jax.data import loading, preparing
+import draem_jax
+from draem_jax.data.dataset import DataSet, check, prepare_all
 from draem_jax.data.pictures import read_picture, resize
+from draem_jax.data.prepared import list_prepared, summarise
 from draem_jax.data.sources import find_source
 from draem_jax.data.surfaces import Surfaces
 from draem_jax.errors import UserError
@@ -44,7 +47,7 @@ def test_prepares_what_the_fixture_holds(tmp_path, name, ending):
     if ending:
         root = fixtures.pack(root, tmp_path / f"set.{ending}")
         shutil.rmtree(tmp_path / "root")
-    builder = loading.prepare(name, category, root=root, data_dir=tmp_path / "data")
+    builder = DataSet(name, category, root=root, data_dir=tmp_path / "data").prepare()
     found = records(builder)
     labels = Counter((split, e["label"]) for split, es in found.items() for e in es)
     types = Counter((split, e["defect_type"].decode()) for split, es in found.items() for e in es)
@@ -72,7 +75,7 @@ def test_prepares_what_the_fixture_holds(tmp_path, name, ending):
         stem = example["name"].decode().rpartition("/")[2]
         if name not in ("visa", "dtd"):
             np.testing.assert_array_equal(example["image"], pictures[stem])
-    summary = preparing.summarise(builder)
+    summary = summarise(builder)
     assert summary.counts == (labels["train", 0], labels["test", 0], labels["test", 1])
     assert summary.left_out == left_out
     assert summary.root == str(root)
@@ -81,7 +84,7 @@ def test_prepares_what_the_fixture_holds(tmp_path, name, ending):
         joined = next(e for e in found["test"] if e["name"] == b"logical_anomalies/000")
         assert joined["mask"].sum() == 255 * (SIZE[0] * SIZE[1] // 4 + 2 * 3)
     if name != "dtd":
-        test = loading.load_test_set(name, category, size=SIZE, data_dir=tmp_path / "data")
+        test = fixtures.read_test(DataSet(name, category, data_dir=tmp_path / "data"), size=SIZE)
         assert sorted(test.defect_types) == sorted(t for s, t in types.elements() if s == "test")
         assert test.has_mask.all()
 
@@ -177,7 +180,7 @@ def odd(tmp_path_factory):
 
 def test_odd_pictures_are_decoded_right(odd):
     root, expected, data_dir = odd
-    builder = loading.prepare("folder", "", root=root, data_dir=data_dir)
+    builder = DataSet("folder", "", root=root, data_dir=data_dir).prepare()
     assert builder.builder_config.name.startswith("Bilder_fur-")
     found = {e["name"].decode(): e["image"] for e in builder.as_data_source("train")}
     assert len(found) == len(ODD)
@@ -186,8 +189,8 @@ def test_odd_pictures_are_decoded_right(odd):
         image = found.get(f"good/{path.stem}", found.get(f"good/{name}"))
         np.testing.assert_array_equal(image, picture, err_msg=name)
         np.testing.assert_array_equal(image, read_picture(root / "good" / name), err_msg=name)
-    source = loading.training_source("folder", "", root=root, data_dir=data_dir, size=(8, 12))
-    for name, image in zip(source.names, source.read_all(), strict=True):
+    source = DataSet("folder", "", root=root, data_dir=data_dir).training_pictures(size=(8, 12))
+    for name, image in zip(source.names, [source[i] for i in range(len(source))], strict=True):
         np.testing.assert_array_equal(image, resize(found[name], (8, 12)))
 
 
@@ -195,7 +198,7 @@ def test_plain_files_are_kept_untouched(odd):
     import tensorflow_datasets as tfds
 
     root, _, data_dir = odd
-    builder = loading.prepare("folder", "", root=root, data_dir=data_dir)
+    builder = DataSet("folder", "", root=root, data_dir=data_dir).prepare()
     skip = {"image": tfds.decode.SkipDecoding()}
     stored = {
         e["name"].decode(): e["image"] for e in builder.as_data_source("train", decoders=skip)
@@ -250,18 +253,20 @@ def test_bad_pictures_are_refused_by_name(tmp_path, name):
     path = root / "good" / name
     write(path)
     with pytest.raises(UserError, match=message) as caught:
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "data").rglob("*.array_record*"))
-    builder = loading.prepare("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data")
-    summary = preparing.summarise(builder)
+    builder = DataSet("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data").prepare()
+    summary = summarise(builder)
     assert summary.skipped == {"unreadable picture": 1}
     assert summary.train == 4
     assert summary.warnings() == ["skipped: 1 x unreadable picture"]
     # What was skipped is not forgotten: without leave to skip, it is an error again.
     with pytest.raises(UserError, match=message):
-        loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+        fixtures.read_training(
+            DataSet("folder", "", root=root, data_dir=tmp_path / "data"), size=SIZE
+        )
 
 
 def test_decompression_bomb(tmp_path, monkeypatch):
@@ -269,7 +274,7 @@ def test_decompression_bomb(tmp_path, monkeypatch):
     fixtures.write_picture(root / "good" / "bomb.png", size=(200, 200))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(UserError, match=r"bomb\.png has too many pixels to be read safely"):
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
 
 
 # Masks.
@@ -302,15 +307,17 @@ def test_masks_of_any_kind(tmp_path):
         fixtures.write_picture(root / "test" / stem / "0.jpg")
         fixtures.write_mask(root / "ground_truth" / stem / f"0{Path(name).suffix}", **options)
     fixtures.write_picture(root / "test" / "unknown" / "0.png")
-    test = loading.load_test_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+    test = fixtures.read_test(
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data"), size=SIZE
+    )
     expected = np.zeros(SIZE, np.uint8)
     expected[: SIZE[0] // 2, : SIZE[1] // 2] = 1
     for defect_type, mask, known in zip(test.defect_types, test.masks, test.has_mask, strict=True):
         defect = defect_type not in ("good", "unknown")
         np.testing.assert_array_equal(mask[..., 0], expected * defect, err_msg=defect_type)
         assert known == (defect_type != "unknown")
-    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
-    assert preparing.summarise(builder).without_mask == 1
+    builder = DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
+    assert summarise(builder).without_mask == 1
 
 
 def test_mask_of_another_size(tmp_path):
@@ -319,10 +326,10 @@ def test_mask_of_another_size(tmp_path):
     mask = root / "ground_truth" / "dent" / "0.png"
     fixtures.write_mask(mask, size=(24, 30))
     with pytest.raises(UserError, match=r"has 30 x 24 pixels, but its picture .* has 32 x 24"):
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
-    builder = loading.prepare("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data")
-    assert preparing.summarise(builder).skipped == {"mask of another size": 1}
-    assert preparing.summarise(builder).types == {"good": 1}
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
+    builder = DataSet("folder", "", root=root, skip_bad=True, data_dir=tmp_path / "data").prepare()
+    assert summarise(builder).skipped == {"mask of another size": 1}
+    assert summarise(builder).types == {"good": 1}
 
 
 def test_mask_of_a_turned_picture(tmp_path):
@@ -330,7 +337,9 @@ def test_mask_of_a_turned_picture(tmp_path):
     (root / "test" / "dent").mkdir()
     save_rotated(root / "test" / "dent" / "0.jpg")
     fixtures.write_mask(root / "ground_truth" / "dent" / "0.png", size=SIZE[::-1])
-    test = loading.load_test_set("folder", "", root=root, size=SIZE, data_dir=tmp_path / "data")
+    test = fixtures.read_test(
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data"), size=SIZE
+    )
     assert test.masks[test.defect_types.index("dent")].any()
 
 
@@ -338,11 +347,11 @@ def test_contradictions_and_empty_masks(tmp_path):
     root = mask_folder(tmp_path / "root")
     fixtures.write_picture(root / "test" / "dent" / "0.png")
     fixtures.write_mask(root / "ground_truth" / "dent" / "0.png", value=0)
-    builder = loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
-    assert "1 defective picture has a mask without" in preparing.summarise(builder).warnings()[0]
+    builder = DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
+    assert "1 defective picture has a mask without" in summarise(builder).warnings()[0]
     fixtures.write_mask(root / "ground_truth" / "good" / "0.png")
     with pytest.raises(UserError, match=r"test/good/0\.png counts as good, but its mask .* shows"):
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
 
 
 def test_many_problems_in_one_line(tmp_path):
@@ -350,9 +359,9 @@ def test_many_problems_in_one_line(tmp_path):
     for i in range(7):
         (root / "good" / f"bad {i}.png").write_text("")
     with pytest.raises(UserError, match="and 4 more, which `draem-jax data check` lists") as caught:
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
     assert [f"bad {i}.png" in str(caught.value) for i in range(4)] == [True, True, True, False]
-    found = preparing.check("folder", root=root)[""].listing
+    found = check(DataSet("folder", "", root=root))[""].listing
     assert len(found.problems) == 7
     assert len(found.entries) == 4
 
@@ -363,7 +372,7 @@ def test_too_few_normal_pictures(tmp_path, count):
     (root / "good").mkdir(parents=True, exist_ok=True)
     message = "one normal picture only, .*0.png; at least 2 are needed" if count else "no pictures"
     with pytest.raises(UserError, match=message):
-        loading.prepare("folder", "", root=root, data_dir=tmp_path / "data")
+        DataSet("folder", "", root=root, data_dir=tmp_path / "data").prepare()
 
 
 # Archives, and several categories at once.
@@ -373,8 +382,9 @@ def test_messages_name_paths_within_the_archive(tmp_path):
     root = fixtures.make_mvtec_ad(tmp_path / "root")
     (root / "bottle" / "test" / "good" / "001.png").write_text("")
     archive = fixtures.pack(root, tmp_path / "set.tar.gz")
-    for act in (preparing.prepare_all, preparing.check):
-        found = act("mvtec_ad", ["bottle"], root=archive, data_dir=tmp_path / "data")["bottle"]
+    data = DataSet("mvtec_ad", "", root=archive, data_dir=tmp_path / "data")
+    for act in (prepare_all, check):
+        found = act(data, ["bottle"])["bottle"]
         text = str(found) if isinstance(found, UserError) else found.listing.problems[0].text
         assert text.startswith(f"{archive}/bottle/test/good/001.png is not a picture")
     assert left_in(tmp_path / "data") == []
@@ -384,7 +394,7 @@ def test_truncated_archive_leaves_nothing(tmp_path):
     archive = fixtures.pack(fixtures.make_mvtec_ad(tmp_path / "root"), tmp_path / "set.tar.xz")
     archive.write_bytes(archive.read_bytes()[:-3000])
     with pytest.raises(UserError, match=r"set\.tar\.xz is truncated or damaged"):
-        loading.prepare("mvtec_ad", "bottle", root=archive, data_dir=tmp_path / "data")
+        DataSet("mvtec_ad", "bottle", root=archive, data_dir=tmp_path / "data").prepare()
     assert list((tmp_path / "data").rglob("*")) == []
 
 
@@ -392,40 +402,41 @@ def test_all_that_the_root_holds(tmp_path):
     root = fixtures.make_mvtec_ad(tmp_path / "root")
     fixtures.make_mvtec_ad(root, "cable", train=1)
     fixtures.make_mvtec_ad(root, "tile", train=2)
-    found = preparing.prepare_all("mvtec_ad", root=root, data_dir=tmp_path / "data")
+    data = DataSet("mvtec_ad", "", root=root, data_dir=tmp_path / "data")
+    found = prepare_all(data)
     assert list(found) == ["bottle", "cable", "tile"]
     assert "one normal picture only" in str(found["cable"])
-    listed = preparing.prepared(tmp_path / "data")
+    listed = list_prepared(tmp_path / "data")
     assert [(s.name, s.category, s.counts) for s in listed] == [
         ("mvtec_ad", "bottle", (4, 2, 3)),
         ("mvtec_ad", "tile", (2, 2, 3)),
     ]
     assert all(s.nbytes > 0 for s in listed)
     with pytest.raises(UserError, match="holds no category of visa"):
-        preparing.prepare_all("visa", root=root, data_dir=tmp_path / "data")
+        prepare_all(replace(data, name="visa"))
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     root = fixtures.make_mvtec_ad(tmp_path / "root")
-    loading.prepare("mvtec_ad", "bottle", root=root, data_dir=tmp_path / "data")
+    DataSet("mvtec_ad", "bottle", root=root, data_dir=tmp_path / "data").prepare()
     Surfaces(config="brick", data_dir=tmp_path / "data")
     assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_where_to_get_it(tmp_path):
     with pytest.raises(UserError, match=r"`draem-jax data prepare mvtec_ad --root=DIR_OR_ARCHIVE`"):
-        loading.load_training_set("mvtec_ad", "bottle", size=SIZE, data_dir=tmp_path)
+        fixtures.read_training(DataSet("mvtec_ad", "bottle", data_dir=tmp_path), size=SIZE)
     with pytest.raises(UserError, match=r"folder needs the path of your pictures"):
-        loading.load_training_set("folder", "", size=SIZE, data_dir=tmp_path)
+        fixtures.read_training(DataSet("folder", "", data_dir=tmp_path), size=SIZE)
     with pytest.raises(UserError, match=r"there is no file or folder .*nowhere"):
-        loading.prepare("visa", "candle", root=tmp_path / "nowhere", data_dir=tmp_path)
+        DataSet("visa", "candle", root=tmp_path / "nowhere", data_dir=tmp_path).prepare()
     with pytest.raises(UserError, match="surfaces is built in and has no root"):
-        loading.prepare("surfaces", "brick", root=tmp_path, data_dir=tmp_path)
+        DataSet("surfaces", "brick", root=tmp_path, data_dir=tmp_path).prepare()
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match=r"notes\.txt is neither a folder nor a list"):
-        loading.prepare("visa", "candle", root=tmp_path / "notes.txt", data_dir=tmp_path)
+        DataSet("visa", "candle", root=tmp_path / "notes.txt", data_dir=tmp_path).prepare()
 
 
 # Found again, edited, killed.
@@ -433,16 +444,16 @@ def test_where_to_get_it(tmp_path):
 
 def test_found_again_until_it_is_edited(tmp_path):
     root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
-    first = loading.prepare("folder", "", root=root, data_dir=data_dir).data_path
-    again = loading.prepare("folder", "", root=str(root) + "/", data_dir=data_dir).data_path
+    first = DataSet("folder", "", root=root, data_dir=data_dir).prepare().data_path
+    again = DataSet("folder", "", root=str(root) + "/", data_dir=data_dir).prepare().data_path
     assert again == first
     stamp = (first / "dataset_info.json").stat().mtime
     fixtures.write_picture(root / "good" / "new.png")
-    edited = loading.training_source("folder", "", root=root, size=SIZE, data_dir=data_dir)
+    edited = DataSet("folder", "", root=root, data_dir=data_dir).training_pictures(size=SIZE)
     assert edited.directory != str(first)
     assert "good/new" in edited.names
     (root / "good" / "new.png").unlink()
-    assert loading.prepare("folder", "", root=root, data_dir=data_dir).data_path == first
+    assert DataSet("folder", "", root=root, data_dir=data_dir).prepare().data_path == first
     assert (first / "dataset_info.json").stat().mtime == stamp
 
 
@@ -468,35 +479,38 @@ def test_files_that_are_exchanged_are_noticed(tmp_path, names):
 def test_a_published_set_follows_its_root(tmp_path):
     small = fixtures.make_mvtec_ad(tmp_path / "small", train=2)
     large = fixtures.make_mvtec_ad(tmp_path / "large", train=5)
-    options = {"size": SIZE, "data_dir": tmp_path / "data"}
-    assert len(loading.load_training_set("mvtec_ad", "bottle", root=small, **options).names) == 2
-    assert len(loading.load_training_set("mvtec_ad", "bottle", root=large, **options).names) == 5
-    assert len(loading.load_training_set("mvtec_ad", "bottle", **options).names) == 5
+    data = DataSet("mvtec_ad", "bottle", data_dir=tmp_path / "data")
+
+    def count(root=None):
+        return len(fixtures.read_training(replace(data, root=root), size=SIZE).names)
+
+    assert (count(small), count(large), count()) == (2, 5, 5)
     fixtures.write_picture(large / "bottle" / "train" / "good" / "005.png")
     (large / "bottle" / "train" / "good" / "006.png").write_text("")
     with pytest.raises(UserError, match=r"006\.png is not a picture"):
-        loading.load_training_set("mvtec_ad", "bottle", root=large, **options)
-    assert len(loading.load_training_set("mvtec_ad", "bottle", **options).names) == 5
+        count(large)
+    assert count() == 5
 
 
 @pytest.mark.parametrize("name", ["folder", "mvtec_ad"])
 def test_a_root_that_is_gone(tmp_path, name):
     category = "bottle" if name == "mvtec_ad" else ""
     root = tmp_path / "root"
-    options = {"root": root, "data_dir": tmp_path / "data", "size": SIZE}
+    data = DataSet(name, category, root=root, data_dir=tmp_path / "data")
     for count in (3, 4):
         (fixtures.make_mvtec_ad(root, train=4) if category else plain_folder(root, count))
-        names = loading.load_training_set(name, category, **options).names
+        names = fixtures.read_training(data, size=SIZE).names
     shutil.rmtree(root)
-    assert loading.load_training_set(name, category, **options).names == names
+    assert fixtures.read_training(data, size=SIZE).names == names
     assert len(names) == 4
     with pytest.raises(UserError, match="there is no file or folder"):
-        loading.load_training_set(name, category, **options | {"root": tmp_path / "other"})
+        replace(data, root=tmp_path / "other").prepare()
 
 
 RUN = """
 import os, sys
-from draem_jax.data import checks, loading
+from draem_jax.data import checks
+from draem_jax.data.dataset import DataSet
 kind, root, data_dir = sys.argv[1:]
 if kind == "killed":
     read, count = checks._read_record, 0
@@ -511,7 +525,7 @@ if kind == "full":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    loading.load_training_set("folder", "", root=root, data_dir=data_dir, size=(16, 16))
+    DataSet("folder", "", root=root, data_dir=data_dir).training_pictures(size=(16, 16))[0]
 finally:
     assert "tensorflow" not in sys.modules
 """
@@ -522,7 +536,7 @@ def run(kind, root, data_dir):
         [sys.executable, "-c", RUN, kind, str(root), str(data_dir)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(draem_jax.__file__).parents[1])},
     )
 
 
@@ -530,8 +544,8 @@ def test_killed_half_way(tmp_path):
     root, data_dir = plain_folder(tmp_path / "root", 6), tmp_path / "data"
     assert run("killed", root, data_dir).returncode == 9
     assert left_in(data_dir)
-    assert preparing.prepared(data_dir) == []
-    train = loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=data_dir)
+    assert list_prepared(data_dir) == []
+    train = fixtures.read_training(DataSet("folder", "", root=root, data_dir=data_dir), size=SIZE)
     assert len(train.names) == 6
     assert left_in(data_dir) == []  # what the killed process left is cleared
 
@@ -553,23 +567,22 @@ def test_full_disk(tmp_path):
 
 def test_source_gives_what_the_training_set_holds(odd):
     root, _, data_dir = odd
-    options = {"root": root, "data_dir": data_dir, "size": (16, 20)}
-    train = loading.load_training_set("folder", "", **options)
-    source = pickle.loads(pickle.dumps(loading.training_source("folder", "", **options)))
+    data = DataSet("folder", "", root=root, data_dir=data_dir)
+    train = fixtures.read_training(data, size=(16, 20))
+    source = pickle.loads(pickle.dumps(data.training_pictures(size=(16, 20))))
     assert list(source.names) == train.names
-    assert source.nbytes == train.images.nbytes
     for i in (0, 7, len(source) - 1):
         np.testing.assert_array_equal(source[i], train.images[i])
 
 
 def test_holds_out_the_same_pictures_each_time(odd):
     root, _, data_dir = odd
-    options = {"root": root, "data_dir": data_dir, "size": (8, 8)}
-    whole = loading.load_training_set("folder", "", **options)
-    kept = loading.load_training_set("folder", "", **options, holdout=0.2)
+    data = DataSet("folder", "", root=root, data_dir=data_dir)
+    whole = fixtures.read_training(data, size=(8, 8))
+    kept = fixtures.read_training(data, size=(8, 8), holdout=0.2)
 
     def part(name, holdout=0.2):
-        return loading.training_source("folder", "", **options, holdout=holdout, part=name)
+        return data.training_pictures(size=(8, 8), holdout=holdout, part=name)
 
     apart = part("held_out")
     assert len(apart) == round(0.2 * len(whole.names))
@@ -589,12 +602,12 @@ def test_holds_out_the_same_pictures_each_time(odd):
     assert len(part("held_out", 0.0)) == 0
     for share in (-0.1, 1.0, 0.99):
         with pytest.raises(UserError, match=r"hold(ing)? out"):
-            loading.training_source("folder", "", **options, holdout=share)
+            data.training_pictures(size=(8, 8), holdout=share)
 
 
 def test_no_test_pictures_give_an_empty_set(odd):
     root, _, data_dir = odd
-    test = loading.load_test_set("folder", "", root=root, data_dir=data_dir, size=(8, 12))
+    test = fixtures.read_test(DataSet("folder", "", root=root, data_dir=data_dir), size=(8, 12))
     assert test.images.shape == (0, 8, 12, 3)
     assert test.masks.shape == (0, 8, 12, 1)
     assert test.names == test.defect_types == []
@@ -603,21 +616,21 @@ def test_no_test_pictures_give_an_empty_set(odd):
 
 def test_damaged_notes(tmp_path):
     root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
-    path = Path(str(loading.prepare("folder", "", root=root, data_dir=data_dir).data_path))
+    path = Path(str(DataSet("folder", "", root=root, data_dir=data_dir).prepare().data_path))
     notes = json.loads((path / "metadata.json").read_text())
     notes["names"]["train"].reverse()
     (path / "metadata.json").write_text(json.dumps(notes))
     with pytest.raises(UserError, match=r"are damaged; delete that folder"):
-        loading.load_training_set("folder", "", root=root, size=SIZE, data_dir=data_dir)
+        fixtures.read_training(DataSet("folder", "", root=root, data_dir=data_dir), size=SIZE)
 
 
 def test_by_tfds_alone(tmp_path):
     import tensorflow_datasets as tfds
 
-    from draem_jax.data.builders import MvtecAd
+    from draem_jax.data.builders import BUILDERS
 
     root = fixtures.make_mvtec_ad(tmp_path / "root")
-    builder = MvtecAd(config="bottle", data_dir=tmp_path / "data")
+    builder = BUILDERS["mvtec_ad"](config="bottle", data_dir=tmp_path / "data")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=root))
     assert builder.info.splits["test"].num_examples == 5
 
@@ -625,10 +638,10 @@ def test_by_tfds_alone(tmp_path):
 def test_two_at_once_and_read_elsewhere(tmp_path):
     root, data_dir = plain_folder(tmp_path / "root"), tmp_path / "data"
     command = [sys.executable, "-c", RUN, "", str(root), str(data_dir)]
-    environment = os.environ | {"PYTHONPATH": str(Path(loading.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(draem_jax.__file__).parents[1])}
     processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
-    source = loading.training_source("folder", "", root=root, data_dir=data_dir, size=SIZE)
+    source = DataSet("folder", "", root=root, data_dir=data_dir).training_pictures(size=SIZE)
     (tmp_path / "source").write_bytes(pickle.dumps(source))
     code = (
         "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb'))\n"

@@ -36,7 +36,7 @@ def test_parts_and_weights(tmp_path, monkeypatch):
     ("text", "message"),
     [
         ("buildin", "did you mean builtin?"),
-        ("photographs", "'photographs' is no folder; or one of builtin"),
+        ("photographs", "'photographs' is no folder; give a folder, or one of builtin"),
         ("", "'' is no folder"),
         ("dtd,", "'' is no folder"),
         ("dtd:many", "the weight in 'dtd:many' is no number"),

@@ -10,17 +10,18 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from draem_jax.data.loading import labelled_source, training_source
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.pictures import resize, resize_plane
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.evaluation.evaluate import evaluate
+from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.evaluation.stream import MetricOptions
-from draem_jax.inspection.predict import predict_files
+from draem_jax.inspection.predict import PredictOptions, predict_files
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.training.loop import train
-from tests.evaluation.test_benchmark import STREAMING
+from tests.studies.test_benchmark import STREAMING
 
 pytestmark = pytest.mark.tiny_programs
 
@@ -36,17 +37,18 @@ def held_out(tmp_path_factory, tiny_config):
 
 @pytest.fixture(scope="module")
 def thresholds(held_out):
-    return calibrated(held_out, Draem.load(held_out))[1]
+    return calibrated(Draem.load(held_out)).thresholds
 
 
 @pytest.mark.slow
 def test_what_the_numbers_are_of(held_out, thresholds):
-    detector, again = calibrated(held_out, Draem.load(held_out))
-    assert again == thresholds
+    detector = Draem.load(held_out)
+    assert calibrated(detector) is detector  # what was kept is read, and not worked out again
+    assert detector.thresholds == thresholds
     assert thresholds.score in CANDIDATE_SCORES
-    assert detector.score_name == thresholds.score == Draem.load(held_out).score_name
+    assert detector.score_name == thresholds.score
     parts = {
-        part: training_source("surfaces", "brick", size=(32, 32), holdout=0.2, part=part)
+        part: DataSet("surfaces", "brick").training_pictures(size=(32, 32), holdout=0.2, part=part)
         for part in ("training", "selection", "calibration")
     }
     assert len(parts["training"]) == 160
@@ -63,7 +65,8 @@ def test_what_the_numbers_are_of(held_out, thresholds):
 
 @pytest.mark.slow
 def test_evaluation_and_prediction_decide_by_them(held_out, thresholds, tmp_path):
-    evaluate(held_out, alpha=0.1, options=MetricOptions(replicates=20), save_maps=True)
+    metrics = MetricOptions(replicates=20)
+    evaluate(held_out, options=EvaluationOptions(metrics, alpha=0.1, save_maps=True))
     folder = held_out / "evaluation"
     written = json.loads((folder / "metrics.json").read_text())
     decisions = written["decisions"]
@@ -92,9 +95,8 @@ def test_evaluation_and_prediction_decide_by_them(held_out, thresholds, tmp_path
     detector = Draem.load(held_out)
     black = np.zeros((1, 40, 50, 3), np.uint8)
     (score,) = detector.predict(resize(black[0], (32, 32))[None]).score.astype(np.float64)
-    predict_files(
-        detector, tmp_path / "picture.png", tmp_path / "out", thresholds=thresholds, alpha=0.1
-    )
+    options = PredictOptions(alpha=0.1)
+    predict_files(detector, tmp_path / "picture.png", tmp_path / "out", options=options)
     with (tmp_path / "out" / "predictions.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["score"]) == pytest.approx(score, abs=1e-6)
@@ -105,17 +107,17 @@ def test_evaluation_and_prediction_decide_by_them(held_out, thresholds, tmp_path
 
 @pytest.mark.long
 def test_original_size_by_sorting(held_out):
-    options = MetricOptions(replicates=0, exact=True)
-    metrics = evaluate(held_out, options=options, original_size=True).values
+    options = EvaluationOptions(MetricOptions(replicates=0, exact=True), original_size=True)
+    metrics = evaluate(held_out, options=options).values
     written = json.loads((held_out / "evaluation" / "metrics.json").read_text())
     assert written["compared_at"] == "original size"
     assert set(written["protocols"]) == {"default"}
 
     detector = Draem.load(held_out)
-    test = labelled_source("surfaces", "brick", size=(32, 32))
+    test = DataSet("surfaces", "brick").test_pictures(size=(32, 32))
     margins, masks = [], []
     for i in range(len(test)):
-        (margin,) = np.asarray(detector.inspect(test[i].image[None]).margin)[:1]
+        (margin,) = np.asarray(detector.run_batch(test[i].image[None]).margin)[:1]
         margins.append(resize_plane(margin, (96, 96)).ravel())
         masks.append(test[i].mask.ravel())
     labels, values = np.concatenate(masks), np.concatenate(margins)
@@ -131,6 +133,6 @@ def test_too_few_pictures_are_said_and_damaged_thresholds_refused(held_out, thre
     try:
         path.write_text(content[: len(content) // 2])
         with pytest.raises(UserError, match="holds no usable thresholds"):
-            calibrated(held_out, Draem.load(held_out))
+            Draem.load(held_out)
     finally:
         path.write_text(content)

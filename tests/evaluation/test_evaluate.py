@@ -12,12 +12,13 @@ import pytest
 
 from draem_jax.detector import Draem
 from draem_jax.evaluation.evaluate import evaluate
+from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.files import OUTPUT_MARKER
 from tests.evaluation.one_of_two import measure_share
 
 
 def test_what_is_written(trained):
-    metrics = evaluate(trained, save_maps=True).values
+    metrics = evaluate(trained, options=EvaluationOptions(save_maps=True)).values
     folder = trained / "evaluation"
     written = json.loads((folder / "metrics.json").read_text())
     assert {name: written[name] for name in metrics} == metrics
@@ -25,6 +26,7 @@ def test_what_is_written(trained):
         "corrosion", "crack", "foreign_object", "hole", "paint", "scratch",
     }  # fmt: skip
     assert written["step"] == Draem.load(trained).step
+    assert (written["data_set"], written["category"]) == ("surfaces", "brick")
     with (folder / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == written["test_pictures"]

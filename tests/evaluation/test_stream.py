@@ -8,10 +8,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax.evaluation import stream as stream_module
-from draem_jax.evaluation.rankings import aupro, auroc, average_precision, f1_max, rank
 from draem_jax.evaluation.results import compute_metrics
 from draem_jax.evaluation.stream import MetricOptions, MetricStream, merge_totals
 from draem_jax.evaluation.truth import unknown_mask
+from draem_jax.metrics.rankings import aupro, auroc, average_precision, f1_max, rank
 from tests.evaluation import references
 from tests.evaluation.references import draw_pictures
 

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from scipy import ndimage
 
 from draem_jax.inspection import coco
-from draem_jax.inspection.regions import find_regions
+from draem_jax.regions.find import find_regions
 
 
 def masks():

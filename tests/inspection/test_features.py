@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from draem_jax.data.pictures import resize_plane
+from draem_jax.detector import AtNetworkSize, Inspection
 from draem_jax.inspection.features import CONTRAST, SHAPE, feature_names, region_features
-from draem_jax.inspection.inspected import Inspected, Seen
-from draem_jax.inspection.regions import find_regions
+from draem_jax.regions.find import find_regions
 
 ROWS, COLUMNS = np.mgrid[:96, :96]
 
@@ -26,7 +26,7 @@ def disc(radius, row=48, column=48):
 def inspected(mask, picture=None, reconstruction=None, features=None, *, gap=0):
     """A picture of lightness 50 whose reconstruction is the same, or what is given."""
     even = np.full((96, 96, 3), grey(50), np.uint8)
-    seen = Seen(
+    seen = AtNetworkSize(
         even if picture is None else picture,
         (even if reconstruction is None else reconstruction).astype(np.float32) / 255,
         features,
@@ -34,19 +34,22 @@ def inspected(mask, picture=None, reconstruction=None, features=None, *, gap=0):
     margin = np.where(mask, 1.0, -1.0)
     factor = margin.shape[0] // 96
     large = [np.asarray(a).repeat(factor, 0).repeat(factor, 1) for a in seen[:2]]
-    return Inspected(
+    return Inspection(
         *large,
         margin=margin,
         anomaly_map=(margin > 0).astype(float),
         score=1.0,
+        p_value=None,
+        is_anomalous=None,
         regions=find_regions(margin, join_gap=gap),
-        seen=seen,
+        at_network_size=seen,
     )
 
 
 def named(found):
     (row,) = region_features(found)
-    channels = 0 if found.seen.features is None else found.seen.features.shape[-1]
+    features = found.at_network_size.features
+    channels = 0 if features is None else features.shape[-1]
     return dict(zip(feature_names(channels), row, strict=True))
 
 

@@ -1,6 +1,7 @@
 """From folders of examples to named regions, with a detector of what is not grey."""
 
 import csv
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -10,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draem_jax.detector import Draem, Inspection
+from draem_jax.detector import BatchOutput, Draem
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER
 from draem_jax.inspection.clusters import cluster_files
 from draem_jax.inspection.examples import list_examples, read_examples
-from draem_jax.inspection.inspected import PixelThreshold
 from draem_jax.inspection.naming import (
     check_examples,
     fit_types,
@@ -23,11 +23,12 @@ from draem_jax.inspection.naming import (
     macro_f1,
     types_path,
 )
-from draem_jax.inspection.predict import predict_files
+from draem_jax.inspection.predict import PredictOptions, predict_files
 from draem_jax.inspection.types import UNKNOWN
+from draem_jax.regions.rule import RegionRule
 
 GREY = 128
-EVEN = PixelThreshold(0.0, "even")
+SMALL = RegionRule(min_area=4)
 
 
 class Coloured(Draem):
@@ -35,11 +36,11 @@ class Coloured(Draem):
 
     feature_channels = 2
 
-    def inspect(self, pictures, *, with_features=False):
+    def run_batch(self, pictures, *, with_features=False):
         off = np.abs(pictures.astype(float) - GREY).max(-1)
         margin = jnp.asarray(off / 5 - 4, jnp.float32)
         features = jnp.asarray(pictures[:, ::8, ::8, :2] / 255, jnp.float32)
-        return Inspection(
+        return BatchOutput(
             margin,
             1 / (1 + jnp.exp(-margin)),
             jnp.ones(len(pictures)),
@@ -48,10 +49,10 @@ class Coloured(Draem):
         )
 
 
-@pytest.fixture(scope="module")
-def detector(tiny_config):
+@pytest.fixture
+def detector(tiny_config, tmp_path):
     config = tiny_config(**{"data.image_size": (64,)})
-    return Coloured(config=config, step=7, batch_size=4, score_name="mean1", _variables=None)
+    return Coloured(config, tmp_path / "run", step=7, batch_size=4, _variables=None)
 
 
 def draw(path, kind, rng, *, mask=None):
@@ -94,10 +95,9 @@ def rows_of(path):
 
 
 def test_regions_are_named_after_examples(detector, examples, tmp_path):
-    workdir = tmp_path / "run"
-    assert load_types(workdir, detector) is None
+    assert load_types(detector) is None
     entries = list_examples(examples).entries
-    fitted = fit_types(workdir, detector, entries, EVEN, leave_out=["block"], min_area=4)
+    fitted = fit_types(detector, entries, rule=SMALL, leave_out=["block"])
     assert fitted.model.types == ("line", "spot")
     np.testing.assert_array_equal(fitted.confusion[:, :2].sum(axis=0) > 2, True)
     assert fitted.confusion[0, 1] == fitted.confusion[1, 0] == 0
@@ -109,8 +109,10 @@ def test_regions_are_named_after_examples(detector, examples, tmp_path):
     for kind in ("spot", "line", "block"):
         draw(tmp_path / "new" / f"{kind}.png", kind, rng)
     Image.fromarray(np.full((64, 64, 3), GREY, np.uint8)).save(tmp_path / "new" / "none.png")
-    types = load_types(workdir, detector)
-    found = predict_files(detector, tmp_path / "new", tmp_path / "out", types=types, min_area=4)
+    types, options = load_types(detector), PredictOptions(rule=SMALL)
+    found = predict_files(
+        detector, tmp_path / "new", tmp_path / "out", types=types, options=options
+    )
     assert found.types == {UNKNOWN: 1, "line": 1, "spot": 1}
     block, line, spot = rows_of(tmp_path / "out" / "regions.csv")
     assert (block["type"], block["type_probability"]) == (UNKNOWN, "")
@@ -128,31 +130,30 @@ def test_regions_are_named_after_examples(detector, examples, tmp_path):
         "none.png": "",
     }
 
-    without = predict_files(detector, tmp_path / "new", tmp_path / "out", min_area=4)
+    without = predict_files(detector, tmp_path / "new", tmp_path / "out", options=options)
     assert without.types == {}
     assert {row["type"] for row in rows_of(tmp_path / "out" / "regions.csv")} == {""}
 
 
 def test_what_does_not_fit_harms_nothing(detector, examples, tmp_path):
     workdir = tmp_path / "run"
-    fit_types(workdir, detector, list_examples(examples).entries, EVEN)
+    fit_types(detector, list_examples(examples).entries)
     before = {path: path.read_bytes() for path in (workdir / "types").iterdir()}
     for path in list((examples / "spot").iterdir())[1:]:
         path.unlink()
     with pytest.raises(UserError, match="spot has only one example; give 2 at least"):
-        fit_types(workdir, detector, list_examples(examples).entries, EVEN)
+        fit_types(detector, list_examples(examples).entries)
     # Of two pictures one shows nothing.
     Image.fromarray(np.full((64, 64, 3), GREY, np.uint8)).save(examples / "spot" / "empty.png")
     with pytest.raises(UserError, match="spot has only one example in which a region was found"):
-        fit_types(workdir, detector, list_examples(examples).entries, EVEN)
+        fit_types(detector, list_examples(examples).entries)
     with pytest.raises(UserError, match="no type 'dent' to leave out"):
-        fit_types(workdir, detector, list_examples(examples).entries, EVEN, leave_out=["dent"])
+        fit_types(detector, list_examples(examples).entries, leave_out=["dent"])
     assert {path: path.read_bytes() for path in (workdir / "types").iterdir()} == before
 
     types_path(workdir, 7).rename(types_path(workdir, 8))
-    other = Coloured(detector.config, 8, 4, "mean1", None)
     with pytest.raises(UserError, match="made for another detector"):
-        load_types(workdir, other)
+        load_types(dataclasses.replace(detector, step=8))
 
 
 def test_masks_choose_among_regions_and_stand_in_for_missed_ones(detector, tmp_path):
@@ -173,7 +174,7 @@ def test_masks_choose_among_regions_and_stand_in_for_missed_ones(detector, tmp_p
         ("spot/0", 1),
         ("spot/1", 1),
     ]
-    line, chosen, missed = read_examples(detector, entries, 0.0)
+    line, chosen, missed = read_examples(detector, entries, detector.region_rule())
     assert [len(e.features) for e in (line, chosen, missed)] == [1, 1, 1]
     assert chosen.features[0, 1] < 0.2  # round, not elongated
     assert missed.features[0, 0] == pytest.approx(np.log(inside.mean()), abs=0.01)
@@ -184,7 +185,7 @@ def test_masks_choose_among_regions_and_stand_in_for_missed_ones(detector, tmp_p
 
 def test_groups_become_examples_once_they_have_names(detector, examples, tmp_path):
     out = tmp_path / "groups"
-    found = cluster_files(detector, examples, out, 0.0)
+    found = cluster_files(detector, examples, out)
     assert found.sizes == (5, 5, 5)
     assert (found.pictures, found.with_regions) == (15, 15)
     groups = {row["picture"].split("/")[-2]: row["group"] for row in rows_of(out / "regions.csv")}
@@ -195,12 +196,10 @@ def test_groups_become_examples_once_they_have_names(detector, examples, tmp_pat
     for kind, group in groups.items():
         named = named.replace(group, kind)
     (out / "examples.csv").write_text(named, encoding="utf-8")
-    fitted = fit_types(
-        tmp_path / "run", detector, list_examples(out / "examples.csv").entries, EVEN
-    )
+    fitted = fit_types(detector, list_examples(out / "examples.csv").entries)
     assert fitted.model.types == ("block", "line", "spot")
     with pytest.raises(UserError, match="too few for 99 groups"):
-        cluster_files(detector, examples, out, 0.0, groups=99)
+        cluster_files(detector, examples, out, groups=99)
 
 
 def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(
@@ -211,7 +210,7 @@ def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(
     (folder / "spot" / "0.png").write_text("no picture")
     (folder / "line" / "0.png").rename(folder / "line" / os.fsdecode(b"\xe4.png"))
     monkeypatch.chdir(tmp_path)
-    found = cluster_files(detector, "in", "out", 0.0, groups=3)
+    found = cluster_files(detector, "in", "out", groups=3)
     monkeypatch.chdir(folder)  # paths hold wherever the tables are read
     assert (found.pictures, found.sizes) == (14, (5, 5, 4))
     (error,) = found.errors
@@ -224,11 +223,11 @@ def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(
     listed = rows_of(out / "examples.csv")
     assert all(Path(row["path"]).is_file() for row in listed if "udce4" not in row["path"])
     with pytest.raises(UserError, match=r"spot/0\.png is not a picture"):
-        fit_types(tmp_path / "run", detector, list_examples(folder).entries, EVEN)
+        fit_types(detector, list_examples(folder).entries)
     assert not (tmp_path / "run").exists()
     for within in (folder, tmp_path):
         with pytest.raises(UserError, match="write to another folder"):
-            cluster_files(detector, folder, within, 0.0)
+            cluster_files(detector, folder, within)
 
 
 @pytest.mark.parametrize(

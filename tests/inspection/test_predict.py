@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
+from draem_jax.data.dataset import DataSet
 from draem_jax.data.examples import read_examples
 from draem_jax.data.folders import list_pictures, subfolders
-from draem_jax.data.loading import training_source
-from draem_jax.detector import Draem, Inspection
+from draem_jax.detector import BatchOutput, Draem
 from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER, mark_output
 from draem_jax.inspection.clusters import cluster_files
-from draem_jax.inspection.inspected import inspect_picture, pixel_threshold
-from draem_jax.inspection.predict import predict_files
-from draem_jax.thresholds import Thresholds
+from draem_jax.inspection.millimetres import PixelWidths
+from draem_jax.inspection.predict import PredictOptions, predict_files
+from draem_jax.regions.rule import RegionRule
 from draem_jax.training.trained_on import TrainedOn
 
 
@@ -79,24 +79,25 @@ def test_what_was_written_is_not_read_again(out, detector, tmp_path):
     for _ in range(2):
         assert predict_files(detector, tmp_path, tmp_path / out).given == 3
     shutil.rmtree(tmp_path / "more")
-    source = training_source("folder", "", size=(32, 32), root=tmp_path)
+    source = DataSet("folder", "", root=tmp_path).training_pictures(size=(32, 32))
     assert source.names == ("good/a", "good/b")
 
 
 class Bright(Draem):
     """Takes what is white for anomalous, and black for normal."""
 
-    def inspect(self, pictures, *, with_features=False):
+    def run_batch(self, pictures, *, with_features=False):
         margin = jnp.asarray(pictures[..., 0] / 255 * 8 - 4, jnp.float32)
         anomaly_map = jnp.asarray(expit(margin))
         reconstruction = jnp.zeros((*margin.shape, 3), jnp.float32)
-        return Inspection(margin, anomaly_map, anomaly_map.max((1, 2)), reconstruction)
+        return BatchOutput(margin, anomaly_map, anomaly_map.max((1, 2)), reconstruction)
 
 
 @pytest.fixture(scope="module")
-def bright(tiny_config):
+def bright(tiny_config, tmp_path_factory):
     config = tiny_config(**{"data.image_size": (64,)})
-    return Bright(config=config, step=0, batch_size=4, score_name="mean1", _variables=None)
+    workdir = tmp_path_factory.mktemp("bright")
+    return Bright(config=config, workdir=workdir, step=0, batch_size=4, _variables=None)
 
 
 def draw(path, *boxes, size=(64, 64)):
@@ -146,11 +147,11 @@ def test_what_cannot_be_read_is_left_out_and_named(bright, tmp_path):
 
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     with pytest.raises(UserError, match=r"0\.png is not a picture"):
-        predict_files(bright, folder, out, strict=True)
+        predict_files(bright, folder, out, options=PredictOptions(strict=True))
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     (folder / "0.png").unlink()
     with pytest.raises(UserError, match=r"2\.png.* 1 of 9 pictures were done before, see "):
-        predict_files(bright, folder, out, strict=True)
+        predict_files(bright, folder, out, options=PredictOptions(strict=True))
     assert [row["picture"] for row in read(out / "predictions.csv")] == [str(folder / "1.png")]
     assert len(json.loads((out / "regions.json").read_text())["annotations"]) == 1
 
@@ -242,7 +243,7 @@ def test_groups_are_not_written_beside_what_others_wrote(name, bright, tmp_path)
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_text("picture,region\n")
     with pytest.raises(UserError, match=f"{name} was not written by types cluster"):
-        cluster_files(bright, tmp_path / "in", tmp_path / "out", 0.0)
+        cluster_files(bright, tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out" / OUTPUT_MARKER).exists()
 
 
@@ -253,7 +254,7 @@ def test_outputs_of_earlier_versions_are_replaced(bright, tmp_path):
         for marker in (tmp_path / "out").rglob(OUTPUT_MARKER):
             marker.unlink()  # they wrote none
     with pytest.raises(UserError, match=r"regions\.csv was not written by types cluster"):
-        cluster_files(bright, tmp_path / "in", tmp_path / "out", 0.0)
+        cluster_files(bright, tmp_path / "in", tmp_path / "out")
 
 
 def test_pictures_that_outputs_lie_beside_do_not_vanish(bright, tmp_path):
@@ -297,9 +298,10 @@ def test_regions_are_written_in_pixels_and_millimetres(bright, tmp_path):
     draw(folder / "in it" / "none.png")
     draw(folder / "all.png", (0, 0, 64, 64))
     (tmp_path / "mm.csv").write_text("name,mm_per_pixel\nin it/none.png,3\ntwo.png,0.5\n")
-    found = predict_files(
-        bright, folder, out, min_area=4, mm_per_pixel=0.1, mm_per_pixel_csv=tmp_path / "mm.csv"
+    options = PredictOptions(
+        rule=RegionRule(min_area=4), pixel_widths=PixelWidths(0.1, tmp_path / "mm.csv")
     )
+    found = predict_files(bright, folder, out, options=options)
     assert (found.pictures, found.with_regions, found.regions) == (3, 2, 3)
     with (out / "regions.csv").open(encoding="utf-8") as file:
         whole, square, line = csv.DictReader(file)
@@ -337,10 +339,10 @@ def test_regions_are_written_in_pixels_and_millimetres(bright, tmp_path):
 
 def test_sizes_are_those_of_the_picture_and_not_of_the_network(bright, tmp_path):
     picture = draw(tmp_path / "large.png", (40, 80, 120, 280), size=(192, 320))
-    inspected = inspect_picture(bright, picture, 0.0)
-    (region,) = inspected.regions
-    assert inspected.reconstruction.shape == picture.shape
-    assert inspected.mask.shape == picture.shape[:2]
+    found = bright.inspect_picture(picture)
+    (region,) = found.regions
+    assert found.reconstruction.shape == picture.shape
+    assert found.mask.shape == picture.shape[:2]
     assert region.area == pytest.approx(80 * 200, rel=0.05)
     assert region.width == pytest.approx(80, abs=2)
     assert region.length == pytest.approx(np.hypot(80, 200), abs=4)
@@ -360,22 +362,11 @@ def test_millimetres_that_are_missing_or_senseless_stop_it_before_it_begins(brig
     draw(tmp_path / "in" / "b.png")
     table = tmp_path / "mm.csv"
     table.write_text("name,mm_per_pixel\na.png,0.1\n")
-    for options, message in (
-        ({"mm_per_pixel": 0.0}, "above 0"),
-        ({"mm_per_pixel_csv": table}, r"no line for b\.png"),
+    for widths, message in (
+        (PixelWidths(0.0), "above 0"),
+        (PixelWidths(table=table), r"no line for b\.png"),
     ):
+        options = PredictOptions(pixel_widths=widths)
         with pytest.raises(UserError, match=message):
-            predict_files(bright, tmp_path / "in", tmp_path / "out", **options)
+            predict_files(bright, tmp_path / "in", tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_pixel_threshold_says_where_it_comes_from():
-    normal = np.linspace(0, 1, 19)
-    thresholds = Thresholds.calibrate("mean21", normal, normal * 2, best_f1_margin=-0.3)
-    assert pixel_threshold(None) == (0.0, "even")
-    assert pixel_threshold(thresholds) == (-0.3, "best_f1")
-    assert pixel_threshold(thresholds, rule="conformal", alpha=0.05) == (2.0, "conformal")
-    with pytest.raises(UserError, match="held-out normal pictures cannot support"):
-        pixel_threshold(thresholds, rule="conformal", alpha=0.01)
-    with pytest.raises(UserError, match="holdout above 0"):
-        pixel_threshold(None, rule="conformal")

@@ -34,7 +34,7 @@ def report():
     x = np.linspace(0, 1, 50)
     curves = {"images": (x, x**0.2, 0.9), "pixels": (x, x**0.1, 0.95)}
     by_type = dict.fromkeys(TYPES, curves)
-    metrics = {"image_auroc": 0.9, "pixel_ap": 0.7, "aupro": None, "pictures": 18}
+    metrics = {"image_auroc": 0.9, "pixel_ap": 0.7, "aupro": None}
     intervals = {"image_auroc": (0.85, 0.95), "pixel_ap": (0.5, 0.9)}
     return Report(
         title=TYPES[-1],
@@ -49,7 +49,6 @@ def report():
         roc_curves=curves,
         pr_curves=curves,
         pro_curves=curves,
-        pimo_curves=curves,
         roc_curves_by_type=by_type,
         pr_curves_by_type=by_type,
         pro_curves_by_type=by_type,

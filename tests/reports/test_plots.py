@@ -29,7 +29,6 @@ DRAW = {
     "roc": lambda: plots.roc({"image": curve(100), HOSTILE: curve(10)}),
     "precision_recall": lambda: plots.precision_recall({"image": curve(100), HOSTILE: curve(10)}),
     "pro": lambda: plots.pro({"image": curve(100), HOSTILE: curve(10)}, caption=HOSTILE),
-    "pimo": lambda: plots.pimo({HOSTILE: curve(100)}),
     "panel": lambda: plots.roc(
         {HOSTILE: curve(100)}, behind={"images": curve(9)}, panel=HOSTILE, caption="a"
     ),
@@ -116,12 +115,6 @@ def test_pro_ends_at_its_limit():
     assert drawn[0.3] == ended
 
 
-def test_pimo_is_drawn_by_decades():
-    rates = np.array([0, 1e-9, 1e-6, 1e-5, 1e-3, 1])
-    labels = texts(plots.pimo({"pixels": (rates, np.linspace(0, 1, 6), 0.5)}))
-    assert {"10⁻⁶", "10⁻⁴", "10⁻²", "1", "pixels · AUPIMO 50.0 %"} <= set(labels)
-
-
 def test_histograms_of_little():
     one, none = np.array([0.3]), np.zeros(0)
     for good, defective in ((one, none), (none, one), (one, one), (none, none)):
@@ -164,5 +157,5 @@ def test_empty_plots_are_drawn():
     texts(plots.differences({}, label="AP"))
     for svg in (plots.roc({}), plots.scores({}), plots.bars({}, label="AP")):
         texts(svg)
-    for svg in (plots.pro({}), plots.pimo({}), plots.histogram(np.zeros(0), np.zeros(0))):
+    for svg in (plots.pro({}), plots.histogram(np.zeros(0), np.zeros(0))):
         texts(svg)

@@ -4,16 +4,15 @@ import re
 import numpy as np
 import pytest
 
-from draem_jax.reports.metric_texts import label
+from draem_jax.metrics.table import heading
 from draem_jax.reports.plots import UNKNOWN
 from draem_jax.reports.study_page import (
-    Difference,
-    Figure,
     StudyPicture,
     StudyReport,
     StudyVariant,
     render_study,
 )
+from draem_jax.reports.variants import Average, Difference
 from tests.reports.browser import PHONE, TYPES, needs_browser, visit
 from tests.reports.parsing import HOSTILE, Page
 
@@ -51,21 +50,21 @@ def variant(index: int) -> StudyVariant:
     name = list(VARIANTS)[index]
     points, supported = VARIANTS[name]
     diverged = index == len(VARIANTS) - 1
-    figures, differences = {}, {}
+    averages, published, differences = {}, {}, {}
     for key, level, share in zip(METRICS, (0.62, 0.951, 0.948), (1, 0.3, 0.2), strict=True):
         shift = points * share / 100
-        published = PAPER[key] if index == 0 else None
-        figures[key] = Figure(None, None, None)
+        averages[key] = Average(None, None)
         if not diverged:
-            figures[key] = Figure(level + shift, 0.004 + 0.01 * rng.random(), published)
+            averages[key] = Average(level + shift, 0.004 + 0.01 * rng.random())
+        if index == 0:
+            published[key] = PAPER[key]
         if index and not diverged:
             half = 0.006 + 0.012 * rng.random()
             differences[key] = Difference(
                 shift,
                 shift - half,
                 shift + half,
-                0.004 if supported else 0.31,
-                supported and key == METRICS[0],
+                0.004 if supported and key == METRICS[0] else 0.31,
             )
     steps = np.arange(25, 10_001, 25)
     curves = []
@@ -83,7 +82,8 @@ def variant(index: int) -> StudyVariant:
     return StudyVariant(
         name=name,
         changes=["data.texture_source = solid", f"anomalies.opacity = {HOSTILE}"][:index],
-        figures=figures,
+        averages=averages,
+        published=published,
         differences=differences,
         runs=0 if diverged else 3 - (index == 2),
         diverged=[f"seed {seed} at step 1,500" for seed in range(3)] if diverged else [],
@@ -123,7 +123,6 @@ def study() -> StudyReport:
         notes=["1 of 24 runs is yet to be made.", HOSTILE],
         baseline="default",
         metrics=METRICS,
-        level=0.95,
         variants=[variant(index) for index in range(len(VARIANTS))],
         pictures=[picture(index) for index in range(6)],
     )
@@ -167,7 +166,7 @@ def test_equals_share_a_rank(report):
 
 def test_figures_are_written_in_per_cent_with_one_decimal(report, rows):
     named = {row[1]: row for row in rows}
-    baseline = report.variants[0].figures
+    baseline = report.variants[0].averages
     values = []
     for key in METRICS:
         mean, deviation = baseline[key].mean, baseline[key].deviation
@@ -209,8 +208,8 @@ def test_each_variant_has_its_finding_in_words(text):
 
 def test_few_pairs_and_none_are_told_apart(report):
     base, other = report.variants[0], report.variants[1]
-    few = Difference(0.0049, None, None, None, False)
-    none = Difference(None, None, None, None, False)
+    few = Difference(0.0049, None, None, None)
+    none = Difference(None, None, None, None)
     for difference, words in ((few, "(+0.5 points; too few pairs"), (none, "no run in common")):
         variants = [base, dataclasses.replace(other, differences={"pixel_ap": difference})]
         assert words in render_study(dataclasses.replace(report, variants=variants))
@@ -218,12 +217,12 @@ def test_few_pairs_and_none_are_told_apart(report):
 
 def test_what_other_metrics_support_is_said(report):
     base, other = report.variants[0], report.variants[1]
-    none = Difference(0.001, -0.01, 0.01, 0.9, False)
-    clear = Difference(-0.17, -0.18, -0.16, 0.005, True)
+    none = Difference(0.001, -0.01, 0.01, 0.9)
+    clear = Difference(-0.17, -0.18, -0.16, 0.005)
     found = dict.fromkeys(report.metrics, none) | {report.metrics[-1]: clear}
     variants = [base, dataclasses.replace(other, differences=found)]
     page = render_study(dataclasses.replace(report, variants=variants))
-    metric = label(report.metrics[-1])
+    metric = heading(report.metrics[-1])
     sentence = f"But worse in {metric} (\N{MINUS SIGN}17.0 points, p = 0.005)."
     assert sentence in page.replace("\N{NO-BREAK SPACE}", " ")
 
@@ -272,7 +271,7 @@ def test_bare_studies_are_shown(report):
     page = Page(render_study(nothing))
     assert page.count("h1") == 1
     assert page.count("h2") == page.count("script") == 0
-    empty = StudyVariant("default", [], {}, {}, 0, [], 2, [], None)
+    empty = StudyVariant("default", [], {}, {}, {}, 0, [], 2, [], None)
     page = Page(render_study(dataclasses.replace(report, variants=[empty], pictures=[])))
     assert [text for text in page.texts if text in ("Ranking", "Learning curves")] == ["Ranking"]
     assert "2 missing" in page.texts

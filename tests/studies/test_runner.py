@@ -19,10 +19,10 @@ from draem_jax.studies.execution import MAX_SHOWN, execute, read_result, shown_p
 from draem_jax.studies.report import write_results
 from draem_jax.studies.runner import run_study
 from draem_jax.training import loop
-from draem_jax.training.look import Look
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.samples import Samples
+from draem_jax.training.validation import Validation
 from draem_jax.training.workdir import load_run
 
 # The cheapest program that trains: what a study does with it is the same for all.
@@ -124,9 +124,10 @@ def traces(monkeypatch):
     monkeypatch.setattr(loop, "make_train_steps", make_train_steps)
     monkeypatch.setattr(loop, "create_state", create_state_once)
     blank = np.zeros((1, 32, 32, 3), np.float32)
-    look = Look(0.0, blank, blank[..., 0])
-    monkeypatch.setattr(loop, "make_look", lambda *a: lambda state: look)
-    monkeypatch.setattr(loop, "read_samples", lambda *a: Samples(blank, blank, blank[..., :1]))
+    samples = Samples(blank, blank, blank[..., :1])
+    validation = Validation(0.0, samples, blank, blank[..., 0])
+    monkeypatch.setattr(loop, "make_validate", lambda *a, rows: lambda state: validation)
+    monkeypatch.setattr(loop, "read_samples", lambda *a: samples)
     monkeypatch.setattr(execution, "measure", lambda detector, test, options: {})
     monkeypatch.setattr(execution, "_keep_maps", lambda folder, detector, test: None)
     monkeypatch.setattr(execution, "_keep_strip", lambda run, folder: None)
@@ -213,7 +214,7 @@ def test_a_diverged_run_is_a_result(make, tmp_path, monkeypatch):
 
 
 def test_a_data_set_without_test_pictures_is_refused_at_once(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("draem_jax.studies.runner.labelled_source", lambda *a, **k: [])
+    monkeypatch.setattr("draem_jax.data.dataset.DataSet.test_pictures", lambda *a, **k: [])
     with pytest.raises(UserError, match="surfaces brick has no test pictures"):
         run_study(make(NUMERIC), tmp_path)
     assert not (tmp_path / "study.json").exists()

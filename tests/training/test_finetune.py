@@ -19,9 +19,10 @@ from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.evaluation.finetuning import Comparison, Figure
 from draem_jax.training.feed import read_pictures
-from draem_jax.training.finetune import finetune, tuning_config
+from draem_jax.training.finetune import finetune
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.state import run_keys
+from draem_jax.training.tuned_from import TunedFrom
 from draem_jax.training.tuning_samples import (
     make_tuning_samples,
     tuning_params,
@@ -89,28 +90,54 @@ def test_the_frozen_network_and_the_run_stay_as_they_are(tuned):
         new.params["discriminative"],
     )
     assert np.mean(jax.tree.leaves(changed)) > 0.5
-    assert {line.partition(":")[0] for line in differences(config, tuned_config)} == {
-        "finetune.steps",
-        "tuned_from.accept",
-        "tuned_from.defects",
-        "tuned_from.step",
-        "tuned_from.workdir",
-    }
+    assert [line.partition(":")[0] for line in differences(config, tuned_config)] == [
+        "finetune.steps"
+    ]
 
 
-def test_it_goes_on_from_its_checkpoints(tuned, tmp_path):
-    _, out, _, _ = tuned
+@pytest.mark.parametrize("begun_before", [False, True])
+def test_what_it_was_made_from_is_noted(tuned, given, tmp_path, begun_before):
+    base, out, _, _ = tuned
+    expected = TunedFrom(str(base), 4, str(given / "stain"), str(given / "hole"))
+    workdir = tmp_path / "out"
+    shutil.copytree(out, workdir)
+    if begun_before:  # when the config had it
+        config = json.loads((workdir / "config.json").read_text())
+        config["tuned_from"] = json.loads((workdir / "tuned_from.json").read_text())
+        (workdir / "config.json").write_text(json.dumps(config))
+        (workdir / "tuned_from.json").unlink()
+    assert TunedFrom.load(workdir) == expected
+    assert TunedFrom.load(base) is None
+    assert load_run(workdir)[1].step == 7
+    config = load_run(workdir)[0]
+    with pytest.raises(UserError, match=r"something else \(defects: .* → none\)"):
+        finetune(base, workdir, accept=given / "stain", config=config, quiet=True)
+    (workdir / "tuned_from.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tuned_from\.json is damaged"):
+        TunedFrom.load(workdir)
+
+
+def test_it_goes_on_from_its_checkpoints(tuned, given, tmp_path):
+    base, out, _, _ = tuned
     workdir = tmp_path / "out"
     shutil.copytree(out, workdir)
     assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"6", "7"}
     shutil.rmtree(workdir / "checkpoints" / "7")
     config, expected = load_run(out)
-    jax.tree.map(np.testing.assert_array_equal, finetune(config, workdir, quiet=True), expected)
+    state = finetune(
+        base,
+        workdir,
+        accept=given / "stain",
+        defects=given / "hole",
+        config=config,
+        quiet=True,
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
     steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").open()]
     assert steps == [5, 6, 6, 7, 7]
 
 
-def test_it_tells_before_and_after(tuned):
+def test_it_tells_before_and_after(tuned, given):
     base, out, _, table = tuned
     told = json.loads((out / "finetune.json").read_text())
     assert list(told["figures"]) == [
@@ -126,7 +153,7 @@ def test_it_tells_before_and_after(tuned):
 
     # Independently: ten holes against normal pictures.
     config, _ = load_run(out)
-    holes = read_examples(None, config.tuned_from.defects, size=(32, 32))
+    holes = read_examples(None, given / "hole", size=(32, 32))
     normal = open_pictures(config).normal
     normal = [normal[i] for i in np.linspace(0, len(normal) - 1, 64).astype(int).tolist()]
     pictures = np.concatenate([np.stack(normal), holes.defects])
@@ -164,14 +191,14 @@ def test_what_got_worse_is_warned_of():
     ]
 
 
-def test_samples_are_mixed_by_their_shares(tuned):
+def test_samples_are_mixed_by_their_shares(tuned, given):
     config, _ = load_run(tuned[1])
     config.finetune.accepted_share, config.finetune.defect_share = 0.25, 0.5
     config.finetune.brightness = 0.0
     config.finetune.turn = True
     config.anomalies.untouched_share = 1.0
     config.anomalies.normal_rotation_share = 0.0
-    examples = read_examples(config.tuned_from.accept, config.tuned_from.defects, size=(32, 32))
+    examples = read_examples(given / "stain", given / "hole", size=(32, 32))
     tuning = tuning_params(config, examples)
     key, indices, pictures = (
         run_keys(config)[1],
@@ -230,7 +257,7 @@ def test_mistakes_are_refused(tuned, given, tmp_path, capsys):
     fresh, accept = f"--out-workdir={tmp_path / 'new'}", f"--accept={given / 'stain'}"
     assert "nothing to learn from; give --accept=DIR" in refused(fresh)
     assert "is the run that is tuned" in refused(f"--out-workdir={base}", accept)
-    assert "was made with another config (tuned_from.defects" in refused(
+    assert "was tuned from something else (defects" in refused(
         f"--out-workdir={out}", accept, "--config.finetune.steps=3"
     )
     assert "together they must be below 1" in refused(
@@ -241,7 +268,7 @@ def test_mistakes_are_refused(tuned, given, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
     assert _digests(base) == before
 
-    config = tuning_config(base, accept=given / "stain")
+    config, _ = load_run(base)
     config.model.variant = "reconstruction_ssim"
     with pytest.raises(UserError, match="finetune can be changed"):
-        tuning_config(base, config=config)
+        finetune(base, tmp_path / "new", accept=given / "stain", config=config)

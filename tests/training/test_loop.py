@@ -176,7 +176,7 @@ def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monke
     assert not _steps_saved(tmp_path)
 
 
-def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, monkeypatch):
+def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, tiny_config, monkeypatch):
     clock = iter([0.0])
 
     def at(seconds):
@@ -185,8 +185,9 @@ def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, monkeypatch):
 
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     one = Losses(*(np.ones(1) for _ in Losses._fields))
-    options = {"start": 0, "total": 9, "every": 1, "batch_size": 8, "remedy": "", "quiet": True}
-    with open_log(tmp_path, **options) as log:
+    config = tiny_config()
+    config.train.batch_size, config.train.log_every = 8, 1
+    with open_log(tmp_path, config, steps=range(9), remedy="", quiet=True) as log:
         at(60.0)  # compiles
         log.steps(one)
         at(61.0)

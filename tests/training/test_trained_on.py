@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from draem_jax.config import image_size
-from draem_jax.data.loading import halves, training_source
+from draem_jax.data.dataset import DataSet
+from draem_jax.data.loading import halves
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import calibrate
@@ -61,8 +62,8 @@ def test_what_comes_later_is_in_no_part_and_stops_the_run(run, caplog):
     for i in range(16, 33):
         _write(photos / f"{i:03d}.png", i)
     # The share alone would now hold out others, of which some were trained on.
-    anew = training_source(
-        "folder", "", size=image_size(config), root=photos, holdout=0.25, part="held_out"
+    anew = DataSet("folder", "", root=photos).training_pictures(
+        size=image_size(config), holdout=0.25, part="held_out"
     )
     assert {anew[i].tobytes() for i in range(len(anew))} & before["training"]
 

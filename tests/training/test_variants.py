@@ -99,9 +99,9 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
     detector = Draem.load(tmp_path)
     assert detector.config.to_dict() == config.to_dict()
     pictures = np.asarray(samples.augmented)
-    found, inspected = detector.predict(pictures), detector.inspect(pictures)
+    found, output = detector.predict(pictures), detector.run_batch(pictures)
     np.testing.assert_array_equal(found.reconstruction, pictures)
-    np.testing.assert_allclose(jax.nn.sigmoid(inspected.margin)[:2], found.anomaly_map, atol=1e-6)
+    np.testing.assert_allclose(jax.nn.sigmoid(output.margin)[:2], found.anomaly_map, atol=1e-6)
     assert found.anomaly_map.std() > 0
 
 

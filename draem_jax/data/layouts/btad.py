@@ -7,9 +7,10 @@ the suffix. Mishra et al., "VT-ADL", ISIE 2021.
 from pathlib import Path
 
 from draem_jax.data.layouts.entries import Counts, Listing, find_category
+from draem_jax.data.layouts.layout import Layout
 from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
 
-COUNTS = {"01": Counts(400, 21, 49), "02": Counts(399, 30, 200), "03": Counts(1000, 400, 41)}
+_COUNTS = {"01": Counts(400, 21, 49), "02": Counts(399, 30, 200), "03": Counts(1000, 400, 41)}
 """Numbers of pictures in the published archive."""
 
 
@@ -21,3 +22,12 @@ def list_category(root: Path, category: str) -> Listing:
     """
     folder = find_category(root, category, holding="train")
     return list_mvtec_style(folder, good=("ok", "good"))
+
+
+LAYOUT = Layout(
+    name="btad",
+    description="BTAD: three industrial products.",
+    list_category=list_category,
+    homepage="http://avires.dimi.uniud.it/papers/btad/btad.zip",
+    counts=_COUNTS,
+)

@@ -20,13 +20,14 @@ from draem_jax.data.layouts.entries import (
     make_listing,
     named_child,
 )
+from draem_jax.data.layouts.layout import Layout
 from draem_jax.data.layouts.pairs import lonely_mask, missing_mask
 from draem_jax.errors import UserError
 
 _DEFECTIVE_TEST = (71, 84, 84, 68, 80, 67, 150, 150, 150, 150)
 _DEFECTIVE_TRAIN = (79, 66, 66, 82, 70, 83, 150, 150, 150, 150)
 
-COUNTS = {
+_COUNTS = {
     f"Class{i + 1}": Counts(
         (575 if i < 6 else 1150) - _DEFECTIVE_TRAIN[i],
         (575 if i < 6 else 1150) - _DEFECTIVE_TEST[i],
@@ -91,3 +92,12 @@ def _listed_labels(path: Path) -> set[str]:
     if not path.is_file():
         return set()
     return set(_LABEL.findall(path.read_text(encoding="utf-8", errors="replace")))
+
+
+LAYOUT = Layout(
+    name="dagm",
+    description="DAGM 2007: ten generated textures with defects; masks are ellipses around them.",
+    list_category=list_category,
+    homepage="https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection",
+    counts=_COUNTS,
+)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from draem_jax.data.folders import subfolders
 from draem_jax.data.layouts.entries import (
+    FilesByStem,
     Listing,
-    Pictures,
     account,
     find_pictures,
     is_good,
@@ -80,7 +80,7 @@ def list_defects(root: Path) -> Listing:
                 if key in beside or plain(key) in known
             }
             unlabelled += [file for key, file in pictures.all() if key not in labelled]
-            pictures = Pictures(labelled)
+            pictures = FilesByStem(labelled)
         paired, wrong = pair_masks(
             folder,
             pictures,

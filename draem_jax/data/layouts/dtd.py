@@ -18,11 +18,12 @@ from draem_jax.data.layouts.entries import (
     levels,
     make_listing,
 )
+from draem_jax.data.layouts.layout import Layout
 
 CATEGORY = "textures"
 """The one category, which holds all attributes."""
 
-COUNTS = {CATEGORY: Counts(5640, 0, 0)}
+_COUNTS = {CATEGORY: Counts(5640, 0, 0)}
 """Published number of textures: 120 of each of 47 attributes."""
 
 
@@ -42,3 +43,13 @@ def list_category(root: Path, category: str) -> Listing:
         f"{root} holds no folder images with folders of textures in it; give DTD's folder or "
         "archive as it was published"
     )
+
+
+LAYOUT = Layout(
+    name="dtd",
+    description="DTD: 5,640 textures to make anomalies of.",
+    list_category=list_category,
+    note="textures to make anomalies of",
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+    counts=_COUNTS,
+)

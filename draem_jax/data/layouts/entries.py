@@ -214,7 +214,7 @@ def _unused_folder(picture: Path, within: Path, used: Collection[Path]) -> str:
     return largest.name if largest == within else largest.relative_to(within).as_posix()
 
 
-class Pictures(NamedTuple):
+class FilesByStem(NamedTuple):
     """The pictures below a folder, by path within it without suffix."""
 
     files: dict[str, list[Path]]
@@ -224,13 +224,13 @@ class Pictures(NamedTuple):
         return [(key, file) for key, files in self.files.items() for file in files]
 
 
-def find_pictures(folder: Path, *, recursive: bool = True) -> Pictures:
+def find_pictures(folder: Path, *, recursive: bool = True) -> FilesByStem:
     """Finds the pictures in a folder and the folders within; there are none where it is not."""
     files: dict[str, list[Path]] = {}
     for file in look(folder, recursive=recursive).pictures if folder.is_dir() else ():
         key = file.relative_to(folder).with_suffix("").as_posix()
         files.setdefault(key, []).append(file)
-    return Pictures(files)
+    return FilesByStem(files)
 
 
 def is_good(folder: Path) -> bool:

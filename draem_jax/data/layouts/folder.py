@@ -33,6 +33,7 @@ from draem_jax.data.layouts.entries import (
     named_child,
     note_masks,
 )
+from draem_jax.data.layouts.layout import Layout
 from draem_jax.data.layouts.pairs import list_halves, pair_masks, refuse_masks
 from draem_jax.data.names import MASK_FOLDERS, looks_like_masks, match
 from draem_jax.errors import UserError
@@ -318,3 +319,11 @@ def _list_flat(folder: Path) -> Listing:
         where=folder,
     )
     return make_listing(entries, problems)
+
+
+LAYOUT = Layout(
+    name="folder",
+    description="Pictures of the user's own. A configuration is one state of one folder.",
+    list_category=list_category,
+    note="your own pictures",
+)

@@ -6,9 +6,10 @@ Bergmann et al., "Beyond Dents and Scratches", IJCV 130, 2022.
 from pathlib import Path
 
 from draem_jax.data.layouts.entries import Counts, Listing, find_category, find_pictures
+from draem_jax.data.layouts.layout import Layout
 from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
 
-COUNTS = {
+_COUNTS = {
     "breakfast_box": Counts(351, 102, 173),
     "juice_bottle": Counts(335, 94, 236),
     "pushpins": Counts(372, 138, 172),
@@ -31,3 +32,12 @@ def list_category(root: Path, category: str) -> Listing:
         left_out={"normal pictures for validation": validation},
         used=[folder / "defects_config.json"],
     )
+
+
+LAYOUT = Layout(
+    name="mvtec_loco",
+    description="MVTec LOCO AD: five kinds of scenes with structural and logical anomalies.",
+    list_category=list_category,
+    homepage="https://www.mvtec.com/company/research/datasets/mvtec-loco",
+    counts=_COUNTS,
+)

@@ -14,8 +14,8 @@ from draem_jax.data.folders import subfolders
 from draem_jax.data.layouts.entries import (
     GOOD,
     Entry,
+    FilesByStem,
     Listing,
-    Pictures,
     Problem,
     Split,
     find_pictures,
@@ -151,7 +151,7 @@ def _no_mask_fits(folder: Path, masks: Sequence[Path]) -> Problem:
 
 def pair_masks(
     folder: Path,
-    pictures: Pictures,
+    pictures: FilesByStem,
     masks: Iterable[tuple[str, Path]],
     *,
     split: Split,
@@ -176,7 +176,9 @@ def pair_masks(
     problems: list[Problem] = []
     beside = masks_beside(pictures.files)
     masks = [*((key, file) for key, file in pictures.all() if key in beside), *masks]
-    pictures = Pictures({key: files for key, files in pictures.files.items() if key not in beside})
+    pictures = FilesByStem(
+        {key: files for key, files in pictures.files.items() if key not in beside}
+    )
     owned: dict[str, list[Path]] = {}
     inexact = []
     for key, mask in masks:

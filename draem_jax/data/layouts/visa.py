@@ -22,11 +22,12 @@ from draem_jax.data.layouts.entries import (
     levels,
     make_listing,
 )
+from draem_jax.data.layouts.layout import Layout
 from draem_jax.data.layouts.mvtec_ad import list_mvtec_style
 from draem_jax.data.layouts.pairs import lonely_mask, missing_mask
 from draem_jax.errors import UserError
 
-COUNTS = {
+_COUNTS = {
     "candle": Counts(900, 100, 100),
     "capsules": Counts(542, 60, 100),
     "cashew": Counts(450, 50, 100),
@@ -118,3 +119,12 @@ def _list_split(base: Path, category: str) -> Listing:
         left_out={f"pictures that {path.name} does not name": unnamed},
         used=[base / category / "image_anno.csv"],
     )
+
+
+LAYOUT = Layout(
+    name="visa",
+    description="VisA: twelve kinds of objects, in the authors' split for one class.",
+    list_category=list_category,
+    homepage="https://github.com/amazon-science/spot-diff",
+    counts=_COUNTS,
+)

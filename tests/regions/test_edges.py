@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from draem_jax.inspection.edges import above_edges
+from draem_jax.regions.edges import above_edges
 
 ROWS, COLUMNS = np.mgrid[:64, :64]
 INSIDE = 14 - np.hypot(ROWS - 30, COLUMNS - 32)  # distance to the edge of a disc

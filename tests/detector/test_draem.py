@@ -8,7 +8,8 @@ import pytest
 
 from draem_jax import Draem
 from draem_jax.errors import UserError
-from draem_jax.inspection.inspected import inspect_pictures
+from draem_jax.regions.rule import PixelThreshold, RegionRule
+from draem_jax.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ class Counting(Draem):
 
     counted: ClassVar[list[int]] = []
 
-    def inspect(self, pictures, *, with_features=False):
-        found = super().inspect(pictures, with_features=with_features)
+    def run_batch(self, pictures, *, with_features=False):
+        found = super().run_batch(pictures, with_features=with_features)
         self.counted.append(len(found.margin))
         return found
 
@@ -64,13 +65,13 @@ def test_few_pictures_do_not_take_the_time_of_a_batch(detector, images):
         for part, whole in zip(found, expected, strict=True):
             np.testing.assert_allclose(part, whole[:count], atol=1e-6)
         counting.counted.clear()
-        inspected = list(inspect_pictures(counting, list(many[:count]), 0.0))
+        inspected = list(counting.inspect_pictures(many[:count]))
         assert counting.counted == sizes
         np.testing.assert_allclose([i.score for i in inspected], found.score, atol=1e-6)
 
 
 def test_features_come_with_the_same_figures(detector, images):
-    plain, found = (detector.inspect(images[:2], with_features=f) for f in (False, True))
+    plain, found = (detector.run_batch(images[:2], with_features=f) for f in (False, True))
     assert plain.features is None
     assert found.features.shape == (detector.batch_size, 4, 4, detector.feature_channels)
     for name in ("margin", "anomaly_map", "score", "reconstruction"):
@@ -84,6 +85,42 @@ def test_uint8_and_float_say_the_same(detector, images):
         np.testing.assert_allclose(a.anomaly_map, b.anomaly_map, atol=0.02)
         assert a.anomaly_map.shape == chosen.shape[:3]
         assert a.reconstruction.shape == chosen.shape
+
+
+def test_one_picture_is_inspected_as_a_batch_is_predicted(detector, images):
+    image = images[0, :20]
+    predicted = detector.predict(image[None])
+    found = detector.inspect_picture(image)
+    np.testing.assert_array_equal(found.picture, image)
+    np.testing.assert_allclose(found.anomaly_map, predicted.anomaly_map[0], atol=1e-2)
+    np.testing.assert_allclose(found.reconstruction, predicted.reconstruction[0], atol=1e-2)
+    assert found.score == pytest.approx(predicted.score[0], abs=1e-2)
+    assert (found.p_value, found.is_anomalous) == (None, None)  # nothing was held out
+    again = detector.inspect_picture(image / np.float32(255))
+    np.testing.assert_array_equal(again.margin, found.margin)
+    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+        detector.inspect_picture(image.astype(np.float32))
+
+
+def test_decisions_and_regions_follow_from_the_thresholds(detector, images):
+    image = images[0]
+    plain = detector.inspect_picture(image)
+    below = tuple(np.linspace(0, plain.score, 20)[:-1].tolist())  # 19 that all score lower
+    middle = float(np.median(plain.margin))
+    thresholds = Thresholds("mean21", below, below, best_f1_margin=middle)
+    strict = dataclasses.replace(detector, thresholds=thresholds)
+    rule = strict.region_rule(min_area=0, join_gap=0)
+    assert rule == RegionRule(PixelThreshold(middle, "best_f1"), 0, 0)
+    found = strict.inspect_picture(image, rule=rule)
+    assert found.p_value == pytest.approx(1 / 20)
+    assert found.is_anomalous
+    assert not strict.inspect_picture(image, alpha=0.04).is_anomalous
+    np.testing.assert_array_equal(found.mask, found.margin > middle)
+    assert sum(region.area for region in found.regions) == found.mask.sum() > 0
+    chosen = dataclasses.replace(thresholds, score="mean1")
+    loud = dataclasses.replace(detector, thresholds=chosen)
+    assert loud.score_name == "mean1"
+    assert loud.inspect_picture(image).score == pytest.approx(plain.anomaly_map.max(), abs=1e-6)
 
 
 def test_no_pictures(detector):

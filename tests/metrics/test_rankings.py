@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from draem_jax.evaluation.rankings import (
+from draem_jax.metrics.rankings import (
     Curve,
     aupro,
     auroc,

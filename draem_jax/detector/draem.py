@@ -1,12 +1,15 @@
-"""A trained detector, and what it says of pictures."""
+"""A trained detector: pictures in; maps, scores, decisions and regions out."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,68 +19,46 @@ from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
 from draem_jax.data.pictures import resize, resize_channels, resize_plane
+from draem_jax.detector.outputs import AtNetworkSize, BatchOutput, Inspection, Prediction
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
+from draem_jax.regions.edges import above_edges
+from draem_jax.regions.find import find_regions
+from draem_jax.regions.rule import PixelRule, RegionRule
 from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
-from draem_jax.thresholds import Thresholds
+from draem_jax.thresholds import Thresholds, pixel_threshold
 from draem_jax.training.parallel import local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
 from draem_jax.training.trained_on import TrainedOn
 from draem_jax.training.workdir import load_run
 
-
-class Prediction(NamedTuple):
-    """What a detector says of a batch of pictures, on the host.
-
-    Attributes:
-        anomaly_map: how likely each pixel is anomalous, float32 in [0, 1].
-        score: of each picture, float32 in [0, 1], higher for more anomalous ones.
-        reconstruction: the pictures as they would be without defects, float32 in [0, 1].
-    """
-
-    anomaly_map: Float[np.ndarray, "B H W"]
-    score: Float[np.ndarray, " B"]
-    reconstruction: Float[np.ndarray, "B H W 3"]
-
-
-class Inspection(NamedTuple):
-    """What the networks say of one batch at the size they were trained at, on the devices.
-
-    Attributes:
-        margin: logit₁ − logit₀ of each pixel, float32: it orders pixels as the map does, without
-            the map's ties at 1.
-        anomaly_map: its sigmoid, in [0, 1].
-        score: of each picture, in [0, 1].
-        reconstruction: in [0, 1].
-        features: what the discriminative network computes on its way to the margin, at a lower
-            resolution; None where it was not asked for, or there is no such network.
-    """
-
-    margin: Float[jax.Array, "B H W"]
-    anomaly_map: Float[jax.Array, "B H W"]
-    score: Float[jax.Array, " B"]
-    reconstruction: Float[jax.Array, "B H W 3"]
-    features: Float[jax.Array, "B h w C"] | None = None
+Image = UInt8[np.ndarray, "_ _ 3"] | Float[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
 class Draem:
     """A trained detector.
 
+        detector = Draem.load("runs/mine")
+        found = detector.inspect_picture(image)
+
     Attributes:
         config: that it was trained with.
+        workdir: of the run that it was loaded from.
         step: training steps made.
         batch_size: pictures that one call to the devices takes at most; what is given is cut and
             padded to it. See `fitted_to` for fewer.
-        score_name: of the image score, see `draem_jax.scores.score_by_name`.
         trained_on: the pictures that the run was begun with; None where they were not noted.
+        thresholds: that decisions and regions follow from; None where none were worked out, see
+            `draem_jax.evaluation.calibration.calibrated`.
     """
 
     config: ConfigDict
+    workdir: Path
     step: int
     batch_size: int
-    score_name: str
     _variables: Any = field(repr=False)
     trained_on: TrainedOn | None = field(default=None, repr=False)
+    thresholds: Thresholds | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -92,18 +73,22 @@ class Draem:
                 multiple of the number of devices.
 
         Raises:
-            UserError: there is no run in `workdir`, or no such checkpoint.
+            UserError: there is no run in `workdir`, or no such checkpoint, or its thresholds are
+                damaged.
         """
-        config, state = load_run(Path(workdir), checkpoint=checkpoint)
+        workdir = Path(workdir)
+        config, state = load_run(workdir, checkpoint=checkpoint)
         devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
+        kept = thresholds_path(workdir, int(state.step))
         return cls(
             config=config,
+            workdir=workdir,
             step=int(state.step),
             batch_size=-(-wanted // devices) * devices,
-            score_name=_score_name(config, Path(workdir), int(state.step)),
             _variables=replicate(state.variables),
-            trained_on=TrainedOn.load(Path(workdir)),
+            trained_on=TrainedOn.load(workdir),
+            thresholds=Thresholds.load(kept) if kept.is_file() else None,
         )
 
     @property
@@ -112,13 +97,21 @@ class Draem:
         return image_size(self.config)
 
     @property
+    def score_name(self) -> str:
+        """The image score that it gives, see `draem_jax.scores.score_by_name`."""
+        if self.thresholds is not None:
+            return self.thresholds.score
+        chosen = self.config.evaluation.score
+        return DEFAULT_SCORE if chosen == "auto" else chosen
+
+    @property
     def full_scale(self) -> int | None:
         """The value that `read_picture` takes for white in pictures of more than 8 bits."""
         return None if self.trained_on is None else self.trained_on.full_scale
 
     @property
     def feature_channels(self) -> int:
-        """How many features `inspect` returns of each place; 0 if the detector has none."""
+        """How many features the networks have of each place; 0 if there are none."""
         return create_network(self.config).feature_channels
 
     def predict(self, images: np.ndarray | jax.Array) -> Prediction:
@@ -156,24 +149,92 @@ class Draem:
             reconstructions = np.stack([resize_channels(r, size) for r in reconstructions])
         return Prediction(maps, scores, reconstructions)
 
-    def inspect(
+    def region_rule(
+        self,
+        *,
+        pixel_rule: PixelRule = "best_f1",
+        alpha: float = 0.05,
+        join_gap: int | float = RegionRule.join_gap,
+        min_area: int | float = RegionRule.min_area,
+    ) -> RegionRule:
+        """What the detector calls a region, by its thresholds.
+
+        Args:
+            pixel_rule: where regions begin, see `draem_jax.thresholds.pixel_threshold`.
+            alpha: for "conformal", the share of normal pictures that may have a region.
+            join_gap: see `RegionRule`.
+            min_area: the same.
+
+        Raises:
+            UserError: the rule is "conformal", and no normal pictures were held out, or too few.
+        """
+        threshold = pixel_threshold(self.thresholds, rule=pixel_rule, alpha=alpha)
+        return RegionRule(threshold, join_gap, min_area)
+
+    def inspect_picture(
+        self,
+        image: Image,
+        *,
+        rule: RegionRule | None = None,
+        alpha: float = 0.05,
+        with_features: bool = False,
+    ) -> Inspection:
+        """Looks for anomalies in one picture of any size; see `inspect_pictures`."""
+        options: dict[str, Any] = {"rule": rule, "alpha": alpha, "with_features": with_features}
+        return next(self.inspect_pictures([image], **options))
+
+    def inspect_pictures(
+        self,
+        images: Iterable[Image],
+        *,
+        rule: RegionRule | None = None,
+        alpha: float = 0.05,
+        with_features: bool = False,
+    ) -> Iterator[Inspection]:
+        """Looks for anomalies in pictures of any sizes, a batch of them at a time.
+
+        Args:
+            images: (H, W, 3) each, RGB, uint8 or float in [0, 1], which is rounded to 8 bits; taken
+                as they are needed.
+            rule: what is called a region; `region_rule()` if None.
+            alpha: the share of normal pictures that may be called anomalous.
+            with_features: whether to keep what the discriminative network computes, for
+                `draem_jax.inspection.features`.
+
+        Yields:
+            What is said of each picture, in their order.
+
+        Raises:
+            ValueError: an array is of another shape or kind, or floats lie outside [0, 1].
+        """
+        rule = rule or self.region_rule()
+        pictures = map(_as_uint8, images)
+        while batch := list(itertools.islice(pictures, self.batch_size)):
+            small = np.stack([resize(picture, self.image_size) for picture in batch])
+            fitted = self.fitted_to(len(batch))
+            outputs = jax.device_get(fitted.run_batch(small, with_features=with_features))
+            for i, picture in enumerate(batch):
+                own = jax.tree.map(operator.itemgetter(i), outputs)
+                yield self._inspection(picture, small[i], own, rule, alpha)
+
+    def run_batch(
         self,
         pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
         *,
         with_features: bool = False,
-    ) -> Inspection:
-        """Inspects at most `batch_size` pictures of the trained size, without waiting for it.
+    ) -> BatchOutput:
+        """Runs the networks on at most `batch_size` pictures, without waiting for the devices.
 
         Args:
-            pictures: RGB, uint8 or float in [0, 1].
+            pictures: of the trained size, RGB, uint8 or float in [0, 1].
             with_features: whether to return the discriminative network's features as well.
 
         Returns:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
         """
         padding = [(0, self.batch_size - len(pictures))] + [(0, 0)] * 3
-        inspect = _make_inspect(create_network(self.config), self.score_name, with_features)
-        return inspect(self._variables, shard_batch(np.pad(pictures, padding)))
+        program = _make_program(create_network(self.config), self.score_name, with_features)
+        return program(self._variables, shard_batch(np.pad(pictures, padding)))
 
     def fitted_to(self, pictures: int) -> Draem:
         """The same detector with a smaller batch, so that few pictures do not take all its time.
@@ -190,17 +251,51 @@ class Draem:
         return replace(self, batch_size=min(size, self.batch_size))
 
     def _predict_batch(self, pictures: np.ndarray) -> Prediction:
-        inspection = self.fitted_to(len(pictures)).inspect(pictures)
+        output = self.fitted_to(len(pictures)).run_batch(pictures)
         return Prediction(
-            *(np.asarray(getattr(inspection, part))[: len(pictures)] for part in Prediction._fields)
+            *(np.asarray(getattr(output, part))[: len(pictures)] for part in Prediction._fields)
+        )
+
+    def _inspection(
+        self,
+        picture: UInt8[np.ndarray, "H W 3"],
+        small: UInt8[np.ndarray, "h w 3"],
+        output: Any,
+        rule: RegionRule,
+        alpha: float,
+    ) -> Inspection:
+        """Brings a picture's part of a batch's output to its own size, and finds its regions."""
+        size = picture.shape[:2]
+        margin = resize_plane(output.margin, size)
+        anomaly_map = resize_plane(output.anomaly_map, size)
+        scale = math.sqrt(margin.size / math.prod(self.image_size))
+        score = float(output.score)
+        p_value = None
+        if self.thresholds is not None:
+            p_value = float(self.thresholds.p_values(np.array([score]))[0])
+        return Inspection(
+            picture=picture,
+            reconstruction=resize_channels(output.reconstruction, size),
+            margin=margin,
+            anomaly_map=anomaly_map,
+            score=score,
+            p_value=p_value,
+            is_anomalous=None if p_value is None else p_value <= alpha,
+            regions=find_regions(
+                above_edges(margin, rule.threshold.margin, scale=scale),
+                anomaly_map=anomaly_map,
+                join_gap=rule.join_gap,
+                min_area=rule.min_area,
+            ),
+            at_network_size=AtNetworkSize(small, output.reconstruction, output.features),
         )
 
 
 # Detectors of one architecture share a program.
 @functools.lru_cache(maxsize=8)
-def _make_inspect(
+def _make_program(
     network: DraemNetwork, score_name: str, with_features: bool
-) -> Callable[..., Inspection]:
+) -> Callable[..., BatchOutput]:
     score = score_by_name(score_name)
 
     @jax.jit
@@ -214,7 +309,7 @@ def _make_inspect(
             output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
         reconstruction = jnp.clip(output.reconstruction, 0, 1)
-        return Inspection(margin(output.logits), maps, score(maps), reconstruction, features)
+        return BatchOutput(margin(output.logits), maps, score(maps), reconstruction, features)
 
     return inspect
 
@@ -222,14 +317,6 @@ def _make_inspect(
 def thresholds_path(workdir: Path, step: int) -> Path:
     """Where the thresholds of a run's checkpoint are kept."""
     return workdir / "thresholds" / f"step_{step:07d}.json"
-
-
-def _score_name(config: ConfigDict, workdir: Path, step: int) -> str:
-    """The config's score, or the one that calibration chose."""
-    if config.evaluation.score != "auto":
-        return config.evaluation.score
-    path = thresholds_path(workdir, step)
-    return Thresholds.load(path).score if path.is_file() else DEFAULT_SCORE
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:
@@ -249,6 +336,11 @@ def _checked(images: np.ndarray | jax.Array) -> np.ndarray:
             f"[{array.min():g}, {array.max():g}]; divide 8-bit values by 255"
         )
     return array.astype(np.float32)
+
+
+def _as_uint8(image: Image) -> UInt8[np.ndarray, "H W 3"]:
+    (picture,) = _checked(np.asarray(image)[None])
+    return picture if picture.dtype == np.uint8 else np.rint(picture * 255).astype(np.uint8)
 
 
 def _as_float(images: np.ndarray, size: tuple[int, int]) -> Float[np.ndarray, "B H W 3"]:

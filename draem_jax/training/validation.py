@@ -1,4 +1,4 @@
-"""Looking at the networks while they learn: on samples that are never trained on."""
+"""Validating the networks while they learn: on samples that are never trained on."""
 
 import functools
 from collections.abc import Callable
@@ -23,18 +23,33 @@ from draem_jax.training.trained_on import TrainedOn
 _PROGRAMS = 32
 
 
-class Look(NamedTuple):
+class Validation(NamedTuple):
     """What the networks make of samples in evaluation mode, on the host.
 
     Attributes:
-        loss: the total, weighted.
-        reconstruction: of the samples.
-        anomaly_map: of the samples, in [0, 1].
+        loss: the total over all samples, weighted.
+        samples: those that are shown.
+        reconstruction: of these.
+        anomaly_map: of these, in [0, 1].
     """
 
     loss: float
+    samples: Samples
     reconstruction: Float[np.ndarray, "N H W 3"]
     anomaly_map: Float[np.ndarray, "N H W"]
+
+    def sheet(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The samples that are shown, a row each."""
+        normal, augmented, mask = map(np.asarray, self.samples)
+        return sheet(
+            {
+                "normal": normal,
+                "augmented": augmented,
+                "mask": mask,
+                "reconstruction": np.clip(self.reconstruction, 0, 1),
+                "anomaly map": self.anomaly_map[..., None],
+            }
+        )
 
 
 def validation_pictures(
@@ -53,45 +68,35 @@ def validation_pictures(
     return held_out if len(held_out.normal) else pictures
 
 
-def make_look(
-    network: DraemNetwork, samples: Samples, weights: LossWeights
-) -> Callable[[TrainState], Look]:
-    """Makes the function that looks at samples with the networks of a state.
+def make_validate(
+    network: DraemNetwork, samples: Samples, weights: LossWeights, *, rows: int
+) -> Callable[[TrainState], Validation]:
+    """Makes the function that validates the networks of a state.
 
     Args:
         network: the networks, without an `axis_name`.
-        samples: to look at.
+        samples: to validate on.
         weights: of the loss's terms.
+        rows: how many of the samples are shown.
     """
-    inspect = _make_inspect(network)
+    apply = _make_apply(network)
+    shown = Samples(*(part[:rows] for part in samples))
 
-    def look(state: TrainState) -> Look:
-        loss, reconstruction, maps = inspect(state, samples, weights)
-        return Look(float(loss), np.asarray(reconstruction), np.asarray(maps))
+    def validate(state: TrainState) -> Validation:
+        loss, reconstruction, maps = apply(state, samples, weights)
+        return Validation(
+            float(loss), shown, np.asarray(reconstruction[:rows]), np.asarray(maps[:rows])
+        )
 
-    return look
+    return validate
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
-def _make_inspect(network: DraemNetwork) -> Callable[..., tuple[Array, Array, Array]]:
+def _make_apply(network: DraemNetwork) -> Callable[..., tuple[Array, Array, Array]]:
     @jax.jit
-    def inspect(state, samples, weights):
+    def apply(state, samples, weights):
         output = forward(network, state.variables, samples.augmented)
         losses = sample_losses(network, output, samples, weights)
         return losses.total, output.reconstruction, anomaly_map(output.logits)
 
-    return inspect
-
-
-def grid(samples: Samples, look: Look, *, rows: int) -> UInt8[np.ndarray, "H W 3"]:
-    """A sheet of the first samples, a row each."""
-    normal, augmented, mask = (np.asarray(part[:rows]) for part in samples)
-    return sheet(
-        {
-            "normal": normal,
-            "augmented": augmented,
-            "mask": mask,
-            "reconstruction": np.clip(look.reconstruction[:rows], 0, 1),
-            "anomaly map": look.anomaly_map[:rows, ..., None],
-        }
-    )
+    return apply

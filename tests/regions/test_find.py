@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 from skimage.measure import find_contours
 
-from draem_jax.inspection.regions import find_regions
+from draem_jax.regions.find import find_regions
 
 ROWS, COLUMNS = np.mgrid[:64, :80]
 

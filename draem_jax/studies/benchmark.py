@@ -15,18 +15,13 @@ from draem_jax.config import differences, from_json, image_size, with_absolute_p
 from draem_jax.errors import StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
+from draem_jax.metrics.table import title
 from draem_jax.training.loop import train
 from draem_jax.training.pictures import data_warnings
 from draem_jax.training.workdir import refuse_pictures
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 MEAN = "mean"
-_TITLES = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-}
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def results_markdown(config: ConfigDict, rows: Sequence[Row]) -> str:
     shown = [metric for metric in METRICS if not paper or metric in paper[MEAN]]
     header = ["category"]
     for metric in shown:
-        header += [_TITLES[metric], *(["paper"] if paper else [])]
+        header += [title(metric), *(["paper"] if paper else [])]
     lines = [
         f"# {name}",
         "",
@@ -189,13 +184,13 @@ def _metrics_of(folder: Path) -> dict[str, float | None]:
     path = folder / "evaluation" / "metrics.json"
     if not path.is_file() or not (folder / "config.json").is_file():
         return {}
-    steps = from_json(folder / "config.json").train.steps
+    config = from_json(folder / "config.json")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["step"] != steps:
+        if stored["step"] != config.train.steps:
             return {}
         # Beside the paper's figures belong those of the paper's protocol.
-        protocol = "paper" if paper_figures(stored["data"].partition(":")[0]) else "default"
+        protocol = "paper" if paper_figures(config.data.name) else "default"
         return {metric: stored["protocols"][protocol][metric] for metric in METRICS}
     except (ValueError, KeyError, TypeError):
         return {}

@@ -1,0 +1,40 @@
+"""The table of metrics is what is measured, and what people and files call it."""
+
+import pytest
+
+from draem_jax.evaluation.results import compute_metrics
+from draem_jax.evaluation.stream import MetricOptions, MetricStream
+from draem_jax.metrics.table import METRICS, NAMES, heading, metric_of, title
+from tests.evaluation.references import draw_pictures
+
+TITLES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image best F1",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel best F1",
+    "aupro_0.3": "AUPRO 0.3",
+    "aupimo": "AUPIMO",
+}
+
+
+def test_names_are_those_of_files_and_words_those_of_people():
+    assert tuple(TITLES) == NAMES
+    assert [title(name) for name in NAMES] == list(TITLES.values())
+    assert heading("image_ap") == "Image AP"
+    assert title("aupro_0.05") == "AUPRO 0.05"
+    assert all(metric.explanation.endswith(".") for metric in METRICS)
+    with pytest.raises(KeyError):
+        metric_of("pixel_recall")
+
+
+@pytest.mark.parametrize("normal", [0, 4])
+def test_all_of_them_are_measured_or_said_to_be_undefined(normal):
+    pictures = draw_pictures("ordinary", size=16, good=normal, defective=4)
+    options = MetricOptions(aupro_limits=(0.3, 0.05), replicates=0)
+    stream = MetricStream(options)
+    stream.update(pictures.margins, pictures.truth, pictures.scores, pictures.types)
+    found = compute_metrics(stream.totals(), options).overall
+    assert list(found.values) == [*NAMES[:-1], "aupro_0.05", "aupimo"]
+    assert all((found.values[name] is None) == (name in found.reasons) for name in found.values)

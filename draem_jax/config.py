@@ -1,6 +1,5 @@
-"""The configuration: every field with its default, and the checks that come before any work."""
+"""The configuration of a run: its defaults, what is made of its fields, and what is refused."""
 
-import dataclasses
 import difflib
 import json
 import math
@@ -14,9 +13,10 @@ from ml_collections import ConfigDict
 from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.dataset import DataSet
-from draem_jax.data.depth import AUTO, check_depth
+from draem_jax.data.depth import check_depth
 from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
+from draem_jax.fields import GROUPS
 from draem_jax.losses import LossWeights, check_weights
 from draem_jax.networks import VARIANTS, check_size
 from draem_jax.scores import score_by_name
@@ -32,95 +32,18 @@ _LARGEST_NUMBER = 2**31 - 1
 def default_config() -> ConfigDict:
     """The recipe of the authors' code at full width, on the built-in data set.
 
-    A file in `configs/` starts from here and changes what is its own.
+    A file in `configs/` starts from here and changes what is its own. `draem_jax.fields` says what
+    each field means.
     """
     config = ConfigDict()
-    config.seed = 0
-
-    config.data = ConfigDict()
-    config.data.name = "surfaces"
-    config.data.category = "brick"
-    # (height, width), or one number for a square.
-    config.data.image_size = (256,)
-    # Where the data set's folder or archive lies, unless it has been prepared already.
-    config.data.root = ""
-    # Go on without pictures that cannot be used, and count them, instead of stopping.
-    config.data.skip_bad = False
-    # Of pictures with more than 8 bits a channel: auto, the fewest bits that hold the highest value
-    # of all of them; full, what each file's type can hold; or a number of bits, such as 12.
-    config.data.depth = AUTO
-    # Share of the normal training pictures that is kept from training.
-    config.data.holdout = 0.0
-    # Parts with commas between, each with its weight behind a colon if not 1: builtin (needs no
-    # download), dtd, self (the normal pictures), solid, noise, blocks (of the picture itself, in
-    # random order), elsewhere (another place of the same picture) or a folder of pictures.
-    config.data.texture_source = "builtin"
-    # Pictures and textures that take more device memory than this are streamed to it.
-    config.data.resident_gib = 4.0
-    # Processes that read streamed pictures; 0 for threads alone, -1 for half of the cores.
-    config.data.workers = -1
-
-    config.model = ConfigDict()
-    # full, discriminative (that network alone, on the picture alone), or the reconstructive network
-    # alone with a map of dissimilarity: reconstruction_ssim, reconstruction_msgms.
-    config.model.variant = "full"
-    config.model.reconstructive_width = 128
-    config.model.discriminative_width = 64
-    # Of the activations; "auto" is bfloat16 on accelerators and float32 on CPUs.
-    config.model.dtype = "auto"
-    config.model.remat = False
-
-    # Numbers, which any run may change without compiling anew, and two words, which cost a
-    # compilation: mask (perlin, rectangles, union, intersection, magnitude, scar, foreground) and
-    # blend (alpha, poisson).
-    config.anomalies = ConfigDict(dataclasses.asdict(AnomalyParams.code()))
-
-    # What each term of the loss is multiplied by; l1 takes the place of l2 with l2 at 0.
-    config.losses = ConfigDict(dataclasses.asdict(LossWeights()))
-
-    config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 1e-4
-    # The rate is multiplied by the factor at each of these shares of the steps.
-    config.optimizer.milestones = (0.8, 0.9)
-    config.optimizer.factor = 0.2
-
-    config.train = ConfigDict()
-    config.train.steps = 20_000
-    # With `steps` 0: so often as many samples as there are normal pictures.
-    config.train.epochs = 0
-    config.train.batch_size = 8
-    # Steps that one call to the devices makes; 0 chooses by platform.
-    config.train.steps_per_call = 0
-    config.train.log_every = 50
-    config.train.sample_every = 1000
-    config.train.checkpoint_every = 1000
-    config.train.keep_checkpoints = 2
-    # Simulated pictures, the same each time, by whose loss the best checkpoint is chosen.
-    config.train.validation_pictures = 32
-
-    config.evaluation = ConfigDict()
-    config.evaluation.batch_size = 16
-    # From a map to the picture's score: mean21 (the largest mean of 21 x 21 pixels, as the paper),
-    # any other window, top100 or top1% (the mean of the largest pixels), or auto, which chooses on
-    # simulated anomalies.
-    config.evaluation.score = "mean21"
-
-    # How `draem-jax finetune` goes on with a trained detector.
-    config.finetune = ConfigDict()
-    config.finetune.steps = 300
-    # Times config.optimizer.learning_rate, at its highest: it rises over the first tenth of the
-    # steps and falls to 0.
-    config.finetune.relative_rate = 0.3
-    # Of a batch; what is left are normal pictures with simulated anomalies, as in training.
-    config.finetune.accepted_share = 0.3
-    config.finetune.defect_share = 0.3
-    # How given pictures are varied: mirrored both ways, turned by quarters (square ones), and
-    # brighter or darker by up to this share.
-    config.finetune.flip = True
-    config.finetune.turn = False
-    config.finetune.brightness = 0.1
-    # Share of the given pictures that is kept to measure with, where there are enough.
-    config.finetune.holdout = 0.2
+    for name, group in GROUPS.items():
+        target = config
+        for part in filter(None, name.split(".")):
+            if part not in target:
+                target[part] = ConfigDict()
+            target = target[part]
+        for field, (default, _) in group.fields.items():
+            target[field] = default
     return config
 
 

@@ -53,8 +53,9 @@ def test_help(verb, capsys):
     text = capsys.readouterr().out
     assert text.startswith(f"usage: draem-jax {verb}")
     assert f"draem-jax {verb} --" in text.split("flags:")[0]
-    assert ("--config.data.image_size=" in text) == (verb in ("preview", "train"))
-    assert ("--config.finetune.steps=" in text) == (verb in ("preview", "train", "finetune"))
+    assert (" image_size=256 " in text) == (verb in ("preview", "train"))
+    assert (" steps=300 " in text) == (verb in ("preview", "train", "finetune"))
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
         known = ", ".join(recipes(verb.config))
         lines.append(
             _flag_line(
-                "--config=FILE.py[:CATEGORY]",
+                "--config=FILE.py[:CHOICE]",
                 f"The {'study' if verb.config == 'study' else 'recipe'}: your own file, or one "
                 f"that comes along: {known}.",
             )
@@ -269,20 +269,34 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
             "  --config.protocol=default    for the masks, or paper",
         ]
     if verb.config == "run" or verb.run_config:
-        from draem_jax.config import default_config, flat
-
         but = "before the recipe changes them" if verb.config else "unless the run has others"
         lines += ["", f"fields and their defaults, {but}:"]
-        lines += [
-            f"  --config.{name}={_plain(value)}"
-            for name, value in flat(default_config())
-            if name.startswith(verb.run_config)
-        ]
+        lines += _field_lines(verb.run_config)
     return "\n".join(lines)
 
 
+def _field_lines(only: str) -> Iterator[str]:
+    """The fields of one group, or of all where `only` is "", with a heading for each group."""
+    from draem_jax.fields import GROUPS
+
+    for group, (title, fields) in GROUPS.items():
+        if only not in ("", group):
+            continue
+        prefix = f"{group}." if group else ""
+        yield "\n" + _column(f"  --config.{prefix}FIELD=VALUE  ", f"{title}:")
+        shown = [(f"{name}={_plain(default)}", text) for name, (default, text) in fields.items()]
+        width = max(len(name) for name, _ in shown)
+        for name, text in shown:
+            yield _column(f"    {name:<{width}}  ", text).rstrip()
+
+
 def _flag_line(flag: str, text: str) -> str:
-    return textwrap.fill(text, 96, initial_indent=f"  {flag:<28} ", subsequent_indent=" " * 31)
+    return _column(f"  {flag:<28} ", text)
+
+
+def _column(name: str, text: str) -> str:
+    """A name and, behind it, a text that keeps to its own column."""
+    return textwrap.fill(text, 100, initial_indent=name, subsequent_indent=" " * len(name)) or name
 
 
 def _plain(value: Any) -> str:

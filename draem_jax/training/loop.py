@@ -21,6 +21,7 @@ from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
+from draem_jax.training.forecast import forecast
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
@@ -125,6 +126,8 @@ def train(
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, int(state.step), pictures, feed))
+            if not quiet and (left := schedule.total - int(state.step)) > 0:
+                log.say(forecast(config, steps=left))
             state = learn(
                 state,
                 lambda state, count: train_steps(

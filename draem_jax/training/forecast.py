@@ -1,0 +1,170 @@
+"""How long a run will take on the machine at hand, estimated in seconds before it starts.
+
+A step's time is taken for a·(multiplications of its convolutions) + b·(values that they write).
+Narrow layers at full resolution are bound by the second, wide ones deep down by the first, so a
+measurement of one layer of either kind gives a and b for this machine.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+from scipy.optimize import nnls
+
+from draem_jax.config import image_size
+from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork
+from draem_jax.networks.layers import Stage, max_pool, upsample
+from draem_jax.training import parallel
+from draem_jax.training.state import create_network
+
+_LEVELS = 8  # The deep layer has so many times the channels, at an eighth of height and width.
+_MEASURED = 0.3  # seconds, for each layer, once it is compiled
+_CPU_FLOPS = 2e10  # A CPU measures on fewer pictures where a layer would take more than this.
+_LONG = 24 * 3600
+
+
+class Work(NamedTuple):
+    """What one train step has to do, counted.
+
+    Attributes:
+        flops: of the convolutions, forward and backward; a multiplication and an addition are two.
+        values: that the convolutions write on the way forward.
+    """
+
+    flops: float
+    values: float
+
+
+def forecast(config: ConfigDict, *, steps: int) -> str:
+    """Says how long training will take, after about a second of measuring and some of compiling.
+
+    Args:
+        config: of the run, checked.
+        steps: that are to be made.
+
+    Returns:
+        A line, which says what to choose instead where it takes more than a day.
+    """
+    seconds = steps * seconds_per_step(config)
+    text = f"estimate, from a short measurement: {about(seconds)} for {steps} steps"
+    if seconds < _LONG:
+        return text
+    return (
+        f"{text}; for less, choose a smaller size (:small or :medium behind the recipe's name, for "
+        "those that come along), fewer --config.train.steps, half the --config.data.image_size, or "
+        "half of both --config.model.reconstructive_width and --config.model.discriminative_width"
+    )
+
+
+def seconds_per_step(config: ConfigDict) -> float:
+    """How long a train step takes on the devices at hand, estimated from two of its layers."""
+    network, (height, width) = create_network(config), image_size(config)
+    samples = parallel.samples_per_device(config.train.batch_size)
+    work = work_of(network, (samples, height, width, 3))
+    channels = (
+        network.reconstructive_width if network.reconstructs else network.discriminative_width
+    )
+    layers = [
+        (samples, height, width, channels),
+        (samples, height // _LEVELS, width // _LEVELS, channels * _LEVELS),
+    ]
+    works, seconds = zip(*(_measure(shape, network.dtype) for shape in layers), strict=True)
+    costs, _ = nnls(np.array(works), np.array(seconds))
+    return float(np.dot(work, costs))
+
+
+def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
+    """What a train step of a network has to do for images of a shape, by the network's own code."""
+    small = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
+    variables = jax.eval_shape(lambda key: network.init(key, small, train=False), jax.random.key(0))
+    traced = jax.make_jaxpr(
+        lambda variables, images: network.apply(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
+    )(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    works = [_convolution_work(*shapes) for shapes in _convolutions(traced.jaxpr)]
+    return Work(*(sum(part) for part in zip(*works, strict=True)))
+
+
+def about(seconds: float) -> str:
+    """A duration as people say it, such as "about 7 minutes"."""
+    units = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+    unit = [unit for unit, size in units.items() if unit == "second" or seconds >= 1.5 * size][-1]
+    number = max(1, round(seconds / units[unit]))
+    return f"about {number} {unit}{'s' if number > 1 else ''}"
+
+
+def _convolutions(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The shapes of kernel and result of each convolution in a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _convolutions(inner)
+
+
+def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:
+    # Forward, and backward to the images and to the kernel, it multiplies equally often.
+    values = float(np.prod(result))
+    return Work(3 * 2 * values * float(np.prod(kernel[:-1])), values)
+
+
+class _Layer(nn.Module):
+    """One layer with what comes between the layers of the networks."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        x = Stage((self.features,), dtype=self.dtype)(x, train=True)
+        return upsample(max_pool(x))
+
+
+def _measure(shape: tuple[int, int, int, int], dtype: Any) -> tuple[Work, float]:
+    """The work of one layer on every device at once, and the seconds that it takes."""
+    samples, height, width, channels = shape
+    kernel = (3, 3, channels, channels)
+    each = _convolution_work(kernel, (height, width, channels)).flops
+    if jax.default_backend() == "cpu":
+        samples = max(1, min(samples, int(_CPU_FLOPS / each)))
+    # Deep down a side may be odd, which cannot be halved.
+    shape = (samples, height + height % 2, width + width % 2, channels)
+    layer = _Layer(channels, dtype)
+
+    def start(value: Array) -> tuple[Any, Array]:
+        x = jnp.full(shape, value, dtype)
+        variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+        return jax.tree.map(lambda a: jnp.full(a.shape, value, a.dtype), variables), x
+
+    def gradients(variables: Any, x: Array) -> Any:
+        def loss(variables: Any, x: Array) -> Array:
+            y, _ = layer.apply(variables, x, mutable=["batch_stats"])
+            return jnp.mean(jnp.square(y.astype(jnp.float32)))
+
+        return jax.grad(loss, argnums=(0, 1))(variables, x)
+
+    devices = parallel.local_devices()
+    given = jax.pmap(start, devices=devices)(np.ones(len(devices), np.float32))
+    run = jax.pmap(gradients, devices=devices)
+    return _convolution_work(kernel, shape), _median_seconds(lambda: run(*given))
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    """The median time of a call, that of the first one, which compiles, left out."""
+    jax.block_until_ready(call())
+    times: list[float] = []
+    while not times or sum(times) < _MEASURED:
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

@@ -17,7 +17,7 @@ from draem_jax.data.examples import read_examples
 from draem_jax.data.surfaces import export_samples
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
-from draem_jax.evaluation.finetuning import Comparison, Figure
+from draem_jax.evaluation.finetuning import Change, Comparison
 from draem_jax.training.feed import read_pictures
 from draem_jax.training.finetune import finetune, tuning_config
 from draem_jax.training.pictures import open_pictures
@@ -145,7 +145,7 @@ def test_it_tells_before_and_after(tuned):
 
 def test_what_got_worse_is_warned_of():
     def figure(before, after, lower_is_better):
-        return Figure("name", "text", 20, before, after, lower_is_better)
+        return Change("name", "text", 20, before, after, lower_is_better)
 
     comparison = Comparison(
         (

@@ -107,15 +107,8 @@ def evaluate(
         out / "metrics.json",
         json.dumps(
             {
-                **main.overall.as_json(),
-                "defect_types": {kind: m.as_json() for kind, m in main.types.items()},
-                "protocols": {
-                    name: {
-                        **evaluation.overall.as_json(),
-                        "defect_types": {k: m.as_json() for k, m in evaluation.types.items()},
-                    }
-                    for name, evaluation in evaluations.items()
-                },
+                **main.as_json(),
+                "protocols": {name: one.as_json() for name, one in evaluations.items()},
                 "decisions": _decisions(detector, main, options.alpha),
                 "data_set": detector.config.data.name,
                 "category": detector.config.data.category,

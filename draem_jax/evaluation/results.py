@@ -79,6 +79,11 @@ class Evaluation:
     types: dict[str, Metrics]
     pictures: list[PictureRow]
 
+    def as_json(self) -> dict[str, Any]:
+        """The metrics overall and by defect type, see `Metrics.as_json`."""
+        types = {kind: metrics.as_json() for kind, metrics in self.types.items()}
+        return {**self.overall.as_json(), "defect_types": types}
+
 
 def compute_metrics(totals: Totals, options: MetricOptions) -> Evaluation:
     """Computes all metrics.

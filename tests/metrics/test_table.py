@@ -4,7 +4,8 @@ import pytest
 
 from draem_jax.evaluation.results import compute_metrics
 from draem_jax.evaluation.stream import MetricOptions, MetricStream
-from draem_jax.metrics.table import METRICS, NAMES, heading, metric_of, title
+from draem_jax.metrics import table
+from draem_jax.metrics.table import METRICS, NAMES, Metric, heading, metric_of, title
 from tests.evaluation.references import draw_pictures
 
 TITLES = {
@@ -29,12 +30,26 @@ def test_names_are_those_of_files_and_words_those_of_people():
         metric_of("pixel_recall")
 
 
-@pytest.mark.parametrize("normal", [0, 4])
-def test_all_of_them_are_measured_or_said_to_be_undefined(normal):
+def measured(normal, *limits):
     pictures = draw_pictures("ordinary", size=16, normal=normal, defective=4)
-    options = MetricOptions(aupro_limits=(0.3, 0.05), replicates=0)
+    options = MetricOptions(aupro_limits=limits, replicates=0)
     stream = MetricStream(options)
     stream.update(pictures.margins, pictures.truth, pictures.scores, pictures.types)
-    found = compute_metrics(stream.totals(), options).overall
+    return compute_metrics(stream.totals(), options).overall
+
+
+def test_an_entry_in_the_table_is_all_that_another_one_takes(monkeypatch):
+    def prevalence(ranking):
+        return ranking.defect.sum(-1) / (ranking.normal + ranking.defect).sum(-1)
+
+    added = Metric("image_prevalence", "image prevalence", "Half.", "image", prevalence)
+    monkeypatch.setattr(table, "METRICS", (*METRICS, added))
+    assert measured(4, 0.3).values["image_prevalence"] == 0.5
+    assert measured(0, 0.3).reasons["image_prevalence"] == "There is no good picture."
+
+
+@pytest.mark.parametrize("normal", [0, 4])
+def test_all_of_them_are_measured_or_said_to_be_undefined(normal):
+    found = measured(normal, 0.3, 0.05)
     assert list(found.values) == [*NAMES[:-1], "aupro_0.05", "aupimo"]
     assert all((found.values[name] is None) == (name in found.reasons) for name in found.values)

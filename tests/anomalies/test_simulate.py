@@ -68,6 +68,19 @@ def test_opacity_0_changes_nothing_and_1_leaves_nothing():
         np.testing.assert_array_equal(augmented, jnp.where(mask > 0, inside, images))
 
 
+def test_given_masks_take_the_place_of_drawn_ones():
+    images, textures = batch(8)
+    drawn = compiled(jax.random.key(1), images, textures, EVERY_SAMPLE)
+    again = compiled(jax.random.key(1), images, textures, EVERY_SAMPLE, masks=drawn.mask)
+    jax.tree.map(np.testing.assert_array_equal, again, drawn)
+    half = jnp.zeros_like(drawn.mask).at[:, :12].set(1)
+    augmented, mask, _ = compiled(jax.random.key(1), images, textures, EVERY_SAMPLE, masks=half)
+    np.testing.assert_array_equal(mask, half)
+    np.testing.assert_array_equal(augmented[:, 12:], images[:, 12:])
+    shared = np.asarray(drawn.mask * half) > 0
+    np.testing.assert_array_equal(augmented * shared, drawn.augmented * shared)
+
+
 def test_another_shape_and_blend_change_what_the_mask_says():
     images, textures = batch(40, shape=(64, 48))
     params = AnomalyParams.from_dict(

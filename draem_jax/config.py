@@ -1,13 +1,13 @@
 """The configuration of a run: its defaults, what is made of its fields, and what is refused."""
 
-import dataclasses
 import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from draem_jax import files
@@ -17,12 +17,11 @@ from draem_jax.data.depth import check_depth
 from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
-from draem_jax.losses import LossWeights
-from draem_jax.networks import Variant, check_size
+from draem_jax.losses import LossWeights, check_weights
+from draem_jax.networks import VARIANTS, check_size
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 # What earlier versions kept in the config, and `draem_jax.training.tuned_from` keeps now.
 _ELSEWHERE = "tuned_from."
@@ -114,17 +113,22 @@ def anomaly_params(config: ConfigDict) -> AnomalyParams:
 def loss_weights(config: ConfigDict) -> LossWeights:
     """The weights of the loss's terms, checked."""
     weights = LossWeights(**{name: float(value) for name, value in config.losses.items()})
-    for name, weight in dataclasses.asdict(weights).items():
-        if not 0 <= weight < float("inf"):
-            raise UserError(f"config.losses.{name} must be 0 or more, not {weight:g}")
-    variant = config.model.variant
-    if variant != "discriminative" and not weights.l2 + weights.l1 + weights.ssim:
-        raise UserError(
-            "config.losses: one of l2, l1 and ssim must be above 0, or nothing is reconstructed"
-        )
-    if variant in ("full", "discriminative") and not weights.focal:
-        raise UserError("config.losses.focal must be above 0, or no anomaly map is learned")
+    variant = VARIANTS[config.model.variant]
+    check_weights(weights, reconstructs=variant.reconstructs, discriminates=variant.discriminates)
     return weights
+
+
+def traced_fields() -> frozenset[str]:
+    """Names of the fields whose values compiled programs take as arguments.
+
+    Runs whose configs differ in these alone share their programs.
+    """
+    trees = {"anomalies": AnomalyParams(), "losses": LossWeights()}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        trees, is_leaf=lambda value: isinstance(value, tuple)
+    )
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
+    return frozenset(("seed", *names))
 
 
 def check_config(config: ConfigDict) -> None:
@@ -169,7 +173,7 @@ def check_config(config: ConfigDict) -> None:
             "config.optimizer.milestones must be shares of the steps in (0, 1], not "
             f"{config.optimizer.milestones}"
         )
-    _check_choice(config, "model.variant", VARIANTS)
+    _check_choice(config, "model.variant", tuple(VARIANTS))
     _check_choice(config, "model.dtype", DTYPES)
     check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:

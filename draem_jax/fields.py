@@ -10,7 +10,7 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.depth import AUTO
 from draem_jax.data.texture_sources import NAMED_SOURCES
 from draem_jax.losses import Losses, LossWeights
-from draem_jax.networks import Variant
+from draem_jax.networks import VARIANTS
 
 
 class Field(NamedTuple):
@@ -109,7 +109,7 @@ GROUPS: Mapping[str, Group] = {
     "model": Group(
         "The networks",
         {
-            "variant": Field("full", _listed(Variant)),
+            "variant": Field("full", ", ".join(VARIANTS)),
             "reconstructive_width": Field(128, "channels of its first block"),
             "discriminative_width": Field(64, "channels of its first block"),
             "dtype": Field("auto", "of activations: bfloat16, float32; auto by platform"),

@@ -1,12 +1,20 @@
-"""The losses of DRÆM and their weighted sum (paper, equations 1 to 3)."""
+"""The losses of DRÆM and their weighted sum (paper, equations 1 to 3).
+
+A term is one entry of `RECONSTRUCTION_TERMS` or `MAP_TERMS`, and has a field of its name in
+`LossWeights` and one in `Losses`.
+"""
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from draem_jax.errors import UserError
 from draem_jax.similarity import ssim_map
 
 
@@ -70,17 +78,41 @@ def draem_losses(
     Returns:
         The total and its terms, means over the batch.
     """
-    zero = jnp.zeros((), images.dtype)
-    l2 = l1 = structure = focal = zero
+    terms = dict.fromkeys((*RECONSTRUCTION_TERMS, *MAP_TERMS), jnp.zeros((), images.dtype))
     if reconstruction is not None:
-        l2 = l2_loss(reconstruction, images)
-        l1 = l1_loss(reconstruction, images)
-        structure = 1 - ssim(reconstruction, images, data_range=data_range)
+        for name, of_reconstruction in RECONSTRUCTION_TERMS.items():
+            terms[name] = of_reconstruction(reconstruction, images, data_range)
     if logits is not None:
-        focal = focal_loss(logits, masks)
-    errors = weights.l2 * l2 + weights.l1 * l1
-    total = errors + weights.ssim * structure + weights.focal * focal
-    return Losses(total, l2, l1, structure, focal)
+        for name, of_map in MAP_TERMS.items():
+            terms[name] = of_map(logits, masks)
+    weighted = (getattr(weights, name) * term for name, term in terms.items())
+    return Losses(total=functools.reduce(operator.add, weighted), **terms)
+
+
+def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bool) -> None:
+    """Raises UserError unless there is something to learn for each network that there is.
+
+    Args:
+        weights: of the terms, as `config.losses` gives them.
+        reconstructs: whether there is a reconstructive network.
+        discriminates: whether there is a discriminative one.
+    """
+    for name, weight in dataclasses.asdict(weights).items():
+        if not 0 <= weight < float("inf"):
+            raise UserError(f"config.losses.{name} must be 0 or more, not {weight:g}")
+    for exists, terms, otherwise in (
+        (reconstructs, RECONSTRUCTION_TERMS, "nothing is reconstructed"),
+        (discriminates, MAP_TERMS, "no anomaly map is learned"),
+    ):
+        if exists and not any(getattr(weights, name) for name in terms):
+            raise UserError(f"{_one_of(terms)} must be above 0, or {otherwise}")
+
+
+def _one_of(terms: Iterable[str]) -> str:
+    *others, last = terms
+    if not others:
+        return f"config.losses.{last}"
+    return f"config.losses: one of {', '.join(others)} and {last}"
 
 
 def l2_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, ""]:
@@ -121,3 +153,16 @@ def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) 
     target = jnp.clip(target, smooth, 1 - smooth)
     p_t = jnp.sum(target * jax.nn.softmax(logits), axis=-1) + smooth
     return jnp.mean(-jnp.square(1 - p_t) * jnp.log(p_t))
+
+
+RECONSTRUCTION_TERMS: Mapping[str, Callable[[Array, Array, float], Array]] = {
+    "l2": lambda reconstruction, images, _: l2_loss(reconstruction, images),
+    "l1": lambda reconstruction, images, _: l1_loss(reconstruction, images),
+    "ssim": lambda reconstruction, images, data_range: (
+        1 - ssim(reconstruction, images, data_range=data_range)
+    ),
+}
+"""What a reconstruction costs: from (reconstruction, normal pictures, their range)."""
+
+MAP_TERMS: Mapping[str, Callable[[Array, Array], Array]] = {"focal": focal_loss}
+"""What an anomaly map costs: from (logits, masks)."""

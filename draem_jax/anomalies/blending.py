@@ -51,7 +51,7 @@ def alpha_blend(image: Image, source: Image, mask: Mask) -> Image:
     Args:
         image: float in [0, 1].
         source: what to put on it: the texture, mixed with the image by the opacity.
-        mask: 1 where, else 0.
+        mask: 1 where the source goes, else 0.
 
     Returns:
         The source inside the mask, the image outside.
@@ -76,7 +76,7 @@ def poisson_blend(image: Image, source: Image, mask: Mask) -> Image:
     Args:
         image: float in [0, 1].
         source: what to put on it, float in [0, 1].
-        mask: 1 where, else 0.
+        mask: 1 where the source goes, else 0.
 
     Returns:
         The blend in [0, 1]; the image itself outside the mask.

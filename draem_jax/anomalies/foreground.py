@@ -14,18 +14,21 @@ def foreground(
     """Where the object is, in a picture of an object on a background of about one colour.
 
     The background's colour is the median of the picture's frame: the first and the last pixel of
-    each row and column. Each pixel's distance from it, the largest over the channels, is cut in two
-    by Otsu's threshold; what is further is foreground. If less than `border_share` of the frame is
-    background by this, as in most pictures of a surface, or if the whole picture is, there is no
-    background and all is foreground.
+    each row and column. A pixel is foreground if its distance from that colour, the largest over
+    the channels, is above Otsu's threshold. If less than `border_share` of the frame is background
+    then, as in most pictures of a surface, or if the whole picture is, the picture has no
+    background, and all of it is foreground.
 
-    Exactly black pixels and those beside them are background in any case. The frame goes around the
-    corners that `rotate_normals` has left black; but if more than `border_share` of the picture's
-    outermost pixels are exactly black, so is the background.
+    Pixels that are exactly black, as the corners that `rotate_normals` leaves, are background in
+    any case, and so are those beside them; the frame is taken around them. But if they are more
+    than `border_share` of the picture's outermost pixels, black is the background's colour.
 
     Args:
         image: in [0, 1].
-        border_share: see above.
+        border_share: the least share of the frame that a background takes, in [0, 1].
+
+    Returns:
+        True on the object.
 
     References:
         Otsu: A threshold selection method from gray-level histograms, IEEE Trans. SMC 1979.

@@ -171,7 +171,7 @@ class AnomalyParams:
             from 0 to 6.
         noise_rotation: degrees by which the noise is turned, its corners filled with 0.
         normal_rotation_share: how often `rotate_normals` turns an image, in [0, 1].
-        normal_rotation: degrees by which it turns it, its corners filled with black.
+        normal_rotation: degrees by which the image is turned, its corners filled with black.
         texture: the textures' numbers.
         shapes: the numbers of other mask shapes.
     """

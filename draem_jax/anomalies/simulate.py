@@ -44,10 +44,10 @@ def simulate(
 ) -> Simulated:
     """Puts a simulated anomaly on each image of a batch, as the paper's section 3.3 describes.
 
-    Works under `jit`, `scan`, `pmap` and `shard_map`, on any platform. The parameters' numbers are
-    traced; its two words, the shape of masks and the blend, make another program. Sample i draws
-    from `fold_in(key, i)` and from nothing else; where a batch is split over devices, give each
-    sample its own key by `simulate_with_keys`.
+    Works under `jit`, `scan`, `pmap` and `shard_map`, on any platform. Other numbers in the
+    parameters run the same compiled program; another mask shape or blend compiles another. Sample i
+    draws from `fold_in(key, i)` and from nothing else; where a batch is split over devices, give
+    each sample its own key by `simulate_with_keys`.
 
     Args:
         key: a random key.

@@ -161,13 +161,23 @@ def define_regions(values: flags.FlagValues) -> None:
         "pixel_threshold", "best_f1", get_args(PixelRule), "How anomalous a pixel must be for "
         "a region to begin: best_f1, above what separates simulated anomalies best (0.5 in the map "
         "where no pictures were held out); conformal, above what leaves all but the share --alpha "
-        "of good pictures without a region.", flag_values=values,
+        "of normal pictures without a region.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
 
 
-def check_regions(values: Any) -> None:
-    """Raises UserError unless the flags of `define_regions` make sense."""
+def define_detection(values: flags.FlagValues) -> None:
+    """Defines the flags that say which detector looks for regions, on what, and which it finds."""
+    define_regions(values)
+    define_checkpoint(values)
+    define_cpu_devices(values)
+
+
+def check_detection(values: Any, verb: str, *needed: str) -> None:
+    """Raises UserError unless a verb's needed flags are there and those of regions make sense."""
+    for name in needed:
+        if not values[name].value:
+            raise UserError(f"--{name} is missing; see `{PROGRAM} {verb} --help`")
     check_alpha(values.alpha)
     for name in ("min_area", "join_gap"):
         if math.isnan(values[name].value):
@@ -202,7 +212,7 @@ def raise_left_out(errors: Sequence[str], given: int, table: Path) -> None:
 def define_alpha(values: flags.FlagValues) -> None:
     """Defines --alpha."""
     flags.DEFINE_float(
-        "alpha", 0.05, "The share of good pictures that may be called anomalous; decisions need "
+        "alpha", 0.05, "The share of normal pictures that may be called anomalous; decisions need "
         "normal pictures that were held out from training (config.data.holdout).",
         flag_values=values,
     )  # fmt: skip

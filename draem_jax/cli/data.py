@@ -202,7 +202,7 @@ def _raise_errors(errors: Mapping[str, UserError]) -> None:
 
 
 def _tested(summary: Any) -> tuple[str, str]:
-    return str(summary.counts.good), str(summary.counts.defective)
+    return str(summary.counts.normal), str(summary.counts.defective)
 
 
 def _table(summaries: Sequence[Any]) -> str:

@@ -90,7 +90,7 @@ VERB = Verb(
     """\
     Writes metrics.json, scores.csv and report.html to WORKDIR/evaluation/. Where the data set has
     no test pictures, anomalies are simulated on normal ones that were held out from training. Where
-    some were held out, a threshold is set by half of them: at most the share --alpha of good
+    some were held out, a threshold is set by half of them: at most the share --alpha of normal
     pictures is called anomalous.
 
       draem-jax evaluate --workdir=runs/quickstart

@@ -6,13 +6,10 @@ from typing import Any
 from absl import flags
 
 from draem_jax.cli.common import (
-    PROGRAM,
     Verb,
-    check_regions,
-    define_checkpoint,
-    define_cpu_devices,
+    check_detection,
+    define_detection,
     define_path,
-    define_regions,
     define_workdir,
     load_calibrated,
     parse_workdir,
@@ -25,7 +22,7 @@ from draem_jax.cli.common import (
     tell_left_out,
     warn,
 )
-from draem_jax.errors import StoppedError, UserError
+from draem_jax.errors import StoppedError
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -45,9 +42,7 @@ def _define(values: flags.FlagValues) -> None:
         "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
         "those that it leaves out.",
     )  # fmt: skip
-    define_regions(values)
-    define_checkpoint(values)
-    define_cpu_devices(values)
+    define_detection(values)
 
 
 def _run(values: Any) -> None:
@@ -58,10 +53,7 @@ def _run(values: Any) -> None:
     from draem_jax.inspection.predict import PredictOptions, check_out, predict_files
 
     workdir = parse_workdir(values)
-    check_regions(values)
-    for name in ("images", "out"):
-        if not values[name].value:
-            raise UserError(f"--{name} is missing; see `{PROGRAM} predict --help`")
+    check_detection(values, "predict", "images", "out")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     check_out(Path(values.out))
@@ -111,9 +103,9 @@ VERB = Verb(
     """\
     Writes into --out
 
-      predictions.csv    of each picture: score, p-value (how often a good picture scores as
+      predictions.csv    of each picture: score, p-value (how often a normal picture scores as
                          high) and whether it is called anomalous, which at most the share
-                         --alpha of good pictures is; of one that cannot be read, the error
+                         --alpha of normal pictures is; of one that cannot be read, the error
       regions.csv        of each anomalous region: bounding box, area, length and width,
                          direction, severity, in pixels and with --mm_per_pixel in millimetres;
                          and after `types fit` its type

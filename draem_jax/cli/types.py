@@ -8,11 +8,9 @@ from absl import flags
 from draem_jax.cli.common import (
     PROGRAM,
     Verb,
-    check_regions,
-    define_checkpoint,
-    define_cpu_devices,
+    check_detection,
+    define_detection,
     define_path,
-    define_regions,
     define_workdir,
     load_calibrated,
     parse_workdir,
@@ -42,9 +40,7 @@ def _define_fit(values: flags.FlagValues) -> None:
         "unknown_rate", 0.1, "The share of known defects that may be called unknown, about; no "
         "less than one in as many as there are examples.", flag_values=values,
     )  # fmt: skip
-    define_regions(values)
-    define_checkpoint(values)
-    define_cpu_devices(values)
+    define_detection(values)
 
 
 def _define_cluster(values: flags.FlagValues) -> None:
@@ -55,9 +51,7 @@ def _define_cluster(values: flags.FlagValues) -> None:
         "groups", None, "How many groups; from 2 to 12, what parts them best, if not given.",
         lower_bound=1, flag_values=values,
     )  # fmt: skip
-    define_regions(values)
-    define_checkpoint(values)
-    define_cpu_devices(values)
+    define_detection(values)
 
 
 def _fit(values: Any) -> None:
@@ -66,13 +60,11 @@ def _fit(values: Any) -> None:
     from draem_jax.inspection.types import UNKNOWN
 
     workdir = parse_workdir(values)
-    if not values.examples:
-        raise UserError(f"--examples is missing; see `{PROGRAM} types fit --help`")
+    check_detection(values, "types fit", "examples")
     if not 0 < values.unknown_rate < 1:
         raise UserError(
             f"--unknown_rate={values.unknown_rate:g} must lie between 0 and 1; 0.1 is one in ten"
         )
-    check_regions(values)
     examples = list_examples(values.examples)
     tell_left_out(examples.left_out, examples.notes)
     detector = load_calibrated(values, workdir)
@@ -102,10 +94,7 @@ def _cluster(values: Any) -> None:
     from draem_jax.inspection.clusters import check_out, cluster_files
 
     workdir = parse_workdir(values)
-    for name in ("images", "out"):
-        if not values[name].value:
-            raise UserError(f"--{name} is missing; see `{PROGRAM} types cluster --help`")
-    check_regions(values)
+    check_detection(values, "types cluster", "images", "out")
     check_out(Path(values.out))
     given = find_pictures_in(values.images)
     tell_left_out(given.left_out, tell_pictures(given.paths))

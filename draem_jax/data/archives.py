@@ -17,7 +17,7 @@ from draem_jax.data.folders import SUFFIXES, is_ignored
 from draem_jax.errors import UserError
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
-"""Endings of the archives' names; what else looks like one inside is taken as well."""
+"""Endings of archives' names. A file of another name is one too if its content is an archive's."""
 
 _DAMAGED = (
     tarfile.TarError,
@@ -65,7 +65,7 @@ def unpack(
 ) -> None:
     """Unpacks the pictures and lists of an archive.
 
-    Of other files empty ones are made, so that they can be told of as those of a folder are.
+    Every other file is made as an empty one, so that what is left out can be told as for a folder.
 
     Args:
         archive: a tar (plain, or packed by gzip, xz or bzip2) or zip file; told by its content.

@@ -1,7 +1,7 @@
 """TFDS builders of the published data sets and of the user's own, without TensorFlow.
 
 All are one builder over different layouts. It writes records one by one in the order of their
-names: TFDS's own writer would hold a gigabyte of them in memory and need TensorFlow beyond.
+names: TFDS's own writer holds up to a gigabyte of them in memory, and needs TensorFlow for more.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ class PicturesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         return {"all": self._generate_examples(plan)}
 
     def _generate_examples(self, plan: Plan) -> Iterator[tuple[Entry, dict[str, Any]]]:
-        """Yields what can be used; raises at its end if anything else may not be skipped."""
+        """Yields what can be used; raises at its end if anything wrong may not be skipped."""
         examination = Examination(plan.listing)
         if examination.listing.problems and not plan.skip_bad:
             raise tell_problems(examination.listing.problems)
@@ -197,4 +197,4 @@ def _builder_of(layout: Layout) -> type[PicturesBuilder]:
 BUILDERS: Mapping[str, type[PicturesBuilder]] = {
     name: _builder_of(layout) for name, layout in LAYOUTS.items()
 }
-"""By the name of the data set."""
+"""The builder of each data set, by its name."""

@@ -1,4 +1,4 @@
-"""Pictures to texture anomalies with that need no download and no files of the user's."""
+"""Built-in textures for anomalies, which need no download and no files of the user's."""
 
 from collections.abc import Callable
 

@@ -115,7 +115,7 @@ def check_headers(listing: Listing) -> Listing:
 def find_highest(paths: Sequence[Path]) -> int | None:
     """The highest value of pictures with more than 8 bits a channel; None where none can be read.
 
-    Those that cannot be read do not count: reading them for good will tell.
+    Those that cannot be read do not count; whoever decodes them will say so.
     """
 
     def read(path: Path) -> int:

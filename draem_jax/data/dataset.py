@@ -5,7 +5,7 @@ It is prepared once, in one step or not at all, and then read by index at any si
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class DataSet:
 
     name: str
     category: str
+    _: KW_ONLY
     root: str | Path | None = None
     skip_bad: bool = False
     depth: Depth = AUTO

@@ -1,7 +1,7 @@
 """From the bytes of a picture's file to arrays: modes, depths, opacity, pages and rotations.
 
-All that Pillow tells apart and no caller should have to is made one here. What is raised on damaged
-bytes is Pillow's own; `draem_jax.data.pictures` makes lines of it that name the file.
+Whatever mode Pillow opens a picture in, it comes out in one form. On damaged bytes Pillow's own
+errors are raised, of which `draem_jax.data.pictures` makes lines that name the file.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Header(NamedTuple):
     """What can be seen of a picture without decoding it.
 
     Attributes:
-        size: (height, width) once it is turned as it was taken.
+        size: (height, width) once the camera's rotation is undone.
         deep: whether it has more than 8 bits a channel.
         pages: how many pictures the file holds; previews and masks of pages do not count.
     """
@@ -74,8 +74,8 @@ def read_header(path: Path, *, turn: bool = True) -> Header:
 
     Args:
         path: of the file.
-        turn: look at how the picture is to be turned, for which Pillow reads a PNG to its end. If
-            false, the size is that of the picture as it lies in the file.
+        turn: whether the size is that of the turned picture, for which Pillow reads a PNG to its
+            end. If false, it is that of the picture as it lies in the file.
     """
     with _opened(path) as picture:
         deep = _is_deep(picture, _raw_modes(picture))  # first: EXIF may stand behind the pixels
@@ -145,7 +145,7 @@ class _Deep(NamedTuple):
     Attributes:
         values: (H, W, 1) of grey or (H, W, 3).
         opacity: (H, W), in [0, 1], where there is one.
-        top: the highest value that the type holds; None of 32 bits, which nothing fills.
+        top: the highest value that the type can hold; None of 32 bits, which no camera fills.
         inverted: whether 0 is white.
     """
 
@@ -174,7 +174,7 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
 
 
 def _tiff_kind(source: Path | io.BytesIO) -> str:
-    """What the pixels of a TIFF are that Pillow does not know; "" if it is none, or damaged."""
+    """What the pixels of a TIFF are that Pillow cannot open; "" if it is no TIFF, or damaged."""
     try:
         content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
         file = io.BytesIO(content)
@@ -403,7 +403,7 @@ def _scale(deep: _Deep, full_scale: int | None) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _reread(content: bytes, raw_mode: str) -> UInt8[np.ndarray, "H W channels"]:
-    """Decodes a file as if its pixels lay in it otherwise."""
+    """Decodes a file as if its pixels lay in it in another mode."""
     with _opened(io.BytesIO(content)) as opened:
         picture: Any = opened
         tiles: list[Any] = []

@@ -12,15 +12,15 @@ AUTO = "auto"
 """The fewest bits, of `BITS`, that hold the highest value of all deep pictures of a data set."""
 
 FULL = "full"
-"""What the type of each file can hold."""
+"""The highest value that the type of each file can hold is white."""
 
 BITS = range(8, 33, 2)
 
 _OF_TYPE = 2**16 - 1
-"""What the type of deep pictures holds, nearly always."""
+"""The highest value of 16 bits, which nearly all deep pictures have."""
 
 _NOT_FILLED = 2**14 - 1
-"""Up to here `AUTO` finds another range than that of the type."""
+"""The highest value for which `AUTO` finds a narrower range than that of 16 bits."""
 
 Depth = str | int
 """`AUTO`, `FULL` or a number of bits from 8 to 32."""
@@ -45,7 +45,8 @@ def find_full_scale(
         full_scale: the value itself, which overrides `depth`.
 
     Returns:
-        The value; None where there are no deep pictures, or that of each file's type is white.
+        The value; None where there are no deep pictures, or where white is the highest value that
+        each file's type can hold.
 
     Raises:
         UserError: there is no such depth.

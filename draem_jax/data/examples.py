@@ -42,10 +42,11 @@ class Examples:
     notes: tuple[str, ...] = ()
 
     def divide(self, share: float) -> tuple["Examples", "Examples"]:
-        """Parts the pictures to learn from and those to measure with.
+        """Divides the pictures into those to learn from and those to measure with.
 
-        Which ones are held out depends on their names alone. None of a kind is where the share of
-        it is less than `LEAST_HELD_OUT` pictures.
+        Which ones are held out depends on their names alone. Accepted pictures and defects are
+        divided apart; where the share of either is less than `LEAST_HELD_OUT` pictures, none of
+        them are held out.
 
         Args:
             share: to hold out of the accepted ones and of the defects, in [0, 1).

@@ -22,7 +22,7 @@ from draem_jax.data.pictures import Header, Stored, picture_header
 from draem_jax.errors import UserError
 
 LARGE = 50_000_000
-"""Pixels from which on it is told how much memory a picture takes."""
+"""The user is told how much memory it takes to read pictures of this many pixels or more."""
 
 # While a picture is read, as measured; the latter with more than 8 bits a channel.
 _BYTES_A_PIXEL, _BYTES_A_DEEP_PIXEL = 13, 28
@@ -46,7 +46,8 @@ class PictureFacts(NamedTuple):
         bright: the share of its values that are nearly white.
         even: whether it is of one single colour.
         white: whether that is white.
-        covered: the share of it that its mask covers; None of a good picture or without a mask.
+        covered: the share of it that its mask covers; None of a normal picture or without a
+            mask.
         edge: the share of its outermost pixels that its mask covers; None as for `covered`.
     """
 
@@ -106,7 +107,7 @@ def gather_facts(
     """The facts to keep, all of them JSON.
 
     Args:
-        noted: of each picture that can be used, in their order.
+        noted: what was noted of each picture that can be used, in their order.
         listing: of the data set, with all that was found wrong among its problems.
         headers: of the pictures.
         depth: the depth that was asked for.
@@ -160,7 +161,7 @@ def tell_pictures(paths: Iterable[Path]) -> list[str]:
     """What `tell_facts` says of files that hold several pages, and of large pictures.
 
     Args:
-        paths: of pictures; those that cannot be read are left to whoever reads them.
+        paths: of pictures; those that cannot be read are passed over, as reading them will tell.
     """
     headers = []
     for path in paths:
@@ -170,16 +171,17 @@ def tell_pictures(paths: Iterable[Path]) -> list[str]:
 
 
 def counts_of(facts: Mapping[str, Any]) -> Counts:
-    """The numbers that are published for the known data sets."""
-    good = facts["types"].get(GOOD, 0)
-    return Counts(len(facts["names"]["train"]), good, sum(facts["types"].values()) - good)
+    """The numbers of pictures, counted as the published ones are."""
+    normal = facts["types"].get(GOOD, 0)
+    return Counts(len(facts["names"]["train"]), normal, sum(facts["types"].values()) - normal)
 
 
 def tell_facts(facts: Mapping[str, Any], published: Counts | None) -> list[str]:
     """What the user should know before trusting figures, one line each.
 
     Args:
-        facts: as `gather_facts` gives them; those that were not gathered count as unremarkable.
+        facts: as `gather_facts` gives them. Of what is missing, as in data that an older version
+            prepared, nothing is said.
         published: the published numbers of pictures, if they are known.
     """
     counts = counts_of(facts)
@@ -361,7 +363,7 @@ def _edge(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, " N"]:
 
 
 def _digest(stored: Stored) -> str:
-    """Of the file where it is kept as it was, else of the pixels, however they are packed."""
+    """Digest of the picture's file where that is stored untouched, else of its pixels."""
     digest = hashlib.sha256()
     if stored.decoded.plain:
         digest.update(stored.content)
@@ -380,4 +382,4 @@ def _mean(shares: Sequence[float]) -> float:
 
 
 def _say_counts(counts: Counts) -> str:
-    return f"{counts.train} to train, {counts.good} good and {counts.defective} defective to test"
+    return f"{counts.train} to train, {counts.normal} good and {counts.defective} defective to test"

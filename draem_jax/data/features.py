@@ -18,7 +18,7 @@ def anomaly_features(size: tuple[int | None, int | None]) -> tfds.features.Featu
         - `image`: (H, W, 3) uint8; PNG, or JPEG where the picture came as one.
         - `mask`: (H, W, 1) uint8, 255 on defects and 0 elsewhere.
         - `has_mask`: whether the mask is known. Where not, `mask` is empty all the same; of a
-          good picture it is always known.
+          normal picture it is always known.
         - `label`: 0 for "good", 1 for "defective".
         - `defect_type`: the name of the folder in MVTec AD's layout, like "crack" or "good".
         - `name`: `defect_type`/name of the file, like "crack/003"; unique within the split.
@@ -37,9 +37,9 @@ def anomaly_features(size: tuple[int | None, int | None]) -> tfds.features.Featu
 
 
 def local_info(info: tfds.core.DatasetInfo) -> tfds.core.DatasetInfo:
-    """The same, never looked up among the data sets that TFDS hosts.
+    """Keeps TFDS from looking for a data set among those that it hosts; returns the same info.
 
-    TFDS would leave an empty temporary folder behind for each builder of what is not prepared yet.
+    Else it would leave an empty temporary folder behind for each builder of what is not prepared.
     """
     info.initialize_from_bucket = lambda: None
     return info

@@ -1,8 +1,8 @@
 """Folders as all of the package reads them: which files are pictures, and what is left out.
 
 Left out are what is hidden, what systems keep for themselves, and what draem_jax wrote. Links are
-followed; a folder that is reached twice is read once. A picture's link that leads nowhere counts as
-a picture, so that reading it tells.
+followed; a folder that is reached twice is read once. A link that has a picture's name and leads
+nowhere counts as a picture, so that whoever reads it says so.
 """
 
 import os
@@ -45,13 +45,13 @@ _WHOLE = (
     ({"dataset_info.json", "features.json"}, r".*"),
 )
 _OUTPUTS = (_PREDICTED, *_WHOLE)
-"""What a folder holds that draem_jax wrote to, and the names of what it wrote there."""
+"""Names that show that draem_jax wrote to a folder, and a pattern of all that it writes there."""
 
 _WRITTEN = "files and folders that draem_jax wrote"
 _NOWHERE = "links that lead nowhere"
 _UNTOLD = "hidden files"  # nobody would look for a picture in them
 LABELS = "label files"
-"""How the kind of a file begins that may hold labels, which are not read."""
+"""How `sort_others` begins the kind of files that may hold labels, which are not read."""
 
 _SILENT = re.compile(r"(readme|licen[sc]e|copying|citation|changelog|notice)\b.*", re.IGNORECASE)
 _LABEL_SUFFIXES = (".json", ".xml", ".txt", ".csv", ".npy", ".npz", ".mat")
@@ -92,7 +92,8 @@ def look(folder: Path, *, recursive: bool = True) -> Contents:
     """Looks through a folder.
 
     Args:
-        folder: that the user named; what holds for the folders within does not hold for itself.
+        folder: that the user named: it is looked through even if folders like it are passed over
+            within another.
         recursive: whether to look into the folders within, too.
 
     Raises:
@@ -222,7 +223,7 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
 def sort_others(
     contents: Contents, *, masks: Path | None = None, used: Collection[Path] = ()
 ) -> Mapping[str, list[Path]]:
-    """Says what the files are that are no pictures, by their suffixes.
+    """Sorts the files that are not pictures by what they are, as their suffixes tell it.
 
     Args:
         contents: of a folder.
@@ -230,7 +231,7 @@ def sort_others(
         used: files that were read.
 
     Returns:
-        Files by what they are. A licence, a README and the like are not spoken of.
+        The files by what they are, without licences, READMEs and the like.
     """
     kinds: dict[str, list[Path]] = defaultdict(list)
     names = {picture.stem for picture in contents.pictures}
@@ -270,7 +271,7 @@ def _scan(folder: Path) -> list[_Item]:
 
 
 def _written(inside: Iterable[_Item]) -> re.Pattern[str] | None:
-    """Of a folder that draem_jax wrote to, the names of what it wrote there."""
+    """A pattern of the names that draem_jax wrote in a folder; None if it wrote nothing there."""
     names = {item.name for item in inside}
     found = [written for marks, written in _OUTPUTS if marks <= names]
     if OUTPUT_MARKER in names or found:
@@ -292,7 +293,7 @@ def _is_output(inside: list[_Item]) -> bool:
 
 
 def _passed_over(item: _Item) -> str:
-    """What a file or folder is that is not looked at; empty for others."""
+    """What a file or folder is that is not looked at; "" for one that is."""
     name = item.name.lower()
     if item.is_folder and name in _SYSTEM_FOLDERS:
         return f"folders of the system ({item.name})"

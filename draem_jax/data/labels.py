@@ -1,4 +1,4 @@
-"""The labels in a mask whose values waver, as lossy formats leave them."""
+"""The labels in a mask that was saved in a lossy format, which changes values a little."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,10 +11,10 @@ _SHARE = 1 / 50  # of all flat pixels that are marked: less may be a part of a s
 
 
 def lowest_label(values: UInt8[np.ndarray, "H W"]) -> int:
-    """The lowest label above 0: of flat areas the darkest that is not background.
+    """The lowest label above 0: the value of the darkest flat area that is not background.
 
-    Where no area is flat, as with defects of few pixels, that is the highest value; and so it is
-    where all values are too low for labels to be told from what compression leaves around edges.
+    Where no area is flat, as with defects of few pixels, it is the highest value; so too where all
+    values are as low as those that compression leaves around edges.
     """
     from scipy import ndimage  # here, since processes that read pictures should stay light
 

@@ -30,7 +30,7 @@ class LabelledPicture(NamedTuple):
     Attributes:
         image: the picture, RGB, brought to the size asked for.
         mask: true on defects, at the picture's original size; empty where `has_mask` is not.
-        has_mask: whether it is known which pixels are defect; of good pictures it always is.
+        has_mask: whether it is known which pixels are defect; of normal pictures it always is.
         defect_type: "good", or the type of the defect.
         name: "<type>/<number>".
     """

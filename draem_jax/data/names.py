@@ -28,7 +28,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 def as_text(name: str) -> str:
-    """A name for messages and tables; what is no UTF-8 in it is written by numbers."""
+    """A name for messages and tables; bytes in it that are not UTF-8 are written as numbers."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -49,8 +49,8 @@ def match(wanted: Collection[str], there: Collection[str]) -> Mapping[str, str]:
         there: the names that there are.
 
     Returns:
-        What each name is called among those that are there. None is given to two, and what may be
-        several is left out.
+        What each wanted name is called among those that are there. No two are called the same, and
+        a name that may be several of those that are there is left out.
     """
     found = {name: name for name in wanted if name in there}
     free = _by_plain(set(there) - found.keys())
@@ -68,10 +68,10 @@ def without_mask_suffix(name: str) -> str:
 def masks_beside(names: Iterable[str]) -> set[str]:
     """Which pictures of a folder are masks that lie among them.
 
-    A name is a mask's where it lies in a folder of masks, and where the picture is there whose name
-    it has before its ending. One that has lost its picture is told by others of the same folder and
-    ending that are masks, or by an ending such as _mask, _gt or _ground_truth beside pictures
-    without one; _label and _seg alone may also end a picture's name.
+    A picture is a mask if it lies in a folder of masks, or if its name is that of another picture
+    there with an ending such as _mask. Where that other picture is lost, it is a mask if others of
+    the same folder and ending are, or if it ends in _mask, _gt or _ground_truth among pictures
+    without such an ending; _label and _seg do not suffice for that, as pictures may end so too.
 
     Args:
         names: of pictures, or their paths within the folder, without the files' suffixes.
@@ -102,7 +102,7 @@ def masks_beside(names: Iterable[str]) -> set[str]:
 
 
 def is_called_mask(name: str) -> bool:
-    """Whether a name ends as hardly any picture's does that is no mask."""
+    """Whether a name has an ending that only masks have, as a rule."""
     return bool(_SURE_SUFFIX.search(name))
 
 
@@ -112,7 +112,7 @@ def in_folder_of_masks(name: str) -> bool:
 
 
 def beside_folder_of_masks(name: str) -> list[str]:
-    """Where the picture may lie whose mask has this path: around that folder, or beside it.
+    """Paths that a mask's picture may have: around the folder of masks, or in one beside it.
 
     Args:
         name: the mask's path within the folder of the pictures.

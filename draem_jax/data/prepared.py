@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,7 @@ class PreparedCategory:
         train: number of normal pictures to train on.
         types: number of test pictures by type; "good" is one of the types.
         without_mask: number of defective pictures whose mask is unknown.
-        empty_masks: number of defective pictures whose mask shows no defect.
         skipped: number of pictures and masks that were wrong and skipped, by what is wrong.
-        left_out: number of files that rightly belong to neither half, by what they are.
-        notes: how the folder was read, as far as the user should know, one line each.
         published: the published numbers of pictures, if they are known.
         facts: all that was noted when it was prepared, see `draem_jax.data.facts`.
     """
@@ -58,10 +55,7 @@ class PreparedCategory:
     train: int
     types: Mapping[str, int]
     without_mask: int
-    empty_masks: int
     skipped: Mapping[str, int]
-    left_out: Mapping[str, int]
-    notes: Sequence[str]
     published: Counts | None
     facts: Mapping[str, Any] = field(repr=False)
 
@@ -83,8 +77,8 @@ def categories(name: str) -> tuple[str, ...]:
     Raises:
         UserError: the data set is unknown.
     """
-    if name in LAYOUTS and LAYOUTS[name].is_own:
-        return ("",)
+    if name in LAYOUTS:  # without TFDS, which takes a second to import
+        return tuple(LAYOUTS[name].counts) or ("",)
     return tuple(builder_class(name).builder_configs)
 
 
@@ -132,10 +126,7 @@ def summarise(builder: Any) -> PreparedCategory:
         train=len(facts["names"]["train"]),
         types=facts["types"],
         without_mask=facts.get("without_mask", 0),
-        empty_masks=facts.get("empty_masks", 0),
         skipped=facts.get("skipped", {}),
-        left_out=facts.get("left_out", {}),
-        notes=facts.get("notes", ()),
         published=published_counts(builder.name, category),
         facts=facts,
     )
@@ -153,7 +144,7 @@ def builder_class(name: str) -> Any:
     Raises:
         UserError: the data set is unknown.
     """
-    # Builders are imported here and not above since TFDS takes a second to import.
+    # Builders are imported here and not above since they import TFDS.
     if name == BUILT_IN:
         from draem_jax.data.surfaces import Surfaces
 

@@ -14,8 +14,8 @@ from draem_jax.files import expand
 
 _READ = (".csv", ".txt")  # besides pictures
 _RULES = 3
-"""By which rules folders are read: raise it with them, so that what was prepared by others is not
-used."""
+"""Number of the rules by which folders are read. Raise it when they change, so that what was
+prepared by older ones is not used."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Source:
     is_archive: bool
 
     def fingerprint(self, name: str, category: str) -> str:
-        """Digest of the root's path, and of names, sizes, inodes and times of files; no contents.
+        """Digest of the root's path and of its files' names, sizes, inodes and times.
 
         Of files that are not read the name alone counts, and what is left out does not count.
 
@@ -66,7 +66,7 @@ class Source:
 
 
 def find_source(root: str | Path) -> Source:
-    """Looks what the user named.
+    """Finds what the user named.
 
     Raises:
         UserError: there is no such folder or archive.

@@ -28,7 +28,7 @@ Split = Literal["train", "test", "stain"]
 CATEGORIES: tuple[Category, ...] = ("brick", "grass", "gravel")
 
 STAIN: Final = "stain"
-"""The type of good pictures with a stain on them, and their split."""
+"""The type of normal pictures with a stain on them, and their split."""
 
 PICTURE_SIZE = 96
 """Height and width of every picture, in pixels of the photograph: nothing is resampled."""
@@ -75,7 +75,7 @@ class Sample:
 
     Attributes:
         image: the picture.
-        mask: the pixels that the defect covers; empty for a good picture, stained or not.
+        mask: the pixels that the defect covers; empty for a normal picture, stained or not.
         undamaged: the same picture without its defect or stain, light and noise alike.
         corner: (row, column) of its upper left corner in the photograph.
         mirrored: whether it was mirrored, left to right, after cutting.
@@ -97,7 +97,7 @@ def draw_sample(*, category: Category, split: Split, defect_type: str, index: in
     """Draws one picture; the same arguments give the same picture.
 
     Any type can be drawn for any split, and any number of pictures: what the data set holds is
-    `COUNTS`. Defects and stains of the split "train" are none of its pictures.
+    `COUNTS`. It holds no defects and no stains of the split "train".
 
     Args:
         category: the surface.

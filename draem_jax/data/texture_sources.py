@@ -157,10 +157,10 @@ def with_absolute_folders(text: str) -> str:
 
 
 def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSource:
-    """Opens a source of kind "pictures"; those of a folder are not read before they are asked for.
+    """Opens a source of kind "pictures", whose pictures are read when they are asked for.
 
-    Only what has more than 8 bits a channel is: a folder has its own range, see
-    `draem_jax.data.depth`, whatever that of the normal pictures is.
+    Those of a folder that have more than 8 bits a channel are read at once, for their own range of
+    values, which need not be that of the normal pictures: see `draem_jax.data.depth`.
 
     Args:
         source: whose `kind` is "pictures".
@@ -242,7 +242,7 @@ class Joined:
 
     @property
     def digest(self) -> str:
-        """Changes with the pictures: their names with their sizes as files, or their contents."""
+        """Digest of the pictures: of their names, with the sizes of files or with contents."""
         lines = [line for source in self._sources for line in _identity(source)]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

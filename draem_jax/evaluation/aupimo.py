@@ -18,15 +18,15 @@ def overlap_weights(
     The AUPIMO of a picture is the area under its true-positive rate over the logarithm of the
     shared false-positive rate, between the bounds, divided by the interval's length. With
     trapezoids that is linear in the true-positive rates, and so a mean over the picture's defect
-    pixels of a weight that depends on their score alone. Good pictures alone give the weights, and
-    one number a picture is all that need be kept.
+    pixels of a weight that depends on their score alone. Normal pictures alone give the weights,
+    and one number a picture is all that need be kept.
 
-    Below the smallest rate above 0 that a threshold reaches, the threshold just above all good
+    Below the smallest rate above 0 that a threshold reaches, the threshold just above all normal
     pictures' pixels stands.
 
     Args:
         rates: the shared false-positive rate at each threshold, highest threshold first: the mean
-            over good pictures of each one's rate; rising to 1.
+            over normal pictures of each one's rate; rising to 1.
         bounds: of the rate, 0 < lower < upper ≤ 1.
 
     Returns:

@@ -17,10 +17,9 @@ from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
 from draem_jax.training.feed import read_samples
 from draem_jax.training.pictures import TrainingPictures, open_pictures
+from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.state import run_keys
 
-# A step that no run reaches, and not the one that training validates on.
-_STEP = 2**31 - 2
 _LEAST_ANOMALOUS = 64
 
 
@@ -68,7 +67,7 @@ def calibrate(detector: Draem) -> Thresholds:
     if len(selection.normal):
         normal = read_all(selection)
         anomalous, masks = simulate_on(config, selection)
-        margins, scores = inspect_all(detector, np.concatenate([normal, anomalous]), names)
+        margins, scores = margins_and_scores(detector, np.concatenate([normal, anomalous]), names)
         defective = np.arange(len(margins)) >= len(normal)
         if auto:
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
@@ -81,7 +80,7 @@ def calibrate(detector: Draem) -> Thresholds:
     calibration = read_all(
         open_pictures(config, part="calibration", trained_on=detector.trained_on)
     )
-    margins, scores = inspect_all(detector, calibration, (score,))
+    margins, scores = margins_and_scores(detector, calibration, (score,))
     return Thresholds(
         score=score,
         normal_scores=ascending(scores[score]),
@@ -120,7 +119,8 @@ def simulate_on(
     count = max(_LEAST_ANOMALOUS, len(pictures.normal))
     # A mask may come out empty; twice as many samples leave enough of the others.
     indices = np.arange(2 * count, dtype=np.int32)
-    samples = read_samples(pictures, run_keys(config)[1], _STEP, indices, params)
+    draw = Draw(run_keys(config)[1], ReservedStep.CALIBRATION, indices)
+    samples = read_samples(pictures, draw, params)
     masks = np.asarray(samples.mask)[..., 0] > 0
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
     if not chosen.size:
@@ -137,10 +137,19 @@ def read_all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
     return np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
 
 
-def inspect_all(
+def margins_and_scores(
     detector: Draem, pictures: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
 ) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
-    """The margins of at least one picture, and each of the named scores."""
+    """Runs a detector on pictures, a batch at a time, and gives what thresholds are set by.
+
+    Args:
+        detector: the trained detector.
+        pictures: of the trained size, one at least.
+        names: of image scores, see `draem_jax.scores.score_by_name`.
+
+    Returns:
+        The margins of all pixels; and by its name each score of all pictures.
+    """
     functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
     parts = list(_batches(detector, pictures, functions))
     margins = np.concatenate([margins for margins, _ in parts])

@@ -28,7 +28,6 @@ from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_totals
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
 from draem_jax.reports.pictures import write_map_png
-from draem_jax.thresholds import Thresholds
 from draem_jax.training.trained_on import digests_of
 
 _OPTIONS = EvaluationOptions()
@@ -117,7 +116,7 @@ def evaluate(
                     }
                     for name, evaluation in evaluations.items()
                 },
-                "decisions": _decisions(main, detector.thresholds, options.alpha),
+                "decisions": _decisions(detector, main, options.alpha),
                 "data_set": detector.config.data.name,
                 "category": detector.config.data.category,
                 **facts,
@@ -127,7 +126,7 @@ def evaluate(
         )
         + "\n",
     )
-    _write_scores(out / "scores.csv", test, main, detector.thresholds, options.alpha)
+    _write_scores(out / "scores.csv", detector, test, main, options.alpha)
     write_report(
         out / "report.html",
         detector,
@@ -166,7 +165,7 @@ def open_test_pictures(
 
 
 def _trained_on(detector: Draem, test: StoredTestPictures) -> list[str]:
-    """Names of the test pictures that are the same as one trained on."""
+    """Names of the test pictures that the detector was trained on, whatever they are called."""
     if detector.trained_on is None:
         return []
     seen = set(detector.trained_on.training.values())
@@ -204,7 +203,7 @@ def measure(
         name: options if name == "default" else replace(options, replicates=0) for name in protocols
     }
     streams = {name: MetricStream(options) for name, options in chosen.items()}
-    good, defective = (
+    normal, defective = (
         [i for i, name in enumerate(test.names) if name.startswith(f"{GOOD}/") == wanted][
             jax.process_index() :: jax.process_count()
         ]
@@ -213,8 +212,8 @@ def measure(
     # Names have no suffix; a dot in one is a dot.
     maps = files.distinct_names([PurePath(f"{name}.png") for name in test.names], ".png")
     done = 0
-    # The metrics need all good pictures, of all processes, before the defective ones.
-    for part in (good, defective):
+    # The metrics need all normal pictures, of all processes, before the defective ones.
+    for part in (normal, defective):
         for indices, pictures in _read_ahead(test, part, detector.batch_size):
             output = detector.run_batch(np.stack([picture.image for picture in pictures]))
             kinds = [picture.defect_type for picture in pictures]
@@ -229,10 +228,10 @@ def measure(
                 paths = [maps_folder / maps[index] for index in indices]
                 _write_maps(paths, pictures, np.asarray(output.anomaly_map))
             done += len(pictures)
-            progress(done, len(good) + len(defective))
-        if part is good:
+            progress(done, len(normal) + len(defective))
+        if part is normal:
             for stream in streams.values():
-                stream.close_good(merge=gather_totals)
+                stream.close_normal(merge=gather_totals)
     return {
         name: compute_metrics(gather_totals(stream.totals()), chosen[name])
         for name, stream in streams.items()
@@ -315,17 +314,16 @@ def _facts(
 
 
 def data_title(detector: Draem) -> str:
-    """What the detector was trained on, for people."""
+    """The data set and the category that the detector was trained on, as a title for people."""
     data = detector.config.data
     if data.category:
         return f"{data.name}: {data.category}"
     return f"{data.name}: {Path(data.root).name or data.root}"
 
 
-def _decisions(
-    evaluation: Evaluation, thresholds: Thresholds | None, alpha: float
-) -> dict[str, Any] | None:
-    """What deciding at a false-alarm rate comes to on the test pictures."""
+def _decisions(detector: Draem, evaluation: Evaluation, alpha: float) -> dict[str, Any] | None:
+    """How many test pictures are decided rightly and wrongly at a false-alarm rate."""
+    thresholds = detector.thresholds
     if thresholds is None:
         return None
     limit = thresholds.image_threshold(alpha)
@@ -348,16 +346,12 @@ def _decisions(
 
 
 def _write_scores(
-    path: Path,
-    test: LabelledPictures,
-    evaluation: Evaluation,
-    thresholds: Thresholds | None,
-    alpha: float,
+    path: Path, detector: Draem, test: LabelledPictures, evaluation: Evaluation, alpha: float
 ) -> None:
     rows = evaluation.pictures
     p_values = None
-    if thresholds is not None:
-        p_values = thresholds.p_values(np.array([row.score for row in rows]))
+    if detector.thresholds is not None:
+        p_values = detector.thresholds.p_values(np.array([row.score for row in rows]))
     table = []
     for i, row in enumerate(rows):
         p_value = None if p_values is None else p_values[i]

@@ -17,8 +17,8 @@ def rank_pixels(margins: Planes, truths: Planes) -> Ranking:
 
     Args:
         margins: logit₁ − logit₀, without NaN.
-        truths: as of `draem_jax.evaluation.truth.encode_mask`. Its weights are only read as a
-            mask, and regions labelled anew, since they are float32.
+        truths: as of `draem_jax.evaluation.truth.encode_mask`. Only which pixels are defects is
+            taken from them: their weights are rounded to float32, and are worked out anew.
     """
     counted = [truth >= 0 for truth in truths]
     return rank(
@@ -29,8 +29,8 @@ def rank_pixels(margins: Planes, truths: Planes) -> Ranking:
 
 
 def picture_aupimo(
-    good_margins: Planes,
-    good_truths: Planes,
+    normal_margins: Planes,
+    normal_truths: Planes,
     margins: Planes,
     truths: Planes,
     *,
@@ -39,17 +39,17 @@ def picture_aupimo(
     """The AUPIMO of each of `margins`, NaN for a picture without defect pixels.
 
     Args:
-        good_margins: of the good pictures, which give the shared false-positive rate.
-        good_truths: of the same.
+        normal_margins: of the normal pictures, which give the shared false-positive rate.
+        normal_truths: of the same.
         margins: of the pictures to be measured.
         truths: of the same.
         bounds: of the false-positive rate.
     """
-    good = [m[t >= 0] for m, t in zip(good_margins, good_truths, strict=True)]
-    good = [pixels for pixels in good if len(pixels)]
+    normal = [m[t >= 0] for m, t in zip(normal_margins, normal_truths, strict=True)]
+    normal = [pixels for pixels in normal if len(pixels)]
     defects = [m[t > 0] for m, t in zip(margins, truths, strict=True)]
-    thresholds, places = np.unique(-_join([*good, *defects]), return_inverse=True)
-    per_pixel = _join(np.full(len(pixels), 1 / len(pixels) / len(good)) for pixels in good)
+    thresholds, places = np.unique(-_join([*normal, *defects]), return_inverse=True)
+    per_pixel = _join(np.full(len(pixels), 1 / len(pixels) / len(normal)) for pixels in normal)
     rates = np.bincount(places[: len(per_pixel)], per_pixel, minlength=len(thresholds))
     weights = overlap_weights(np.cumsum(rates), bounds=bounds)[places[len(per_pixel) :]]
     pieces = np.split(weights, np.cumsum([len(pixels) for pixels in defects])[:-1])

@@ -19,7 +19,7 @@ from draem_jax.data.loading import Part
 from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
-from draem_jax.evaluation.calibration import calibrated, inspect_all, read_all, simulate_on
+from draem_jax.evaluation.calibration import calibrated, margins_and_scores, read_all, simulate_on
 from draem_jax.metrics.table import title
 from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.training.pictures import open_pictures
@@ -210,7 +210,13 @@ def _pictures(
 
 
 class _Measured(NamedTuple):
-    """Figures of one detector, as `before`; and of each set of pictures, margins and scores."""
+    """What one detector makes of all sets of pictures.
+
+    Attributes:
+        figures: all that are shown, as figures before fine-tuning.
+        margins: of each set's pixels.
+        scores: of each set's pictures.
+    """
 
     figures: list[Change]
     margins: list[Float[np.ndarray, "N H W"]]
@@ -223,7 +229,7 @@ def _measure(detector: Draem, sets: Sequence[_PictureSet], alpha: float) -> _Mea
     measured = _Measured([], [], [])
     figures = measured.figures
     for pictures in sets:
-        margins, by_name = inspect_all(detector, pictures.images, (detector.score_name,))
+        margins, by_name = margins_and_scores(detector, pictures.images, (detector.score_name,))
         scores = by_name[detector.score_name]
         measured.margins.append(margins)
         measured.scores.append(scores)

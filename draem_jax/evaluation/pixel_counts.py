@@ -35,7 +35,7 @@ class PictureCounts(NamedTuple):
     """Histograms of each picture of a batch.
 
     Attributes:
-        pixels: counts of good pixels, then of defect pixels, by bin, ascending.
+        pixels: counts of normal pixels, then of defect pixels, by bin, ascending.
         regions: sums of 1 / size of its region over defect pixels, by bin.
     """
 
@@ -44,14 +44,14 @@ class PictureCounts(NamedTuple):
 
 
 class GroupCounts(NamedTuple):
-    """Sums over the pictures of one group: the good ones, or those of one defect type.
+    """Sums over the pictures of one group: the normal ones, or those of one defect type.
 
     Attributes:
-        pixels: counts of good pixels, then of defect pixels.
+        pixels: counts of normal pixels, then of defect pixels.
         regions: sums of 1 / size of its region over defect pixels.
-        rates: sums over pictures of each picture's good pixels' shares.
+        rates: sums over pictures of each picture's normal pixels' shares.
         pictures: how many pictures have pixels that count.
-        replicates: good pixels, defect pixels and regions in coarse bins, each picture taken as
+        replicates: normal pixels, defect pixels and regions in coarse bins, each picture taken as
             often as the replicate drew it.
         draws: how many pictures each replicate drew.
     """
@@ -161,7 +161,8 @@ def add_pictures(
 ) -> GroupCounts:
     """Adds pictures to their group's counts.
 
-    int32 holds 2³¹ pixels a bin: whoever adds more takes the counts off the device before.
+    An int32 holds 2³¹ pixels of a bin. Before there are more, whoever calls this must take the
+    counts off the device and begin anew.
 
     Args:
         group: the counts so far.
@@ -194,7 +195,15 @@ def add_pictures(
 def mean_over_defects(
     pictures: PictureCounts, weights: Float32[Array, " 65536"]
 ) -> tuple[Float32[Array, " B"], Int32[Array, " B"]]:
-    """The mean over each picture's defect pixels of their bins' weights, and how many they are."""
+    """Weighs each picture's defect pixels by the bin that they fall into.
+
+    Args:
+        pictures: histograms of a batch.
+        weights: of the bins.
+
+    Returns:
+        The mean weight of each picture's defect pixels, 0 if it has none; and how many it has.
+    """
     defects = pictures.pixels[:, 1]
     count = defects.sum(1)
     # Not a matrix product: on accelerators that would round the counts.

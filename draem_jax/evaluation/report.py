@@ -103,7 +103,7 @@ def _worst(
     wrong = np.zeros(len(scores), bool)
     if threshold is not None:
         wrong = (scores > threshold) != is_defective
-    # Among equals, the defective ones with the least and the good ones with the highest score.
+    # Among equals, the defective ones with the least and the normal ones with the highest score.
     side = np.where(is_defective, scores, -scores)
     return np.lexsort((side, -errors, ~wrong))[:MAX_PICTURES]
 

@@ -71,7 +71,7 @@ class Evaluation:
 
     Attributes:
         overall: of all pictures.
-        types: of each defect type's pictures together with all good ones, in alphabetical order.
+        types: of each defect type's pictures together with all normal ones, in alphabetical order.
         pictures: what is known of each, by index.
     """
 
@@ -86,7 +86,7 @@ def compute_metrics(totals: Totals, options: MetricOptions) -> Evaluation:
     Their names are those of `draem_jax.metrics.table`; `aupimo` is the mean over pictures with
     defect pixels. Pixel metrics are over all pixels of all pictures whose mask is known.
 
-    Intervals are percentiles of the bootstrap over pictures, good and defective ones resampled
+    Intervals are percentiles of the bootstrap over pictures, normal and defective ones resampled
     apart. For images the replicates are exact. For pixels they are Poisson draws scaled to the
     number of pictures, in coarse bins (32 to an octave); an interval is the replicates' moved by
     what the coarse bins put the metric itself off. AUPIMO's holds the false-positive rate fixed.
@@ -161,8 +161,8 @@ def _image_replicates(
 def _pixel_metrics(
     rows: list[PictureRow], totals: Totals, options: MetricOptions, types: list[str]
 ) -> Metrics:
-    good, defective = _strata(totals, types)
-    groups = good + defective
+    normal, defective = _strata(totals, types)
+    groups = normal + defective
     pixels = np.sum([group.pixels for group in groups], axis=0)
     regions = np.sum([group.regions for group in groups], axis=0)
     if not pixels.any():
@@ -178,10 +178,10 @@ def _pixel_metrics(
         lowest = lowest_in_bin()[filled].astype(np.float64)
         ranking = Ranking(lowest, pixels[0, filled], pixels[1, filled], regions[filled])
     replicates = None
-    if options.replicates and min(_pictures(good), _pictures(defective)) > 1:
+    if options.replicates and min(_pictures(normal), _pictures(defective)) > 1:
         drawn = _measure(
             "pixel",
-            _coarse_ranking(_pixel_replicates(good) + _pixel_replicates(defective)),
+            _coarse_ranking(_pixel_replicates(normal) + _pixel_replicates(defective)),
             options,
         )
         coarse = _measure("pixel", _coarse_ranking(coarsen(np.stack([*pixels, regions]))), options)
@@ -220,7 +220,7 @@ def _ranking_metrics(
     options: MetricOptions,
 ) -> Metrics:
     values = _measure(ranked, ranking, options)
-    threshold = ranking.scores[f1_max(ranking.good, ranking.defect)[1]]
+    threshold = ranking.scores[f1_max(ranking.normal, ranking.defect)[1]]
     finite = np.finfo(np.float32)
     curves = {
         f"{ranked}_roc": thin(roc_curve(ranking)),
@@ -267,12 +267,12 @@ def _aupimo(rows: list[PictureRow], totals: Totals, options: MetricOptions) -> M
 
 
 def _no_aupimo(values: np.ndarray, totals: Totals, options: MetricOptions) -> str | None:
-    good = totals.groups.get(GOOD)
-    if good is None or not good.pictures:
+    normal = totals.groups.get(GOOD)
+    if normal is None or not normal.pictures:
         return "There is no good picture whose mask is known."
     if not len(values):
         return "No defective picture has a pixel marked as a defect."
-    pixels, rate = int(good.pixels.sum()), options.aupimo_bounds[0]
+    pixels, rate = int(normal.pixels.sum()), options.aupimo_bounds[0]
     if pixels * rate < 1:
         return f"The good pictures' {pixels} pixels are too few for a rate of {rate:g}."
     return None
@@ -295,12 +295,12 @@ def _planes(rows: list[PictureRow], totals: Totals) -> tuple[list[np.ndarray], l
 def _with_exact_aupimo(
     rows: list[PictureRow], totals: Totals, options: MetricOptions
 ) -> list[PictureRow]:
-    good = [row for row in rows if row.defect_type == GOOD]
+    normal = [row for row in rows if row.defect_type == GOOD]
     measured = [row for row in rows if row.aupimo is not None]
     if not measured:
         return rows
     values = exact.picture_aupimo(
-        *_planes(good, totals), *_planes(measured, totals), bounds=options.aupimo_bounds
+        *_planes(normal, totals), *_planes(measured, totals), bounds=options.aupimo_bounds
     )
     by_index = {row.index: float(value) for row, value in zip(measured, values, strict=True)}
     return [replace(row, aupimo=by_index.get(row.index)) for row in rows]

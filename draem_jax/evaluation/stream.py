@@ -73,10 +73,10 @@ class PictureRow:
 
     Attributes:
         index: among all pictures of all hosts.
-        defect_type: "good" for a good one.
+        defect_type: "good" for a normal one.
         score: of the picture.
         aupimo: its area under the per-image overlap curve, in [0, 1]; None for a picture without
-            defect pixels, or without good pictures to take the false-positive rate from.
+            defect pixels, or without normal pictures to take the false-positive rate from.
     """
 
     index: int
@@ -100,9 +100,9 @@ class Totals(NamedTuple):
 
 
 class MetricStream:
-    """Takes batches of pictures, the good ones first, and holds what the metrics need of them.
+    """Takes batches of pictures, the normal ones first, and holds what the metrics need of them.
 
-    Good pictures come first since they give the shared false-positive rate, which says what each
+    Normal pictures come first since they give the shared false-positive rate, which says what each
     later defect pixel adds to its picture's AUPIMO.
 
     Memory: 1 MB and 12 kB a replicate for each defect type on each device, the double on the
@@ -122,7 +122,7 @@ class MetricStream:
         self._pending: deque = deque()
         self._pixels = 0
         self._count = 0
-        self._good_is_closed = False
+        self._normal_is_closed = False
         self._has_weights = False
         self._weights = self._programs.replicate(np.zeros(BINS, np.float32))
 
@@ -145,13 +145,13 @@ class MetricStream:
                 which B must be a multiple.
             truth: as of `draem_jax.evaluation.truth`.
             scores: of the pictures.
-            types: their defect types, "good" for good ones. It may be shorter than B: the last
+            types: their defect types, "good" for normal ones. It may be shorter than B: the last
                 pictures are padding then.
             indices: the pictures' numbers among all pictures of all hosts, which the bootstrap
                 draws by; counted on if None, which is right for one host.
 
         Raises:
-            ValueError: a good picture comes after a defective one, or shapes do not fit.
+            ValueError: a normal picture comes after a defective one, or shapes do not fit.
         """
         batch, count = margins.shape[0], len(types)
         if margins.shape != truth.shape or scores.shape != (batch,) or count > batch:
@@ -161,8 +161,8 @@ class MetricStream:
             )
         if batch % self._devices:
             raise ValueError(f"{self._devices} devices do not divide a batch of {batch}")
-        if self._good_is_closed and GOOD in types:
-            raise ValueError("good pictures must come before all defective ones")
+        if self._normal_is_closed and GOOD in types:
+            raise ValueError("normal pictures must come before all defective ones")
         if indices is None:
             indices = np.arange(self._count, self._count + count)
         self._count += count
@@ -179,8 +179,8 @@ class MetricStream:
         margins, truth, padded = programs.spread((margins, truth, padded))
         pictures = programs.count(margins, truth)
         for kind in sorted(set(types), key=lambda kind: (kind != GOOD, kind)):
-            if kind != GOOD and not self._good_is_closed:
-                self.close_good()
+            if kind != GOOD and not self._normal_is_closed:
+                self.close_normal()
             is_member = np.zeros(batch, bool)
             is_member[:count] = [one == kind for one in types]
             before = self._on_device.get(kind)
@@ -194,19 +194,19 @@ class MetricStream:
         while len(self._pending) > _IN_FLIGHT:
             self._collect()
 
-    def close_good(self, merge: Callable[[Totals], Totals] | None = None) -> None:
-        """Says that all good pictures have come; needs to be called with several hosts only.
+    def close_normal(self, merge: Callable[[Totals], Totals] | None = None) -> None:
+        """Ends the part of the normal pictures, and works out the shared false-positive rate.
 
-        With one host the first defective picture does it. With several, all call it when they have
-        given their good pictures, with `merge=gather_totals`, so that all hosts share one
-        false-positive rate.
+        With one host there is no need to call it: the first defective picture ends that part. Of
+        several hosts each calls it once it has given all its normal pictures, with
+        `merge=gather_totals`, so that the rate is the same on all.
 
         Args:
             merge: brings the totals of all hosts together.
         """
         totals = self.totals() if merge is None else merge(self.totals())
-        self._good_is_closed = True
-        weights = good_weights(totals, self.options)
+        self._normal_is_closed = True
+        weights = normal_weights(totals, self.options)
         if weights is not None:
             self._has_weights = True
             self._weights = self._programs.replicate(weights.astype(np.float32))
@@ -248,8 +248,8 @@ class MetricStream:
 def merge_totals(parts: Sequence[Totals]) -> Totals:
     """Brings together what several hosts, or several runs over parts of a test set, counted.
 
-    AUPIMO is right only if their good pictures were merged before defective ones came, see
-    `MetricStream.close_good`.
+    AUPIMO is right only if their normal pictures were merged before defective ones came, see
+    `MetricStream.close_normal`.
 
     Raises:
         ValueError: two parts hold a picture of the same index.
@@ -279,12 +279,12 @@ def gather_totals(totals: Totals) -> Totals:
     )
 
 
-def good_weights(totals: Totals, options: MetricOptions) -> Float[np.ndarray, " 65536"] | None:
-    """What a defect pixel in each bin adds to its picture's AUPIMO, None without good pictures."""
-    good = totals.groups.get(GOOD)
-    if good is None or not good.pictures:
+def normal_weights(totals: Totals, options: MetricOptions) -> Float[np.ndarray, " 65536"] | None:
+    """What a defect pixel in each bin adds to its picture's AUPIMO; None if none is normal."""
+    normal = totals.groups.get(GOOD)
+    if normal is None or not normal.pictures:
         return None
-    rates = np.cumsum(good.rates[::-1]) / good.rates.sum()
+    rates = np.cumsum(normal.rates[::-1]) / normal.rates.sum()
     return overlap_weights(rates, bounds=options.aupimo_bounds)[::-1]
 
 

@@ -21,8 +21,9 @@ def encode_mask(mask: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
         mask: true where a pixel is defective.
 
     Returns:
-        0 at good pixels; at defect pixels 1 / size of their 8-connected region, so that each region
-        weighs 1 (the regions of the per-region overlap: Bergmann et al., IJCV 2021, section 5.1).
+        0 at normal pixels; at defect pixels 1 / size of their 8-connected region, so that each
+        region weighs 1 (the regions of the per-region overlap: Bergmann et al., IJCV 2021, section
+        5.1).
     """
     return region_weights(mask).astype(np.float32)
 

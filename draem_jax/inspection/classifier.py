@@ -121,7 +121,9 @@ class HeldOut(NamedTuple):
 def hold_out(
     pictures: Pictures, types: Int[np.ndarray, " P"], weights: Float[np.ndarray, " F"]
 ) -> HeldOut:
-    """Leaves pictures out, one at a time or, if there are many, a few.
+    """Lets classifiers judge pictures that they were not fitted to.
+
+    Pictures are left out of the fit one at a time or, if there are many, a few at a time.
 
     Args:
         pictures: see `Classifier.fit`; the first region of each is the largest.
@@ -189,7 +191,9 @@ def temperature(held_out: HeldOut) -> float:
 def centre_and_scale(
     features: Float[np.ndarray, "R F"], weights: Float[np.ndarray, " R"]
 ) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
-    """The mean and the standard deviation of each feature; of one that never changes, 1.
+    """The mean and the standard deviation of each feature.
+
+    A feature that never changes has a standard deviation of 1, so that it can be divided by.
 
     Args:
         features: of regions.

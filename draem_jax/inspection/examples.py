@@ -50,10 +50,9 @@ def list_examples(path: str | Path) -> Listing:
 
     Args:
         path: a folder with a folder of pictures for each type, as MVTec AD's test folders are.
-            Folders of good pictures do not count. Masks may be in a folder `ground_truth/TYPE`
+            Folders of normal pictures do not count. Masks may be in a folder `ground_truth/TYPE`
             in it, or beside it if it is called test, or lie beside their pictures. Or a list file,
-            see
-            `draem_jax.data.layouts.folder.list_file`.
+            see `draem_jax.data.layouts.folder.list_file`.
 
     Returns:
         The pictures, with their masks where they have any; a type has masks for all or for none.
@@ -96,7 +95,7 @@ def read_examples(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Example]:
-    """Inspects examples; see `make_examples`.
+    """Inspects pictures of known defects; see `make_example` for what is kept of them.
 
     Args:
         detector: the trained detector.

@@ -62,7 +62,8 @@ _NEAR, _FAR = 1, 6
 _INSIDE = 2.0
 """From so many pixels from the outline on, a place is well inside; less in thin regions."""
 _EVEN = 1.0
-"""A gradient or a spread of L* and hue that nobody sees; logarithms begin there."""
+"""A gradient or a spread of L* and hue that nobody sees. It is added before a logarithm is taken,
+so that smaller ones make no difference."""
 _DETAIL = 1.5
 """What is blurred away by so many pixels is detail."""
 _NETWORK_SHARE = 0.5
@@ -185,7 +186,7 @@ def _rise(plane: Float[np.ndarray, "h w"], region: Bool[np.ndarray, "h w"]) -> f
 
 
 def _gradient(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """How steep it is, a pixel."""
+    """How much the plane rises from pixel to pixel, in the direction where it rises most."""
     return np.hypot(ndimage.sobel(plane, 0), ndimage.sobel(plane, 1)) / 8
 
 

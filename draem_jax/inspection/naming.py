@@ -30,7 +30,7 @@ _FOLDS = 25
 
 
 class TypesSummary(NamedTuple):
-    """What came of fitting.
+    """What came of fitting types to examples.
 
     Attributes:
         model: of the types, as it was kept.

@@ -10,6 +10,7 @@ from draem_jax.config import anomaly_params, check_config
 from draem_jax.reports.pictures import sheet
 from draem_jax.training.feed import read_samples
 from draem_jax.training.pictures import open_pictures
+from draem_jax.training.samples import Draw
 from draem_jax.training.state import run_keys
 
 
@@ -24,12 +25,13 @@ def preview_sheet(config: ConfigDict, *, rows: int = 8) -> UInt8[np.ndarray, "H 
         A row for each sample: normal picture, augmented picture, mask, and what changed.
 
     Raises:
-        UserError: config or data do not do.
+        UserError: the config is wrong, or its data set cannot be had.
     """
     check_config(config)
     params = dataclasses.replace(anomaly_params(config), untouched_share=0.0)
     _, key = run_keys(config)
-    samples = read_samples(open_pictures(config), key, 0, np.arange(rows, dtype=np.int32), params)
+    draw = Draw(key, 0, np.arange(rows, dtype=np.int32))
+    samples = read_samples(open_pictures(config), draw, params)
     normal, augmented, mask = (np.asarray(part) for part in samples)
     return sheet(
         {

@@ -69,7 +69,7 @@ def row(
 
 
 def name_cells(named: Named | None) -> tuple[str, str, str]:
-    """What a region or picture is called, as text: type, probability and likeness."""
+    """The cells type, type_probability and type_likeness; empty for what has no type."""
     if named is None:
         return "", "", ""
     return (

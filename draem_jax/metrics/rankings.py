@@ -18,13 +18,13 @@ class Ranking(NamedTuple):
 
     Attributes:
         scores: strictly descending. For bins, the lowest score of each.
-        good: counts of good ones.
+        normal: counts of normal ones.
         defect: counts of defective ones.
         regions: sums of 1 / size of their region over defect pixels; None for pictures.
     """
 
     scores: Float[np.ndarray, " K"]
-    good: Num[np.ndarray, "*R K"]
+    normal: Num[np.ndarray, "*R K"]
     defect: Num[np.ndarray, "*R K"]
     regions: Float[np.ndarray, "*R K"] | None = None
 
@@ -62,24 +62,24 @@ def rank(
     taken = np.ones(len(scores)) if weights is None else weights[..., order].astype(np.float64)
     return Ranking(
         scores=scores[starts].astype(np.float64),
-        good=total(taken * ~is_defective),
+        normal=total(taken * ~is_defective),
         defect=total(taken * is_defective),
         regions=None if regions is None else total(regions[order].astype(np.float64)),
     )
 
 
-def auroc(good: Counts, defect: Counts) -> Values:
+def auroc(normal: Counts, defect: Counts) -> Values:
     """The area under the ROC curve: trapezoids, so that a tie counts one half."""
-    good, defect = _as_float(good, defect)
+    normal, defect = _as_float(normal, defect)
     true = np.cumsum(defect, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sum(good * (true - defect / 2), -1) / (true[..., -1] * good.sum(-1))
+        return np.sum(normal * (true - defect / 2), -1) / (true[..., -1] * normal.sum(-1))
 
 
-def average_precision(good: Counts, defect: Counts) -> Values:
+def average_precision(normal: Counts, defect: Counts) -> Values:
     """Average precision as the step-wise sum Σ (Rₖ − Rₖ₋₁) Pₖ, as scikit-learn has it."""
-    good, defect = _as_float(good, defect)
-    true, false = np.cumsum(defect, -1), np.cumsum(good, -1)
+    normal, defect = _as_float(normal, defect)
+    true, false = np.cumsum(defect, -1), np.cumsum(normal, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(defect > 0, true / (true + false), 0)
         return np.where(false[..., -1] > 0, np.sum(defect * precision, -1) / true[..., -1], np.nan)[
@@ -87,10 +87,10 @@ def average_precision(good: Counts, defect: Counts) -> Values:
         ]
 
 
-def f1_max(good: Counts, defect: Counts) -> tuple[Values, Num[np.ndarray, "*R"] | np.integer]:
+def f1_max(normal: Counts, defect: Counts) -> tuple[Values, Num[np.ndarray, "*R"] | np.integer]:
     """The highest F1 over all thresholds, and the index of the (highest) threshold that has it."""
-    good, defect = _as_float(good, defect)
-    true, false = np.cumsum(defect, -1), np.cumsum(good, -1)
+    normal, defect = _as_float(normal, defect)
+    true, false = np.cumsum(defect, -1), np.cumsum(normal, -1)
     positives = true[..., -1:]
     f1 = 2 * true / np.maximum(true + false + positives, np.finfo(float).tiny)
     best = f1.argmax(-1)
@@ -99,7 +99,7 @@ def f1_max(good: Counts, defect: Counts) -> tuple[Values, Num[np.ndarray, "*R"] 
     return np.where(is_defined, value, np.nan)[()], best
 
 
-def aupro(good: Counts, regions: Counts, *, limit: float = 0.3) -> Values:
+def aupro(normal: Counts, regions: Counts, *, limit: float = 0.3) -> Values:
     """The area under the per-region overlap curve up to a false-positive rate, divided by it.
 
     The mean overlap of the ground truth's regions stands against the false-positive rate over all
@@ -107,15 +107,16 @@ def aupro(good: Counts, regions: Counts, *, limit: float = 0.3) -> Values:
     al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.1).
 
     Args:
-        good: counts of good pixels.
+        normal: counts of normal pixels.
         regions: sums of 1 / size of their region over defect pixels.
         limit: of the false-positive rate, in (0, 1].
     """
-    good, regions = _as_float(good, regions)
+    normal, regions = _as_float(normal, regions)
     with np.errstate(invalid="ignore", divide="ignore"):
-        rate = np.cumsum(good, -1) / good.sum(-1, keepdims=True)
+        rate = np.cumsum(normal, -1) / normal.sum(-1, keepdims=True)
         overlap = np.cumsum(regions, -1) / regions.sum(-1, keepdims=True)
-        step_rate, step_overlap = good / good.sum(-1, keepdims=True), np.diff(overlap, prepend=0)
+        step_rate = normal / normal.sum(-1, keepdims=True)
+        step_overlap = np.diff(overlap, prepend=0)
         before = rate - step_rate
         width = np.clip(limit - before, 0, step_rate)
         share = np.where(step_rate > 0, width / step_rate, 0)
@@ -125,13 +126,13 @@ def aupro(good: Counts, regions: Counts, *, limit: float = 0.3) -> Values:
 
 def roc_curve(ranking: Ranking) -> Curve:
     """False-positive against true-positive rates, from (0, 0) to (1, 1)."""
-    return Curve(_cumulative(ranking.good), _cumulative(ranking.defect))
+    return Curve(_cumulative(ranking.normal), _cumulative(ranking.defect))
 
 
 def precision_recall_curve(ranking: Ranking) -> Curve:
     """Recall against precision, from the conventional (0, 1) on."""
-    good, defect = _as_float(ranking.good, ranking.defect)
-    true, false = np.cumsum(defect), np.cumsum(good)
+    normal, defect = _as_float(ranking.normal, ranking.defect)
+    true, false = np.cumsum(defect), np.cumsum(normal)
     kept = true + false > 0
     return Curve(np.r_[0, true[kept] / true[-1]], np.r_[1, true[kept] / (true[kept] + false[kept])])
 
@@ -139,11 +140,14 @@ def precision_recall_curve(ranking: Ranking) -> Curve:
 def pro_curve(ranking: Ranking) -> Curve:
     """False-positive rates against the mean overlap of regions, from (0, 0) to (1, 1)."""
     assert ranking.regions is not None
-    return Curve(_cumulative(ranking.good), _cumulative(ranking.regions))
+    return Curve(_cumulative(ranking.normal), _cumulative(ranking.regions))
 
 
 def thin(curve: Curve, points: int = 400) -> Curve:
-    """At most about so many points of a curve, evenly spread along its way, both ends kept."""
+    """Leaves out points of a curve, so that about so many remain.
+
+    Those that remain are spread evenly along the curve's length, both of its ends among them.
+    """
     if len(curve.x) <= points:
         return curve
     way = np.cumsum(np.abs(np.diff(curve.x, prepend=0)) + np.abs(np.diff(curve.y, prepend=0)))

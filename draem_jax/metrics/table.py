@@ -46,20 +46,20 @@ class Metric:
 
 
 def _auroc(ranking: Ranking) -> Values:
-    return auroc(ranking.good, ranking.defect)
+    return auroc(ranking.normal, ranking.defect)
 
 
 def _ap(ranking: Ranking) -> Values:
-    return average_precision(ranking.good, ranking.defect)
+    return average_precision(ranking.normal, ranking.defect)
 
 
 def _f1_max(ranking: Ranking) -> Values:
-    return f1_max(ranking.good, ranking.defect)[0]
+    return f1_max(ranking.normal, ranking.defect)[0]
 
 
 def _aupro(ranking: Ranking, *, limit: float) -> Values:
     assert ranking.regions is not None
-    return aupro(ranking.good, ranking.regions, limit=limit)
+    return aupro(ranking.normal, ranking.regions, limit=limit)
 
 
 METRICS = (

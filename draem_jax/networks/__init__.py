@@ -4,9 +4,9 @@ from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.initialisation import initialise
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
 from draem_jax.networks.pair import (
+    VARIANTS,
     DraemNetwork,
     DraemOutput,
-    Variant,
     default_dtype,
     forward,
     forward_with_features,
@@ -15,11 +15,11 @@ from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
     "SIZE_MULTIPLE",
+    "VARIANTS",
     "DiscriminativeNetwork",
     "DraemNetwork",
     "DraemOutput",
     "ReconstructiveNetwork",
-    "Variant",
     "check_size",
     "default_dtype",
     "forward",

@@ -1,7 +1,8 @@
 """Both networks as one module: the forward function of training, evaluation and prediction."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -13,12 +14,42 @@ from draem_jax.networks.layers import check_size
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 from draem_jax.similarity import msgms_map, ssim_map
 
-Variant = Literal["full", "discriminative", "reconstruction_ssim", "reconstruction_msgms"]
-
 _FEATURES = "encoder4"  # of the discriminative network; it tells types better than its neighbours
 
 # A dissimilarity is kept so far from 0 and 1 that its logit is finite.
 _LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class NetworkVariant:
+    """Which networks there are, and where the anomaly map comes from.
+
+    Attributes:
+        reconstructs: whether there is a reconstructive network.
+        dissimilarity: from reconstruction and picture, (B, H, W, 3), to what the anomaly map is the
+            mean of over the channels, in [0, 1]. None where the map is learned.
+    """
+
+    reconstructs: bool = True
+    dissimilarity: Callable[[Array, Array], Array] | None = None
+
+    @property
+    def discriminates(self) -> bool:
+        """Whether there is a discriminative network, which learns the map."""
+        return self.dissimilarity is None
+
+
+VARIANTS: Mapping[str, NetworkVariant] = {
+    "full": NetworkVariant(),
+    "discriminative": NetworkVariant(reconstructs=False),
+    "reconstruction_ssim": NetworkVariant(dissimilarity=lambda a, b: (1 - ssim_map(a, b)) / 2),
+    "reconstruction_msgms": NetworkVariant(dissimilarity=lambda a, b: 1 - msgms_map(a, b)),
+}
+"""Both networks, and what the paper's ablation (table 3) leaves of them.
+
+The discriminative network alone sees nothing but the picture. The reconstructive network alone has
+an anomaly map that is not learned.
+"""
 
 
 class DraemOutput(NamedTuple):
@@ -39,18 +70,13 @@ class DraemOutput(NamedTuple):
 class DraemNetwork(nn.Module):
     """The reconstructive and the discriminative network, one behind the other (paper, figure 3).
 
-    The other variants are those of the paper's ablation (table 3): "discriminative" is that
-    network alone, seeing nothing but the picture; "reconstruction_ssim" and "reconstruction_msgms"
-    are the reconstructive network alone, with an anomaly map that is not learned: the mean over
-    the channels of (1 − SSIM) / 2, or of 1 − MSGMS.
-
     Attributes:
         reconstructive_width: channels of the reconstructive network's first block.
         discriminative_width: channels of the discriminative network's first block.
         dtype: of the activations; parameters and outputs are float32.
         remat: compute activations again in the backward pass to save memory.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
-        variant: which networks there are, and what the map is.
+        variant: a name in `VARIANTS`, which says which networks there are and what the map is.
     """
 
     reconstructive_width: int = 128
@@ -58,17 +84,17 @@ class DraemNetwork(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     axis_name: str | None = None
-    variant: Variant = "full"
+    variant: str = "full"
 
     @property
     def reconstructs(self) -> bool:
         """Whether there is a reconstructive network."""
-        return self.variant != "discriminative"
+        return VARIANTS[self.variant].reconstructs
 
     @property
     def discriminates(self) -> bool:
         """Whether there is a discriminative network."""
-        return self.variant in ("full", "discriminative")
+        return VARIANTS[self.variant].discriminates
 
     @property
     def feature_channels(self) -> int:
@@ -101,13 +127,11 @@ class DraemNetwork(nn.Module):
         if not self.reconstructs:
             return DraemOutput(images, self.discriminative(None, images, train=train))
         reconstruction = self.reconstructive(images, train=train)
-        match self.variant:
-            case "reconstruction_ssim":
-                logits = _logits_of((1 - ssim_map(reconstruction, images)) / 2)
-            case "reconstruction_msgms":
-                logits = _logits_of(1 - msgms_map(reconstruction, images))
-            case _:
-                logits = self.discriminative(reconstruction, images, train=train)
+        dissimilarity = VARIANTS[self.variant].dissimilarity
+        if dissimilarity is None:
+            logits = self.discriminative(reconstruction, images, train=train)
+        else:
+            logits = _logits_of(dissimilarity(reconstruction, images))
         return DraemOutput(reconstruction, logits)
 
 

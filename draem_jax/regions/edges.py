@@ -59,7 +59,7 @@ def _reached(mask: Bool[np.ndarray, "H W"], seeds: Bool[np.ndarray, "H W"]) -> n
 
 
 def _opened(mask: Bool[np.ndarray, "H W"], radius: float) -> Bool[np.ndarray, "H W"]:
-    """The parts that a disc fits in; the picture goes on beyond its border as it is there."""
+    """The parts of a mask that a disc fits in; beyond the picture the border's pixels go on."""
     around = math.ceil(max(radius, 0)) + 1
     padded = np.pad(mask, around, mode="edge")
     if padded.all():
@@ -69,5 +69,5 @@ def _opened(mask: Bool[np.ndarray, "H W"], radius: float) -> Bool[np.ndarray, "H
 
 
 def _near(mask: Bool[np.ndarray, "H W"], distance: float) -> Bool[np.ndarray, "H W"]:
-    """What is within a distance of the mask, the mask included."""
+    """The mask, and all pixels within a distance of it."""
     return ndimage.distance_transform_edt(~mask) <= distance if mask.any() else mask

@@ -127,7 +127,7 @@ def find_regions(
 
 
 def _joined(labels: Int[np.ndarray, "H W"], gap: int | float) -> Int[np.ndarray, "H W"]:
-    """Gives one label to what lies closer than `gap`; 0 stays the background."""
+    """Gives one label to regions that lie closer together than `gap`; 0 stays the background."""
     count = int(labels.max(initial=0))
     reach = int(min(math.ceil(min(gap, 1e9)) + 1, max(labels.shape)))
     pairs = []
@@ -206,7 +206,7 @@ def _feret(points: Float[np.ndarray, "N 2"]) -> tuple[float, float]:
 
 
 def _skeleton_length(mask: Bool[np.ndarray, "h w"]) -> float:
-    """Adds up the links between the skeleton's pixels, and at its ends the way to the outline."""
+    """The length of the skeleton from pixel to pixel, and from its ends on to the outline."""
     padded = np.pad(mask, 1)
     # Lee's skeletons hardly branch into corners, where others' do.
     skeleton = skeletonize(padded, method="lee") > 0

@@ -116,15 +116,15 @@ def rank_errors(
         is_defective: which pictures are of a defect.
 
     Returns:
-        For a defective picture, the share of the good ones that score at least as high; for a
-        good one, the share of the defective ones that score at most as high. All 0 where the
-        pictures are all good or all defective.
+        For a defective picture, the share of the normal ones that score at least as high; for a
+        normal one, the share of the defective ones that score at most as high. All 0 where the
+        pictures are all normal or all defective.
     """
-    good, defective = np.sort(scores[~is_defective]), np.sort(scores[is_defective])
+    normal, defective = np.sort(scores[~is_defective]), np.sort(scores[is_defective])
     errors = np.zeros(len(scores))
-    if good.size and defective.size:
-        below = np.searchsorted(good, scores[is_defective], side="left")
-        errors[is_defective] = 1 - below / good.size
+    if normal.size and defective.size:
+        below = np.searchsorted(normal, scores[is_defective], side="left")
+        errors[is_defective] = 1 - below / normal.size
         errors[~is_defective] = (
             np.searchsorted(defective, scores[~is_defective], side="right") / defective.size
         )

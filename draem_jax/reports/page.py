@@ -115,25 +115,25 @@ def render(report: Report, *, max_pictures: int = 48) -> str:
 
 @dataclass(frozen=True)
 class _Scores:
-    """All image scores by type, and which types are good."""
+    """All image scores by type, and which types are of normal pictures."""
 
     by_type: Mapping[str, plots.Values]
-    good: frozenset[str]
+    normal: frozenset[str]
 
     @classmethod
     def of(cls, report: Report) -> "_Scores":
-        good = {picture.defect_type for picture in report.pictures if not picture.is_defective}
+        normal = {picture.defect_type for picture in report.pictures if not picture.is_defective}
         by_type = report.scores_by_type
         if not by_type and _is_complete(report):
             by_type = _scores_by_type(report.pictures)
-        return cls(by_type, frozenset(good or {"good"}))
+        return cls(by_type, frozenset(normal or {"good"}))
 
     def joined(self, *, defective: bool) -> plots.Values:
-        chosen = [v for name, v in self.by_type.items() if (name not in self.good) == defective]
+        chosen = [v for name, v in self.by_type.items() if (name not in self.normal) == defective]
         return np.concatenate([*chosen, np.zeros(0)])
 
     def defect_types(self) -> list[str]:
-        return [name for name in self.by_type if name not in self.good]
+        return [name for name in self.by_type if name not in self.normal]
 
 
 def _is_complete(report: Report) -> bool:
@@ -176,14 +176,15 @@ def _why_missing(report: Report, key: str) -> str:
 def _decisions(report: Report, scores: _Scores) -> dict[str, object] | None:
     if report.threshold is None or not scores.by_type:
         return None
-    good, defective = scores.joined(defective=False), scores.joined(defective=True)
-    alarms, found = int((good > report.threshold).sum()), int((defective > report.threshold).sum())
+    normal, defective = scores.joined(defective=False), scores.joined(defective=True)
+    alarms = int((normal > report.threshold).sum())
+    found = int((defective > report.threshold).sum())
     rows = []
     if defective.size:
         missed = len(defective) - found
         rows.append(("Defective", (found, "found", ""), (missed, "missed", "wrong")))
-    if good.size:
-        passed = len(good) - alarms
+    if normal.size:
+        passed = len(normal) - alarms
         rows.append(("Good", (alarms, "false alarms", "wrong"), (passed, "passed", "")))
     return {"threshold": f"{report.threshold:.4g}", "rows": rows}
 
@@ -237,7 +238,7 @@ def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
     if scores.by_type:
         plot = plots.scores(
             scores.by_type,
-            good=scores.good,
+            normal=scores.normal,
             threshold=report.threshold,
             caption=report.caption,
         )
@@ -254,8 +255,8 @@ def _overviews(report: Report, scores: _Scores) -> list[tuple[str, Markup]]:
 def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, Markup]]]]:
     """Draws the plots of each defect type; they stand in one row, which a phone breaks in two."""
     roc, pr, pro = report.roc_curves_by_type, report.pr_curves_by_type, report.pro_curves_by_type
-    good = scores.joined(defective=False)
-    everything = np.concatenate([good, scores.joined(defective=True)])
+    normal = scores.joined(defective=False)
+    everything = np.concatenate([normal, scores.joined(defective=True)])
     limits = (everything.min(), everything.max()) if everything.size else None
     result = []
     for name in dict.fromkeys([*roc, *pr, *pro]):
@@ -263,7 +264,7 @@ def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, M
         drawn = []
         if name in scores.by_type:
             plot = plots.histogram(
-                good, scores.by_type[name], threshold=report.threshold, limits=limits, **look
+                normal, scores.by_type[name], threshold=report.threshold, limits=limits, **look
             )
             drawn.append(("Scores", plot))
         if name in roc:
@@ -279,7 +280,7 @@ def _types(report: Report, scores: _Scores) -> list[tuple[str, list[tuple[str, M
 
 
 def _scores_by_type(pictures: Sequence[ReportPicture]) -> dict[str, plots.Values]:
-    """Groups the scores: the good pictures first, then the defect types by name."""
+    """Groups the scores: the normal pictures first, then the defect types by name."""
     groups: dict[str, list[float]] = {}
     for picture in sorted(
         pictures, key=lambda picture: (picture.is_defective, picture.defect_type)

@@ -35,7 +35,7 @@ _PANEL_POINTS = 60
 _DOTS = 150  # of one row of scores
 _LETTERS = 22  # of a type's name beside its row
 _SERIES = ("#3b82c4", "#d9822b", "#5b9e6f", "#a06cc0")
-_GOOD, _DEFECTIVE = _SERIES[:2]
+_NORMAL, _DEFECTIVE = _SERIES[:2]
 # Okabe and Ito's colours, which the colour-blind tell apart, less those that white or black hides.
 _VARIANTS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2")
 _NAMES = ("images", "pixels")  # have the same colours in every plot
@@ -182,7 +182,7 @@ def pro(
 
 
 def histogram(
-    good: Values,
+    normal: Values,
     defective: Values,
     *,
     threshold: float | None = None,
@@ -190,10 +190,10 @@ def histogram(
     caption: str = "",
     panel: str = "",
 ) -> str:
-    """Plots how many good and how many defective pictures have which score.
+    """Plots how many normal and how many defective pictures have which score.
 
     Args:
-        good: scores of the good pictures.
+        normal: scores of the normal pictures.
         defective: scores of the defective ones.
         threshold: drawn as a line from top to bottom when given.
         limits: of the scores that are shown; they are widened to what is given. With those of all
@@ -208,21 +208,24 @@ def histogram(
         figure = Figure(figsize=_PANEL_SIZE if panel else _SIZE, layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlabel="Image score", ylabel="Pictures")
-        shown = np.concatenate([good, defective, np.array(limits or (), float)])
+        shown = np.concatenate([normal, defective, np.array(limits or (), float)])
         if threshold is not None:
             shown = np.append(shown, threshold)
         low, high = (shown.min(), shown.max()) if shown.size else (0.0, 1.0)
         if low == high:
             low, high = low - 0.5, high + 0.5
         edges = np.linspace(low, high, 1 + (_BINS // 2 if panel else _BINS))
-        for values, color, name in ((good, _GOOD, "good"), (defective, _DEFECTIVE, "defective")):
+        for values, color, name in (
+            (normal, _NORMAL, "good"),
+            (defective, _DEFECTIVE, "defective"),
+        ):
             counts = np.histogram(values, edges)[0]
             if counts.any():
                 axes.stairs(counts, edges, fill=True, color=color, alpha=0.45, linewidth=0)
                 axes.stairs(counts, edges, color=color, linewidth=1.1, label=name)
         axes.yaxis.set_major_locator(MaxNLocator(3 if panel else 5, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(3 if panel else 6))
-        if not panel and (good.size or defective.size):
+        if not panel and (normal.size or defective.size):
             figure.legend(loc="outside lower center", ncols=2)  # away from bars and threshold
         _draw_threshold(axes, threshold)
         return _svg(figure, _about("Image scores", panel), caption)
@@ -231,7 +234,7 @@ def histogram(
 def scores(
     scores_by_type: Mapping[str, Values],
     *,
-    good: Collection[str] = ("good",),
+    normal: Collection[str] = ("good",),
     threshold: float | None = None,
     caption: str = "",
 ) -> str:
@@ -242,7 +245,7 @@ def scores(
 
     Args:
         scores_by_type: type → image scores, in the order of the rows from the top.
-        good: the types that are no defects; they have their own colour.
+        normal: the types that are no defects; they have their own colour.
         threshold: drawn as a line from top to bottom when given.
         caption: see `roc`.
 
@@ -255,7 +258,7 @@ def scores(
             if not values.size:
                 continue
             shown = _thin_sorted(np.sort(values))
-            color = _GOOD if name in good else _DEFECTIVE
+            color = _NORMAL if name in normal else _DEFECTIVE
             axes.plot(shown, row + _jitter(len(shown)), "o", color=color, alpha=0.7, ms=3.4, mew=0)
             axes.plot([np.median(values)] * 2, [row - 0.38, row + 0.38], color=_INK, linewidth=1)
         _draw_threshold(axes, threshold)
@@ -299,7 +302,6 @@ def differences(
     *,
     label: str,
     supported: Collection[str] = (),
-    caption: str = "",
 ) -> str:
     """Plots differences to a baseline with their intervals, one row each, about a line at zero.
 
@@ -308,7 +310,6 @@ def differences(
             where they are not known; in the order of the rows from the top.
         label: the metric's name.
         supported: the names whose difference the data support; their marks are filled.
-        caption: see `roc`.
 
     Returns:
         The plot, an <svg> element.
@@ -329,7 +330,7 @@ def differences(
                 )
                 continue
             is_supported = name in supported
-            color = _NEUTRAL if not is_supported else _GOOD if mean > 0 else _DEFECTIVE
+            color = _NEUTRAL if not is_supported else _NORMAL if mean > 0 else _DEFECTIVE
             if low is not None and high is not None:
                 axes.plot([100 * low, 100 * high], [row, row], color=color, linewidth=1.6)
                 shown += [100 * low, 100 * high]
@@ -339,14 +340,13 @@ def differences(
         reach = max(1.0, max(shown) - min(shown))
         axes.set_xlim(min(shown) - 0.06 * reach, max(shown) + 0.06 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, f"Differences in {label}", caption)
+        return _svg(figure, f"Differences in {label}")
 
 
 def learning_curves(
     curves: Mapping[str, Sequence[LearningCurve]],
     *,
     baseline: str = "",
-    caption: str = "",
     panel: str = "",
 ) -> str:
     """Plots the losses of several variants' runs over the steps, one colour a variant.
@@ -357,7 +357,6 @@ def learning_curves(
         curves: variant → for each of its runs (steps, losses), arrays of one length. A curve ends
             where its loss is not finite, with a cross.
         baseline: the variant that has the colour of the text.
-        caption: see `roc`, as for what follows.
         panel: one of the variants. A small plot shows it before the baseline, drawn faintly; its
             colours and its limits are those of the plot of all.
 
@@ -390,7 +389,7 @@ def learning_curves(
             )
             for text in legend.get_texts():
                 text.set_parse_math(False)
-        return _svg(figure, _about("Learning curves", panel), caption)
+        return _svg(figure, _about("Learning curves", panel))
 
 
 def _looks(names: list[str], baseline: str) -> dict[str, dict[str, Any]]:
@@ -547,7 +546,7 @@ def _jitter(count: int) -> Values:
     return 0.5 * (np.arange(count) * 0.6180339887 % 1) - 0.25
 
 
-def _svg(figure: Figure, label: str, caption: str) -> str:
+def _svg(figure: Figure, label: str, caption: str = "") -> str:
     if caption:
         width = figure.get_figwidth()
         lines = textwrap.fill(_plain(caption), int(18 * width))

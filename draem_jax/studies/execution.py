@@ -23,6 +23,7 @@ from draem_jax.training.feed import read_samples
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import replicate
 from draem_jax.training.pictures import open_pictures
+from draem_jax.training.samples import Draw
 from draem_jax.training.state import run_keys
 
 MAX_SHOWN = 8
@@ -75,7 +76,7 @@ def execute(run: Run, workdir: Path, *, watch: Callable[[int], bool]) -> Result 
         The result, which is kept as `result.json`; None if the run was asked to stop.
 
     Raises:
-        UserError: the data do not do, or the directory cannot be written.
+        UserError: the data set cannot be had, or the directory cannot be written.
     """
     folder = workdir / run.folder
     try:
@@ -132,7 +133,7 @@ def _keep_strip(run: Run, folder: Path) -> None:
     indices = np.arange(run.config.train.validation_pictures, dtype=np.int32)
     params = dataclasses.replace(anomaly_params(run.config), untouched_share=0.0)
     params, key = replicate((params, run_keys(run.config)[1]))
-    samples = read_samples(open_pictures(run.config), key, 0, indices, params)
+    samples = read_samples(open_pictures(run.config), Draw(key, 0, indices), params)
     parts = samples.augmented, samples.mask.repeat(3, axis=-1)
     # A row of pictures with a white line to the right of and below each.
     border = [(0, 0), (0, _GAP), (0, _GAP), (0, 0)]

@@ -64,8 +64,8 @@ def run_study(
         The results of all runs.
 
     Raises:
-        UserError: the directory is another study's or in use, the data do not do, or the disk is
-            full.
+        UserError: the directory is another study's or in use, its data set cannot be had, or the
+            disk is full.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the runs have saved themselves. See
             `finished_results` for what there is.
     """

@@ -10,14 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import absolute_value, check_config, flat, unknown_field
+from draem_jax.config import absolute_value, check_config, flat, traced_fields, unknown_field
 from draem_jax.errors import UserError
 from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.metrics.table import NAMES
 from draem_jax.training.workdir import refuse_pictures
-
-# Fields whose numbers the compiled program takes as arguments; of the anomalies, all but the words.
-_TRACED = re.compile(r"seed$|losses\.|anomalies\.(?!mask$|blend$)")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,8 @@ class Run:
     @property
     def program(self) -> str:
         """Equal for runs that differ in numbers only, which share their compiled programs."""
-        static = {name: value for name, value in flat(self.config) if not _TRACED.match(name)}
+        traced = traced_fields()
+        static = {name: value for name, value in flat(self.config) if name not in traced}
         return json.dumps(static, sort_keys=True)
 
 
@@ -144,8 +142,8 @@ def parse_study(config: ConfigDict) -> Study:
     """Checks a study's config, the config of each of its runs included.
 
     Raises:
-        UserError: two variants of one name, an unknown field, an empty grid, or a run's config that
-            does not do.
+        UserError: two variants of one name, an unknown field, an empty grid, or a config that no
+            run can be made with.
     """
     variants = tuple(config.variants)
     variant_names = [variant.name for variant in variants]

@@ -8,20 +8,14 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
 from draem_jax.training import parallel
-from draem_jax.training.pictures import (
-    Parts,
-    Pictures,
-    StreamedPictures,
-    TextureMix,
-    TrainingPictures,
-)
-from draem_jax.training.samples import Samples, choose, make_samples
+from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix, TrainingPictures
+from draem_jax.training.samples import Draw, Samples, choose, make_samples
 
 _GIB = 2**30
 # Steps whose choices are made in one call.
@@ -40,7 +34,7 @@ class Feed(Protocol):
     pictures_axes: int | None
     description: str
 
-    def take(self, steps: int) -> Pictures | StreamedPictures:
+    def take(self, steps: int) -> Pictures | Chosen:
         """The pictures for the next steps, which must be asked for in their order."""
         ...
 
@@ -120,7 +114,7 @@ class _Streaming:
             _reader(pictures, rows), batch_size=devices * each, workers=workers
         )
 
-    def take(self, steps: int) -> StreamedPictures:
+    def take(self, steps: int) -> Chosen:
         batches = [next(self._stream) for _ in range(steps)]
         # A call takes the same shape whatever its length; what is behind is not looked at.
         batches += batches[-1:] * (self._max_steps - steps)
@@ -130,50 +124,35 @@ class _Streaming:
             )
             for step in zip(*batches, strict=True)
         )
-        return StreamedPictures(normal, textures, Parts(parts, self._kinds))
+        return Chosen(normal, textures, Parts(parts, self._kinds))
 
 
-def read_samples(
-    pictures: TrainingPictures,
-    key: Key[Array, ""],
-    step: int,
-    sample_indices: Int[np.ndarray, " B"],
-    params: AnomalyParams,
-) -> Samples:
+def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) -> Samples:
     """Makes the samples of one step, reading no other pictures than theirs.
 
     Args:
         pictures: of the run.
-        key: the run's key for samples.
-        step: that the samples are for.
-        sample_indices: their places in the batch.
+        draw: which samples to make; step and indices lie on the host.
         params: the anomaly generator's numbers.
 
     Returns:
         What training would see in that step.
     """
-    chosen = read_pictures(pictures, key, step, sample_indices)
-    indices = parallel.shard_if_divided(sample_indices)
-    return jax.jit(make_samples)(key, np.int32(step), indices, *chosen, params)
+    chosen = read_pictures(pictures, draw)
+    draw = Draw(draw.key, np.int32(draw.step), parallel.shard_if_divided(draw.indices))
+    return jax.jit(make_samples)(draw, chosen, params)
 
 
-def read_pictures(
-    pictures: TrainingPictures,
-    key: Key[Array, ""],
-    step: int,
-    sample_indices: Int[np.ndarray, " B"],
-) -> tuple[UInt8[Array | np.ndarray, "B H W 3"], UInt8[Array | np.ndarray, "B H W 3"], Parts]:
-    """Reads what the samples of one step are made of; see `read_samples`.
-
-    Returns:
-        The normal picture, the texture and the part of the anomaly source of each sample.
-    """
-    reader = _reader(pictures, _choices(pictures, key, range(step, step + 1), sample_indices))
+def read_pictures(pictures: TrainingPictures, draw: Draw) -> Chosen:
+    """Reads what the samples of one step are made of; see `read_samples`."""
+    step = int(draw.step)
+    rows = _choices(pictures, draw.key, range(step, step + 1), draw.indices)
+    reader = _reader(pictures, rows)
     normal, textures, parts = (
         parallel.shard_if_divided(np.stack(part))
         for part in zip(*(reader[row] for row in range(len(reader))), strict=True)
     )
-    return normal, textures, Parts(parts, pictures.mix.kinds)
+    return Chosen(normal, textures, Parts(parts, pictures.mix.kinds))
 
 
 def _choices(
@@ -188,24 +167,19 @@ def _choices(
     for begin in steps[::_CHOICES_AT_ONCE]:
         # Behind the end the last step is repeated, so that one program serves all.
         numbers = np.minimum(np.arange(begin, begin + at_once), steps[-1]).astype(np.int32)
-        rows = _choose_for_steps(key, numbers, sample_indices, len(pictures.normal), pictures.mix)
+        draws = Draw(key, numbers, sample_indices)
+        rows = _choose_for_steps(draws, len(pictures.normal), pictures.mix)
         count = min(at_once, steps.stop - begin)
         parts.append(np.asarray(rows)[:count].reshape(-1, 3))
     return np.concatenate(parts)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _choose_for_steps(
-    key: Key[Array, ""],
-    steps: Int[Array, " S"],
-    sample_indices: Int[Array, " B"],
-    normal_count: int,
-    mix: TextureMix,
-) -> Int[Array, "S B 3"]:
+@functools.partial(jax.jit, static_argnums=1)
+def _choose_for_steps(draws: Draw, normal_count: int, mix: TextureMix) -> Int[Array, "S B 3"]:
     def one(step):
-        return jnp.stack(choose(key, step, sample_indices, normal_count, mix), axis=-1)
+        return jnp.stack(choose(draws._replace(step=step), normal_count, mix), axis=-1)
 
-    return jax.vmap(one)(steps)
+    return jax.vmap(one)(draws.step)
 
 
 def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:

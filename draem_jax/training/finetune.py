@@ -33,13 +33,13 @@ from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import (
+    Chosen,
     Pictures,
-    StreamedPictures,
     TrainingPictures,
     note_data,
     open_pictures,
 )
-from draem_jax.training.samples import Samples, take_pictures
+from draem_jax.training.samples import Draw, ReservedStep, Samples, take_pictures
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.state import (
     TrainState,
@@ -60,8 +60,6 @@ from draem_jax.training.tuning_samples import (
 from draem_jax.training.validation import make_validate, validation_pictures
 from draem_jax.training.workdir import claimed_workdir, load_run
 
-# No run is as long, so its samples are never trained on; training and calibration have others.
-_VALIDATION_STEP = 2**31 - 3
 _ROWS = 12
 
 
@@ -214,14 +212,13 @@ def _mapped_tuning_steps(
         state: TrainState,
         sample_indices: Int[Array, " B"],
         key: Key[Array, ""],
-        pictures: tuple[Pictures | StreamedPictures, TuningPictures],
+        pictures: tuple[Pictures | Chosen, TuningPictures],
         params: tuple[AnomalyParams, TuningParams],
         weights: LossWeights,
     ) -> tuple[TrainState, Losses]:
-        chosen = take_pictures(i, key, state.step, sample_indices, pictures[0])
-        samples = make_tuning_samples(
-            key, state.step, sample_indices, *chosen, pictures[1], *params
-        )
+        draw = Draw(key, state.step, sample_indices)
+        chosen = take_pictures(i, draw, pictures[0])
+        samples = make_tuning_samples(draw, chosen, pictures[1], *params)
         return tuning_step(state, samples, weights, network=network, optimizer=optimizer)
 
     return parallel.map_over_devices(
@@ -238,10 +235,9 @@ def _validation_samples(
 ) -> Samples:
     """Samples that are never trained on, though the given pictures in them are."""
     indices = np.arange(config.train.validation_pictures, dtype=np.int32)
-    chosen = read_pictures(pictures, key, _VALIDATION_STEP, indices)
-    return jax.jit(make_tuning_samples)(
-        key, np.int32(_VALIDATION_STEP), indices, *chosen, given, *params
-    )
+    draw = Draw(key, np.int32(ReservedStep.TUNING_VALIDATION), indices)
+    chosen = read_pictures(pictures, draw)
+    return jax.jit(make_tuning_samples)(draw, chosen, given, *params)
 
 
 def _greeting(

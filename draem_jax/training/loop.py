@@ -25,6 +25,7 @@ from draem_jax.training.forecast import forecast
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
+from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.state import (
     TrainState,
@@ -38,8 +39,6 @@ from draem_jax.training.trained_on import hold_to_data
 from draem_jax.training.validation import make_validate, validation_pictures
 from draem_jax.training.workdir import claimed_workdir
 
-# The step that validation samples are drawn for: no run is as long, so they are never trained on.
-_VALIDATION_STEP = 2**31 - 1
 _ROWS = 6
 # Kept in a process: as many as a study of many variants needs.
 _PROGRAMS = 32
@@ -113,11 +112,10 @@ def train(
             feed.pictures_axes,
             parallel.chosen_devices(),
         )
+        validated = np.arange(config.train.validation_pictures, dtype=np.int32)
         samples = read_samples(
             validation_pictures(config, pictures),
-            key,
-            _VALIDATION_STEP,
-            np.arange(config.train.validation_pictures, dtype=np.int32),
+            Draw(key, ReservedStep.VALIDATION, validated),
             params,
         )
         with open_log(

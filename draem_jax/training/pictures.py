@@ -68,17 +68,20 @@ class Pictures(NamedTuple):
     mix: TextureMix
 
 
-class StreamedPictures(NamedTuple):
-    """What the samples of one call are made of, chosen and read beforehand.
+class Chosen(NamedTuple):
+    """The pictures that samples are made of, one of each kind for a sample.
+
+    Those of a batch; where pictures stream, those of all steps of a call, with an axis for the
+    steps in front.
 
     Attributes:
-        normal: the normal picture of each sample of each step, RGB.
-        textures: the texture of each, RGB.
+        normal: the normal picture of each sample, RGB.
+        textures: the texture of each, RGB; of no meaning where the device makes it.
         parts: of the anomaly source that the textures are from.
     """
 
-    normal: UInt8[Array, "S B H W 3"]
-    textures: UInt8[Array, "S B H W 3"]
+    normal: UInt8[Array, "*steps B H W 3"]
+    textures: UInt8[Array, "*steps B H W 3"]
     parts: Parts
 
 

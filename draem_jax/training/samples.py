@@ -1,11 +1,12 @@
 """Drawing training samples on the device: which picture, which texture, which anomaly."""
 
+import enum
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from draem_jax.anomalies import (
     AnomalyParams,
@@ -16,14 +17,52 @@ from draem_jax.anomalies import (
 from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.sources import MAKERS
 from draem_jax.data.texture_sources import SourceKind
-from draem_jax.training.pictures import Parts, Pictures, StreamedPictures, TextureMix
+from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix
 
 # Kinds of sources whose textures are pictures; those of all others are made.
 _LOOKED_UP = frozenset({"pictures", "self"})
 
 
+@enum.unique
+class ReservedStep(enum.IntEnum):
+    """Steps that no run is long enough to reach, so that their samples are never trained on.
+
+    Each has a purpose of its own, whose samples no other purpose sees either.
+    """
+
+    VALIDATION = 2**31 - 1
+    """By whose loss the best checkpoint of a training run is chosen."""
+
+    CALIBRATION = 2**31 - 2
+    """With simulated anomalies, by which thresholds and the image score are chosen."""
+
+    TUNING_VALIDATION = 2**31 - 3
+    """By whose loss the best checkpoint of a fine-tuning is chosen."""
+
+
+class Draw(NamedTuple):
+    """Which samples to draw: all that their random numbers depend on.
+
+    Attributes:
+        key: the run's key for samples.
+        step: the step that the samples are for; int.
+        indices: the samples' places in the batch over all devices and hosts; int (B,).
+    """
+
+    key: Key[Array, ""]
+    step: Any
+    indices: Any
+
+    def sample_keys(self) -> Key[Array, "B 4"]:
+        """Keys for each sample's choice of pictures, its texture, its turn and its anomaly."""
+        step_key = jax.random.fold_in(self.key, self.step)
+        return jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
+            self.indices
+        )
+
+
 class Choices(NamedTuple):
-    """Which pictures the samples of a batch are made of.
+    """Which pictures the samples of a batch are made of, by their places.
 
     Attributes:
         normal: index of the normal picture.
@@ -51,68 +90,50 @@ class Samples(NamedTuple):
     mask: Float[Array, "B H W 1"]
 
 
-def draw_samples(
-    key: Key[Array, ""],
-    step: Int[Array, ""],
-    sample_indices: Int[Array, " B"],
-    pictures: Pictures,
-    params: AnomalyParams,
-) -> Samples:
+def draw_samples(draw: Draw, pictures: Pictures, params: AnomalyParams) -> Samples:
     """Draws samples that depend on nothing but the run's key, the step and each sample's index.
 
     So a run goes on from any step as if it had never stopped, and a batch holds the same samples
     on any number of devices. Pictures are drawn with replacement, as in the authors' code.
 
     Args:
-        key: the run's key for samples.
-        step: the step that the samples are for.
-        sample_indices: the samples' places in the batch over all devices and hosts.
+        draw: which samples to draw.
         pictures: what to draw from.
         params: what the anomaly generator does.
 
     Returns:
         The samples.
     """
-    chosen = take_pictures(0, key, step, sample_indices, pictures)
-    return make_samples(key, step, sample_indices, *chosen, params)
+    return make_samples(draw, take_pictures(0, draw, pictures), params)
 
 
-def take_pictures(
-    i: Int[ArrayLike, ""],
-    key: Key[Array, ""],
-    step: Int[ArrayLike, ""],
-    sample_indices: Int[ArrayLike, " B"],
-    pictures: Pictures | StreamedPictures,
-) -> tuple[UInt8[Array, "B H W 3"], UInt8[Array, "B H W 3"], Parts]:
-    """The normal picture, texture and part of each sample of a step; see `draw_samples`.
+def take_pictures(i: Int[ArrayLike, ""], draw: Draw, pictures: Pictures | Chosen) -> Chosen:
+    """The pictures that a step's samples are made of; see `draw_samples`.
 
     Args:
         i: number of the step within the call, by which streamed pictures are ordered.
-        key: the run's key for samples.
-        step: the step that the samples are for.
-        sample_indices: their places in the batch.
-        pictures: to choose from, or, where they stream, chosen already.
+        draw: which samples they are for.
+        pictures: to choose from, or, where they stream, chosen already for each step of the call.
     """
-    if isinstance(pictures, StreamedPictures):
-        parts = pictures.parts.replace(indices=pictures.parts.indices[i])
-        return pictures.normal[i], pictures.textures[i], parts
-    choices = choose(key, step, sample_indices, len(pictures.normal), pictures.mix)
+    if isinstance(pictures, Chosen):
+        return jax.tree.map(lambda of_steps: of_steps[i], pictures)
+    choices = choose(draw, len(pictures.normal), pictures.mix)
     textures = pictures.textures[choices.texture]
     if "self" in pictures.mix.kinds:
         itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
         textures = jnp.where(itself, pictures.normal[choices.texture], textures)
     parts = Parts(choices.part, pictures.mix.kinds)
-    return pictures.normal[choices.normal], textures, parts
+    return Chosen(pictures.normal[choices.normal], textures, parts)
 
 
-def choose(
-    key: Key[Array, ""],
-    step: Int[ArrayLike, ""],
-    sample_indices: Int[ArrayLike, " B"],
-    normal_count: int,
-    mix: TextureMix,
-) -> Choices:
-    """Chooses the pictures of samples, with replacement; see `draw_samples`."""
+def choose(draw: Draw, normal_count: int, mix: TextureMix) -> Choices:
+    """Chooses the pictures of samples, with replacement; see `draw_samples`.
+
+    Args:
+        draw: which samples to choose for.
+        normal_count: how many normal pictures there are.
+        mix: the parts of the anomaly source.
+    """
 
     def one(keys: Key[Array, " 4"]) -> Choices:
         normal = jax.random.randint(keys[0], (), 0, normal_count)
@@ -121,22 +142,14 @@ def choose(
         return Choices(normal, part, texture)
 
     mix = jax.tree.map(jnp.asarray, mix)
-    return Choices(*jax.vmap(one)(sample_keys(key, step, sample_indices)))
+    return Choices(*jax.vmap(one)(draw.sample_keys()))
 
 
-def make_samples(
-    key: Key[Array, ""],
-    step: Int[Array, ""],
-    sample_indices: Int[Array, " B"],
-    normal: UInt8[Array, "B H W 3"],
-    textures: UInt8[Array, "B H W 3"],
-    parts: Parts,
-    params: AnomalyParams,
-) -> Samples:
+def make_samples(draw: Draw, chosen: Chosen, params: AnomalyParams) -> Samples:
     """Makes the samples of `draw_samples` from the pictures that `choose` chose for them."""
-    keys = sample_keys(key, step, sample_indices)
-    images = normal.astype(jnp.float32) / 255
-    sources = textures.astype(jnp.float32) / 255
+    keys, parts = draw.sample_keys(), chosen.parts
+    images = chosen.normal.astype(jnp.float32) / 255
+    sources = chosen.textures.astype(jnp.float32) / 255
     if not _LOOKED_UP.issuperset(parts.kinds):
         sources = map_samples(
             lambda key, part, texture, image: _made_texture(
@@ -150,16 +163,6 @@ def make_samples(
     images = rotate_normals_with_keys(keys[:, 2], images, params)
     simulated = simulate_with_keys(keys[:, 3], images, sources, params)
     return Samples(images, simulated.augmented, simulated.mask)
-
-
-def sample_keys(
-    key: Key[Array, ""], step: Int[ArrayLike, ""], sample_indices: Int[ArrayLike, " B"]
-) -> Key[Array, "B 4"]:
-    """What each sample's draws depend on: its picture, its texture, its turn and its anomaly."""
-    step_key = jax.random.fold_in(key, step)
-    return jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index), 4))(
-        sample_indices
-    )
 
 
 def _choose_part(key: Key[Array, ""], mix: TextureMix) -> Int[Array, ""]:

@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Int, Key
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
 from draem_jax.networks import DraemNetwork, DraemOutput, forward
-from draem_jax.training.pictures import Pictures, StreamedPictures
-from draem_jax.training.samples import Samples, make_samples, take_pictures
+from draem_jax.training.pictures import Chosen, Pictures
+from draem_jax.training.samples import Draw, Samples, make_samples, take_pictures
 from draem_jax.training.state import TrainState
 
 
@@ -161,12 +161,12 @@ def make_train_steps(
         state: TrainState,
         sample_indices: Int[Array, " B"],
         key: Key[Array, ""],
-        pictures: Pictures | StreamedPictures,
+        pictures: Pictures | Chosen,
         params: AnomalyParams,
         weights: LossWeights,
     ) -> tuple[TrainState, Losses]:
-        chosen = take_pictures(i, key, state.step, sample_indices, pictures)
-        samples = make_samples(key, state.step, sample_indices, *chosen, params)
+        draw = Draw(key, state.step, sample_indices)
+        samples = make_samples(draw, take_pictures(i, draw, pictures), params)
         return train_step(state, samples, weights, network=network, optimizer=optimizer)
 
     return repeat_steps(one, max_steps=max_steps)

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.examples import Examples
-from draem_jax.training.pictures import Parts
-from draem_jax.training.samples import Samples, make_samples, sample_keys
+from draem_jax.training.pictures import Chosen
+from draem_jax.training.samples import Draw, Samples, make_samples
 
 
 @jax.tree_util.register_dataclass
@@ -75,12 +75,8 @@ def tuning_pictures(examples: Examples) -> TuningPictures:
 
 
 def make_tuning_samples(
-    key: Key[Array, ""],
-    step: Int[Array, ""],
-    sample_indices: Int[Array, " B"],
-    normal: UInt8[Array, "B H W 3"],
-    textures: UInt8[Array, "B H W 3"],
-    parts: Parts,
+    draw: Draw,
+    chosen: Chosen,
     given: TuningPictures,
     params: AnomalyParams,
     tuning: TuningParams,
@@ -93,12 +89,8 @@ def make_tuning_samples(
     replacement, and varied.
 
     Args:
-        key: the run's key for samples.
-        step: the step that the samples are for.
-        sample_indices: their places in the batch.
-        normal: the normal picture, texture and part of each sample, from `take_pictures`.
-        textures: see `normal`.
-        parts: see `normal`.
+        draw: which samples to make.
+        chosen: the pictures for those that are made as in training, from `take_pictures`.
         given: accepted pictures and defects.
         params: what the anomaly generator does.
         tuning: how given pictures are mixed and varied.
@@ -108,7 +100,7 @@ def make_tuning_samples(
         picture itself.
     """
 
-    def draw(
+    def one(
         keys: Key[Array, " 4"], normal: UInt8[Array, "H W 3"]
     ) -> tuple[Array, Array, Array, Array]:
         kind_key, which_key, vary_key = jax.random.split(jax.random.fold_in(keys[0], 1), 3)
@@ -121,9 +113,8 @@ def make_tuning_samples(
         picture, mask = _vary(vary_key, picture, given.masks[which], tuning)
         return jnp.where(is_accepted, picture, normal), is_defect, picture, mask
 
-    keys = sample_keys(key, step, sample_indices)
-    backgrounds, is_defect, pictures, masks = jax.vmap(draw)(keys, normal)
-    samples = make_samples(key, step, sample_indices, backgrounds, textures, parts, params)
+    backgrounds, is_defect, pictures, masks = jax.vmap(one)(draw.sample_keys(), chosen.normal)
+    samples = make_samples(draw, chosen._replace(normal=backgrounds), params)
     is_defect = is_defect[:, None, None, None]
     labelled = pictures.astype(jnp.float32) / 255
     return Samples(
@@ -135,13 +126,13 @@ def make_tuning_samples(
 
 def _vary(
     key: Key[Array, ""],
-    picture: UInt8[Array, "H W 3"],
+    image: UInt8[Array, "H W 3"],
     mask: Bool[Array, "H W 1"],
     tuning: TuningParams,
 ) -> tuple[UInt8[Array, "H W 3"], Float[Array, "H W 1"]]:
-    """Mirrors, turns and brightens a picture, and mirrors and turns its mask alike."""
+    """Mirrors, turns and brightens an image, and mirrors and turns its mask alike."""
     keys = jax.random.split(key, 4)
-    both = jnp.concatenate([picture, mask.astype(jnp.uint8)], axis=-1)
+    both = jnp.concatenate([image, mask.astype(jnp.uint8)], axis=-1)
     for axis in (0, 1):
         mirrored = jax.random.uniform(keys[axis]) < 0.5 * tuning.flip
         both = jnp.where(mirrored, jnp.flip(both, axis), both)

@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 
 from draem_jax.anomalies import TextureParams
-from draem_jax.anomalies.sources import (
-    MAKERS,
-    noise_texture,
-    shifted_copy,
-    shuffled_blocks,
-    solid_texture,
-)
+from draem_jax.anomalies.sources import MAKERS
 from draem_jax.data.texture_sources import NAMED_SOURCES, TextureSource
 
-shuffle, move = jax.jit(shuffled_blocks), jax.jit(shifted_copy)
+shuffle, move = jax.jit(MAKERS["blocks"]), jax.jit(MAKERS["elsewhere"])
 
 
 def numbered(height, width):
@@ -83,13 +77,13 @@ def test_what_is_no_picture_is_made():
 def test_solid_is_one_colour_and_noise_is_not():
     image, params = numbered(8, 12), TextureParams()
     keys = [jax.random.key(i) for i in range(50)]
-    solid = np.stack([solid_texture(key, image, params=params) for key in keys])
+    solid = np.stack([MAKERS["solid"](key, image, params=params) for key in keys])
     assert np.ptp(solid, axis=(1, 2)).max() == 0
     colours = solid[:, 0, 0]
     assert len(np.unique(colours, axis=0)) == 50
     assert colours.min() < 0.1
     assert colours.max() > 0.9
-    noise = np.asarray(noise_texture(keys[0], numbered(40, 60), params=params))
+    noise = np.asarray(MAKERS["noise"](keys[0], numbered(40, 60), params=params))
     assert len(np.unique(noise)) > 7000
     assert abs(noise.mean() - 0.5) < 0.02
 
@@ -103,7 +97,7 @@ def test_numbers_are_traced():
     assert shuffle._cache_size() <= 2  # one for each size of picture in this file
 
 
-@pytest.mark.parametrize("make", [shuffled_blocks, shifted_copy])
+@pytest.mark.parametrize("make", MAKERS.values())
 def test_lowers_for_accelerators(make):
     traced = jax.jit(make).trace(jax.random.key(0), numbered(32, 48), params=TextureParams())
     for platform in ("cuda", "tpu"):

@@ -164,7 +164,8 @@ def weights_of(**values):
 def test_each_weight_is_that_of_the_operation_of_its_name(photograph):
     image = as_image(photograph)
     assert {field.name for field in dataclasses.fields(OperationWeights)} == set(OPERATIONS)
-    for place, name in enumerate(OPERATIONS):
+    for place, (name, operation) in enumerate(OPERATIONS.items()):
+        assert operation.__name__ == f"random_{name}"
         order = operations.draw_operations(jax.random.key(0), weights_of(**{name: 2.0}))
         assert order.tolist() == [place] + [len(OPERATIONS)] * (len(OPERATIONS) - 1)
 

@@ -34,6 +34,10 @@ PUBLISHED = {
 }
 
 
+def test_all_of_them_are_found():
+    assert LAYOUTS.keys() == {*PUBLISHED, "folder"}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_counts_add_up_to_the_published_totals(name):
     counts = LAYOUTS[name].counts

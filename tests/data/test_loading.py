@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import draem_jax
+from draem_jax.config import data_set, default_config
 from draem_jax.data import prepared
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.pictures import resize, resize_mask
@@ -157,6 +158,15 @@ def test_folder_that_cannot_be_written(tmp_path):
         DataSet("surfaces", "brick", data_dir=tmp_path / "file").prepare()
     with pytest.raises(UserError, match="cannot write data sets"):
         DataSet("surfaces", "brick", data_dir=tmp_path / "file" / "below").prepare()
+
+
+def test_the_data_set_that_a_config_names():
+    config = default_config()
+    assert data_set(config) == DataSet("surfaces", "brick")
+    own = {"root": "photos", "skip_bad": True, "depth": "12"}
+    config.data.update(name="folder", category="left", **own)
+    assert data_set(config) == DataSet("folder", "left", **own)
+    assert data_set(config, full_scale=1023) == DataSet("folder", "left", **own, full_scale=1023)
 
 
 def test_default_folder(monkeypatch, tmp_path):

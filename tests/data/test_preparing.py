@@ -77,7 +77,7 @@ def test_prepares_what_the_fixture_holds(tmp_path, name, ending):
             np.testing.assert_array_equal(example["image"], pictures[stem])
     summary = summarise(builder)
     assert summary.counts == (labels["train", 0], labels["test", 0], labels["test", 1])
-    assert summary.left_out == left_out
+    assert summary.facts["left_out"] == left_out
     assert summary.root == str(root)
     assert left_in(tmp_path / "data") == []
     if name == "mvtec_loco":

@@ -78,14 +78,15 @@ class Pictures(NamedTuple):
         return Pictures(*(part[places] for part in self[:3]), types=[self.types[i] for i in places])
 
 
-def draw_pictures(case: str, *, size: int = 64, good: int = 32, defective: int = 32) -> Pictures:
-    """Margins of two overlapping heavy-tailed distributions, good pictures first."""
+def draw_pictures(case: str, *, size: int = 64, normal: int = 32, defective: int = 32) -> Pictures:
+    """Margins of two overlapping heavy-tailed distributions, normal pictures first."""
     rng = np.random.default_rng(7)
-    number = good + defective
-    types = ["good"] * good + ["hole"] * (defective // 2) + ["line"] * (defective - defective // 2)
+    number = normal + defective
+    holes = defective // 2
+    types = ["good"] * normal + ["hole"] * holes + ["line"] * (defective - holes)
     row, column = np.ogrid[:size, :size]
     masks = np.zeros((number, size, size), bool)
-    for i in range(good, number):
+    for i in range(normal, number):
         if case == "rare defects":
             if i % 2:
                 masks[i][tuple(rng.integers(1, size - 1, 2))] = True
@@ -94,9 +95,9 @@ def draw_pictures(case: str, *, size: int = 64, good: int = 32, defective: int =
             y, x, radius = rng.uniform((0, 0, 1), (size, size, size / 8))
             masks[i] |= (row - y) ** 2 + (column - x) ** 2 < radius**2
     if case == "empty masks":
-        masks[good + 1 :: 3] = False
+        masks[normal + 1 :: 3] = False
     if case == "all-defect pictures":
-        masks[good + 1 :: 5] = True
+        masks[normal + 1 :: 5] = True
     margins = 1.5 * rng.standard_t(3, masks.shape) - 5 + 5 * masks
     if case == "ties":
         margins = np.round(margins * 2) / 2

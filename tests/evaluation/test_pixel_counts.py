@@ -44,7 +44,7 @@ def test_region_weights_are_of_eight_connected_regions():
 
 
 def test_devices_together_count_what_numpy_counts():
-    pictures = draw_pictures("ties", size=32, good=4, defective=4)
+    pictures = draw_pictures("ties", size=32, normal=4, defective=4)
     truth = pictures.truth
     truth[1, :, 16:] = -1  # padding
     truth[5] = -1  # no mask is known

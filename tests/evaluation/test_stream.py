@@ -46,7 +46,7 @@ CASES = ["ordinary", "ties", "saturated softmax", "rare defects", "empty masks",
 
 @pytest.mark.parametrize("case", CASES)
 def test_exact_equals_references_and_streaming_is_near(case):
-    pictures = draw_pictures(case, good=30, defective=30)  # a batch of both, and a padded one
+    pictures = draw_pictures(case, normal=30, defective=30)  # a batch of both, and a padded one
     exact, streamed = evaluate(pictures, EXACT), evaluate(pictures, FEW)
     types = np.array(pictures.types)
     for kind, metrics in {None: exact.overall, **exact.types}.items():
@@ -102,7 +102,7 @@ def test_aupimo_is_the_area_of_each_picture(case):
 
 
 def test_intervals_are_those_of_resampled_pictures():
-    pictures = draw_pictures("ordinary", size=12, good=24, defective=24)
+    pictures = draw_pictures("ordinary", size=12, normal=24, defective=24)
     number = 1000
     options = MetricOptions(replicates=number)
     intervals = evaluate(pictures, options).overall.intervals
@@ -121,13 +121,13 @@ def test_intervals_are_those_of_resampled_pictures():
         weights=np.repeat(weights, 12 * 12, axis=1) * pictures.truth.reshape(1, -1),
     )
     expected = {
-        "image_auroc": auroc(images.good, images.defect),
-        "image_ap": average_precision(images.good, images.defect),
-        "image_f1_max": f1_max(images.good, images.defect)[0],
-        "pixel_auroc": auroc(pixels.good, pixels.defect),
-        "pixel_ap": average_precision(pixels.good, pixels.defect),
-        "pixel_f1_max": f1_max(pixels.good, pixels.defect)[0],
-        "aupro_0.3": aupro(pixels.good, regions.defect),
+        "image_auroc": auroc(images.normal, images.defect),
+        "image_ap": average_precision(images.normal, images.defect),
+        "image_f1_max": f1_max(images.normal, images.defect)[0],
+        "pixel_auroc": auroc(pixels.normal, pixels.defect),
+        "pixel_ap": average_precision(pixels.normal, pixels.defect),
+        "pixel_f1_max": f1_max(pixels.normal, pixels.defect)[0],
+        "aupro_0.3": aupro(pixels.normal, regions.defect),
     }
     for name, replicates in expected.items():
         low, high = np.quantile(replicates, [0.025, 0.975])
@@ -160,7 +160,7 @@ def test_parts_merge_to_the_whole(monkeypatch):
         feed(stream, pictures.chosen(chosen), indices=np.flatnonzero(chosen))
     merged = merge_totals([stream.totals() for stream in streams])
     for stream, host in zip(streams, hosts, strict=True):
-        stream.close_good(lambda _: merged)
+        stream.close_normal(lambda _: merged)
         chosen = host & ~good
         feed(stream, pictures.chosen(chosen), indices=np.flatnonzero(chosen))
     parts = [stream.totals() for stream in streams]
@@ -177,7 +177,7 @@ def test_parts_merge_to_the_whole(monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_pictures():
-    pictures = draw_pictures("ordinary", good=8, defective=8)
+    pictures = draw_pictures("ordinary", normal=8, defective=8)
     stream, alive = MetricStream(FEW), []
     for _ in range(3):
         for _ in range(8):
@@ -187,7 +187,7 @@ def test_memory_does_not_grow_with_the_pictures():
 
 
 def test_what_cannot_be_computed_is_none_with_the_reason():
-    pictures = draw_pictures("ordinary", good=8, defective=8)
+    pictures = draw_pictures("ordinary", normal=8, defective=8)
     good, defective = pictures.chosen(np.arange(16) < 8), pictures.chosen(np.arange(16) >= 8)
     no_masks = np.stack([unknown_mask((64, 64))] * 16)
     every = defective._replace(masks=np.ones_like(defective.masks))
@@ -227,7 +227,7 @@ def test_what_cannot_be_computed_is_none_with_the_reason():
 
 
 def test_what_is_given_wrongly_is_refused():
-    pictures = draw_pictures("ordinary", good=8, defective=8)
+    pictures = draw_pictures("ordinary", normal=8, defective=8)
     stream = feed(MetricStream(FEW), pictures)
     with pytest.raises(ValueError, match="must come before"):
         feed(stream, pictures)

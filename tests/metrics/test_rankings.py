@@ -29,7 +29,7 @@ def test_equal_to_scikit_learn_with_ties(tied):
     scores, is_defective = tied
     ranking = rank(scores, is_defective)
     assert len(ranking.scores) < 100
-    counts = ranking.good, ranking.defect
+    counts = ranking.normal, ranking.defect
     assert auroc(*counts) == pytest.approx(roc_auc_score(is_defective, scores), abs=1e-12)
     ap = average_precision_score(is_defective, scores)
     assert average_precision(*counts) == pytest.approx(ap, abs=1e-12)

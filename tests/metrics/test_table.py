@@ -31,7 +31,7 @@ def test_names_are_those_of_files_and_words_those_of_people():
 
 @pytest.mark.parametrize("normal", [0, 4])
 def test_all_of_them_are_measured_or_said_to_be_undefined(normal):
-    pictures = draw_pictures("ordinary", size=16, good=normal, defective=4)
+    pictures = draw_pictures("ordinary", size=16, normal=normal, defective=4)
     options = MetricOptions(aupro_limits=(0.3, 0.05), replicates=0)
     stream = MetricStream(options)
     stream.update(pictures.margins, pictures.truth, pictures.scores, pictures.types)

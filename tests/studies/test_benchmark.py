@@ -9,9 +9,9 @@ import pytest
 
 from draem_jax.config import default_config
 from draem_jax.errors import UserError
-from draem_jax.evaluation import benchmark as module
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
+from draem_jax.studies import benchmark as module
 from draem_jax.studies.benchmark import Row, benchmark, results_csv, results_markdown
 from draem_jax.training.loop import train
 from tests.data import fixtures

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from draem_jax.cli.main import main
 from draem_jax.cli.recipes import recipes
-from draem_jax.config import default_config
+from draem_jax.config import anomaly_params, default_config, flat, loss_weights
 from draem_jax.errors import UserError
 from draem_jax.studies import Variant, parse_study, study_config
 from draem_jax.studies.runner import shares
@@ -49,6 +50,35 @@ def test_numbers_share_a_program_and_words_do_not():
     numeric = {(name, seed) for name in ("full", "no opacity") for seed in (0, 1)}
     assert numeric in programs.values()
     assert len(programs) == 2
+
+
+def test_a_field_costs_a_program_where_it_changes_the_form_of_what_is_passed():
+    """Compiled functions take what `anomaly_params` and `loss_weights` make of their fields."""
+    words = {"anomalies.mask": "scar", "anomalies.blend": "poisson"}
+
+    def another(name, value):
+        match value:
+            case str():
+                return words[name]
+            case (low, high):
+                return (low, low) if low < high else (low / 2, low / 2)
+        return 2.0 if name.startswith("losses.") else 0.0
+
+    def passed(config):
+        return jax.tree.flatten((anomaly_params(config), loss_weights(config)))
+
+    fields = {
+        name: another(name, value)
+        for name, value in flat(default_config())
+        if name.startswith(("anomalies.", "losses."))
+    }
+    study = make([FULL, *(Variant(name, {name: value}) for name, value in fields.items())])
+    base, *changed = (run for run in study.runs() if run.seed == 0)
+    leaves, form = passed(base.config)
+    for run in changed:
+        other_leaves, other_form = passed(run.config)
+        assert (run.program == base.program) == (other_form == form) == (other_leaves != leaves)
+    assert {run.variant for run in changed if run.program != base.program} == set(words)
 
 
 def test_devices_take_equal_shares_and_few_programs():

@@ -15,7 +15,7 @@ from draem_jax.data.texture_sources import Joined, PictureArray, TextureSource
 from draem_jax.errors import UserError
 from draem_jax.training.feed import make_feed
 from draem_jax.training.pictures import TrainingPictures, make_mix
-from draem_jax.training.samples import choose, draw_samples
+from draem_jax.training.samples import Draw, choose, draw_samples
 
 SIZE = (32, 32)
 ALWAYS = AnomalyParams(
@@ -58,8 +58,8 @@ MIXED = pictures_of(
 
 
 def test_parts_are_drawn_by_their_weights():
-    key, mix = jax.random.key(0), MIXED.mix
-    choices = jax.jit(choose, static_argnums=3)(key, 0, jnp.arange(8000), 3, mix)
+    draw = Draw(jax.random.key(0), 0, jnp.arange(8000))
+    choices = jax.jit(choose, static_argnums=1)(draw, 3, MIXED.mix)
     shares = np.bincount(choices.part, minlength=7) / 8000
     np.testing.assert_allclose(shares, np.array([2, 1, 1, 3, 1, 1, 1]) / 10, atol=0.02)
     assert set(np.asarray(choices.normal)) == {0, 1, 2}
@@ -72,9 +72,9 @@ def test_each_part_gives_what_it_says():
     # Without operations and fully opaque, a sample inside its mask is its texture.
     weights = dict.fromkeys(AnomalyParams().texture.weights.__dataclass_fields__, 0.0)
     params = AnomalyParams.from_dict({"texture": {"weights": weights}}, base=ALWAYS)
-    key, indices = jax.random.key(1), jnp.arange(64)
-    samples = jax.jit(draw_samples)(key, 0, indices, MIXED.read(), params)
-    choices = choose(key, 0, indices, 3, MIXED.mix)
+    draw = Draw(jax.random.key(1), 0, jnp.arange(64))
+    samples = jax.jit(draw_samples)(draw, MIXED.read(), params)
+    choices = choose(draw, 3, MIXED.mix)
     assert set(np.asarray(choices.part)) == set(range(7))
     assert (np.asarray(samples.mask) == 1).all()
     colours = set()
@@ -113,7 +113,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     assert "stay on the device" in resident.description
     assert "stream" in streaming.description
     pictures = resident.take(1)
-    draw = jax.jit(choose, static_argnums=3)
+    chosen = jax.jit(choose, static_argnums=1)
     step = 3
     for count in (2, 2, 1):
         taken = streaming.take(count)
@@ -122,7 +122,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
             normal, textures, parts = jax.tree.map(
                 lambda a, i=i: np.asarray(a)[:, i].reshape(8, *a.shape[3:]), tuple(taken)
             )
-            choices = draw(key, step, np.arange(8), 3, MIXED.mix)
+            choices = chosen(Draw(key, step, np.arange(8)), 3, MIXED.mix)
             np.testing.assert_array_equal(parts.indices, choices.part)
             np.testing.assert_array_equal(normal, pictures.normal[choices.normal])
             for kind, source in (("pictures", pictures.textures), ("self", pictures.normal)):

@@ -17,10 +17,11 @@ from draem_jax.data.examples import read_examples
 from draem_jax.data.surfaces import export_samples
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
-from draem_jax.evaluation.finetuning import Comparison, Figure
+from draem_jax.evaluation.finetuning import Change, Comparison
 from draem_jax.training.feed import read_pictures
 from draem_jax.training.finetune import finetune
 from draem_jax.training.pictures import open_pictures
+from draem_jax.training.samples import Draw
 from draem_jax.training.state import run_keys
 from draem_jax.training.tuned_from import TunedFrom
 from draem_jax.training.tuning_samples import (
@@ -172,7 +173,7 @@ def test_it_tells_before_and_after(tuned, given):
 
 def test_what_got_worse_is_warned_of():
     def figure(before, after, lower_is_better):
-        return Figure("name", "text", 20, before, after, lower_is_better)
+        return Change("name", "text", 20, before, after, lower_is_better)
 
     comparison = Comparison(
         (
@@ -205,7 +206,7 @@ def test_samples_are_mixed_by_their_shares(tuned, given):
         np.arange(4, dtype=np.int32),
         open_pictures(config),
     )
-    draw = jax.jit(make_tuning_samples)
+    make = jax.jit(make_tuning_samples)
 
     def varied(pictures):
         """Each picture in the eight ways to mirror and turn it."""
@@ -222,13 +223,13 @@ def test_samples_are_mixed_by_their_shares(tuned, given):
     counts = {"accepted": 0, "defect": 0, "normal": 0}
     which = set()
     for step in range(40):
-        chosen = read_pictures(pictures, key, step, indices)
-        samples = draw(
-            key, np.int32(step), indices, *chosen, tuning_pictures(examples),
-            anomaly_params(config), tuning,
-        )  # fmt: skip
+        which_samples = Draw(key, np.int32(step), indices)
+        chosen = read_pictures(pictures, which_samples)
+        samples = make(
+            which_samples, chosen, tuning_pictures(examples), anomaly_params(config), tuning
+        )
         for augmented, mask, normal in zip(
-            np.rint(np.asarray(samples.augmented) * 255), samples.mask, chosen[0], strict=True
+            np.rint(np.asarray(samples.augmented) * 255), samples.mask, chosen.normal, strict=True
         ):
             mask = np.asarray(mask)[..., 0]
             if (i := found(augmented, defects)) is not None:

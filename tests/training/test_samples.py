@@ -7,7 +7,7 @@ import numpy as np
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.texture_sources import TextureSource
 from draem_jax.training.pictures import Pictures, make_mix
-from draem_jax.training.samples import draw_samples
+from draem_jax.training.samples import Draw, draw_samples
 
 
 def test_the_default_recipe_draws_the_recorded_samples(golden):
@@ -25,9 +25,8 @@ def test_the_default_recipe_draws_the_recorded_samples(golden):
     ]
     pictures = Pictures(jnp.asarray(fine[0]), jnp.asarray(fine[1]), make_mix(sources, [4, 4, 4, 4]))
     params = AnomalyParams.from_dict({"untouched_share": 0.2, "threshold": (0.2, 0.5)})
-    samples = jax.jit(draw_samples)(
-        jax.random.key(11), jnp.int32(3), jnp.arange(12), pictures, params
-    )
+    draw = Draw(jax.random.key(11), jnp.int32(3), jnp.arange(12))
+    samples = jax.jit(draw_samples)(draw, pictures, params)
     assert np.mean(recorded["mask"]) > 0.05
     assert np.mean(recorded["mask"] != (samples.mask > 0)) <= 1e-4
     same = (recorded["mask"] == (samples.mask > 0))[..., 0]

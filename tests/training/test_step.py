@@ -14,7 +14,7 @@ from draem_jax.data.texture_sources import TextureSource
 from draem_jax.losses import LossWeights
 from draem_jax.training.parallel import AXIS_NAME
 from draem_jax.training.pictures import Pictures, make_mix
-from draem_jax.training.samples import draw_samples
+from draem_jax.training.samples import Draw, draw_samples
 from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
 from draem_jax.training.step import make_train_steps, train_step
 
@@ -41,9 +41,8 @@ def pictures():
 def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
     # In float64: Adam's first step has the gradient's sign, which float32's rounding decides where
     # the gradient is as good as zero.
-    samples = jax.jit(draw_samples)(
-        run_keys(config)[1], jnp.int32(0), jnp.arange(BATCH), pictures, AnomalyParams()
-    )
+    draw = Draw(run_keys(config)[1], jnp.int32(0), jnp.arange(BATCH))
+    samples = jax.jit(draw_samples)(draw, pictures, AnomalyParams())
     state, optimizer = create_state(config), create_optimizer(config)
     with jax.enable_x64(True):
         network = create_network(config, axis_name=AXIS_NAME).clone(dtype=jnp.float64)
@@ -82,19 +81,19 @@ def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
 def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
     key = run_keys(config)[1]
     draw = jax.jit(draw_samples)
-    whole = draw(key, 3, jnp.arange(BATCH), pictures, AnomalyParams())
+    whole = draw(Draw(key, 3, jnp.arange(BATCH)), pictures, AnomalyParams())
     for devices in (2, 4):
         spread = jax.pmap(
-            draw_samples, in_axes=(None, None, 0, None, None), devices=jax.devices()[:devices]
+            draw_samples, in_axes=(Draw(None, None, 0), None, None), devices=jax.devices()[:devices]
         )
         indices = np.arange(BATCH).reshape(devices, -1)
-        parts = spread(key, 3, indices, pictures, AnomalyParams())
+        parts = spread(Draw(key, 3, indices), pictures, AnomalyParams())
         normal, augmented, mask = (np.asarray(p).reshape(BATCH, *p.shape[2:]) for p in parts)
         assert np.mean(mask != whole.mask) <= 1e-4
         np.testing.assert_allclose(normal, whole.normal, atol=1e-5)
         np.testing.assert_allclose(augmented, whole.augmented, atol=1e-5)
     # and others in another step, so that the comparison is not one of constants
-    other = draw(key, 4, jnp.arange(BATCH), pictures, AnomalyParams())
+    other = draw(Draw(key, 4, jnp.arange(BATCH)), pictures, AnomalyParams())
     assert not np.allclose(other.normal, whole.normal)
 
 

@@ -1,15 +1,22 @@
 """Networks that stand alone: what they are made of, what they learn, and what they say."""
 
+import inspect
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from draem_jax import Draem
+from draem_jax import config as config_module
+from draem_jax.anomalies.blending import BLENDS
+from draem_jax.anomalies.masks import MASKS
 from draem_jax.config import check_config, default_config
+from draem_jax.data.texture_sources import NAMED_SOURCES
 from draem_jax.errors import UserError
 from draem_jax.losses import LossWeights, l1_loss, ssim
-from draem_jax.networks import DraemNetwork, forward
+from draem_jax.networks import VARIANTS, DraemNetwork, forward
 from draem_jax.scores import anomaly_map, margin
 from draem_jax.similarity import msgms_map, ssim_map
 from draem_jax.training.checkpoints import open_checkpoints
@@ -18,7 +25,7 @@ from draem_jax.training.state import create_network, create_optimizer, create_st
 from draem_jax.training.step import sample_losses, train_step
 from draem_jax.training.workdir import claimed_workdir
 
-VARIANTS = {
+NETWORKS = {
     "full": {"reconstructive", "discriminative"},
     "discriminative": {"discriminative"},
     "reconstruction_ssim": {"reconstructive"},
@@ -36,7 +43,7 @@ def samples():
     return Samples(*(jnp.asarray(array) for array in arrays))
 
 
-@pytest.mark.parametrize(("variant", "networks"), VARIANTS.items())
+@pytest.mark.parametrize(("variant", "networks"), NETWORKS.items())
 def test_only_the_networks_that_exist_have_parameters(variant, networks, tiny_config):
     config = tiny_config(**{"model.variant": variant})
     state = jax.eval_shape(lambda: create_state(config))
@@ -152,6 +159,12 @@ def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(UserError, match=message) as caught:
         check_config(config)
     assert "\n" not in str(caught.value)
+
+
+def test_the_config_tells_every_word_that_it_takes():
+    assert set(NETWORKS) == set(VARIANTS)
+    told = set(re.findall(r"\w+", inspect.getsource(config_module)))
+    assert told >= {*MASKS, *BLENDS, *NETWORKS, *NAMED_SOURCES}
 
 
 def test_terms_that_a_variant_lacks_may_have_any_weight():

@@ -26,7 +26,7 @@ def _find_layouts() -> dict[str, Layout]:
         for found in pkgutil.iter_modules(__path__)
     ]
     layouts = [module.LAYOUT for module in modules if hasattr(module, "LAYOUT")]
-    return {layout.name: layout for layout in layouts}
+    return {layout.name: layout for layout in sorted(layouts, key=lambda layout: layout.name)}
 
 
 LAYOUTS: Mapping[str, Layout] = _find_layouts()

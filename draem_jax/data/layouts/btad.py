@@ -21,7 +21,7 @@ def list_category(root: Path, category: str) -> Listing:
         UserError: `root` does not hold the category.
     """
     folder = find_category(root, category, holding="train")
-    return list_mvtec_style(folder, good=("ok", "good"))
+    return list_mvtec_style(folder, normal=("ok", "good"))
 
 
 LAYOUT = Layout(

@@ -1,7 +1,7 @@
 """DAGM 2007: CLASS/Train and CLASS/Test, defects told by CLASS/Train/Label/NUMBER_label.PNG.
 
 The labels are weak: an ellipse around each defect. Label/Labels.txt names the label of every
-defective picture, so that a label that is lost does not make its picture pass for a good one.
+defective picture, so that one whose label is lost is not taken for a normal one.
 Wieler and Hahn, "Weakly Supervised Learning for Industrial Optical Inspection", DAGM 2007.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures of defects with masks, from which a detector learns what it did not find.
+"""Folders of defects with masks, by which a trained detector is fine-tuned.
 
 Read are, in this order:
 
@@ -6,11 +6,11 @@ Read are, in this order:
 2. DIR/TYPE for each type of defect;
 3. pictures directly in DIR, all of one type.
 
-Masks lie in DIR/ground_truth/TYPE (or in masks, mask, gt), where there is but one type also without
-the TYPE, or beside their picture, with an ending such as _mask, or in a folder of masks within the
-pictures' folder; see `draem_jax.data.layouts.pairs`. A folder
-Label, as in each half of a class of DAGM, holds masks of the defective pictures alone: pictures
-without one are normal there, and left out.
+Masks lie in DIR/ground_truth/TYPE (or in masks, mask or gt; with a single type, the folder TYPE may
+be missing), or beside their picture with an ending such as _mask, or in a folder of masks within
+the pictures' folder; see `draem_jax.data.layouts.pairs`. A folder called Label, as in each half of
+a class of DAGM, holds masks of the defective pictures alone: pictures without one are normal there,
+and left out.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ _DEFECT = "defect"
 def list_defects(root: Path) -> Listing:
     """Lists the defective pictures of a folder; each has a mask, or is one of the problems.
 
-    All count as of the split "train": they are to learn from.
+    All of them are of the split "train", since a detector learns from them.
 
     Raises:
         UserError: there is no such folder, or it cannot be told what its pictures are.

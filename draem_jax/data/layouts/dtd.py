@@ -1,7 +1,7 @@
 """DTD, the Describable Textures Dataset: images/ATTRIBUTE/ATTRIBUTE_NUMBER.jpg.
 
-Textures to make anomalies of, not a data set to find anomalies in: all of them are good and for
-training. Cimpoi et al., "Describing Textures in the Wild", CVPR 2014.
+Textures to make anomalies of, not a data set to find anomalies in: all of them count as normal
+pictures to train on. Cimpoi et al., "Describing Textures in the Wild", CVPR 2014.
 """
 
 from pathlib import Path

@@ -43,8 +43,8 @@ class Entry:
         split: the half of the data set that it belongs to.
         defect_type: `GOOD`, or the type of its defect.
         name: "<type>/<name of the file>", unique within the split.
-        masks: files whose union is its mask; empty where no mask is known. A good picture needs
-            none.
+        masks: files whose union is its mask; empty where no mask is known. A normal picture
+            needs none.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def has_mask(self) -> bool:
-        """Whether it is known which pixels are defect: a good picture has none."""
+        """Whether it is known which pixels are defect: of a normal picture, none."""
         return self.defect_type == GOOD or bool(self.masks)
 
 
@@ -80,8 +80,8 @@ class Listing:
 
     Attributes:
         entries: the pictures, in natural order of their names within each split.
-        problems: pictures and masks that are wrong, as far as names tell; none of them is among
-            `entries`.
+        problems: pictures and masks that are wrong, as far as their names tell; none of them is
+            among `entries`.
         left_out: number of files that rightly belong to neither split, by what they are.
         notes: what the user should know about how the folder was read, one line each.
     """
@@ -93,10 +93,16 @@ class Listing:
 
 
 class Counts(NamedTuple):
-    """Pictures of one category: good ones to train on, and good and defective ones to test on."""
+    """Numbers of pictures of one category.
+
+    Attributes:
+        train: normal ones to train on.
+        normal: normal ones to test on.
+        defective: those to test on that have a defect.
+    """
 
     train: int
-    good: int
+    normal: int
     defective: int
 
 
@@ -130,7 +136,7 @@ def account(
     left_out: Mapping[str, Collection[Path]] | None = None,
     used: Iterable[Path] = (),
 ) -> Listing:
-    """Says of every file in folders what it was taken for, where the listing does not say it.
+    """Accounts for every file in some folders: what the listing does not name is counted.
 
     Args:
         listing: what was found in the folders.

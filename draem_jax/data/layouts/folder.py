@@ -1,11 +1,11 @@
-"""Anybody's own pictures: a folder of normal ones is enough, and a list file can say it all.
+"""The user's own pictures: a folder of normal ones is enough, and a list file can say it all.
 
 Read are, in this order:
 
 1. a list file, NAME.csv: columns path, split, label, type and mask (see `list_file`);
-2. DIR/train, with the normal pictures in it or in DIR/train/good, and if there are DIR/test/TYPE
-   and DIR/ground_truth/TYPE, as MVTec AD has them;
-3. DIR/good, and if there are DIR/test/TYPE, or else DIR/TYPE for each type of defect, and
+2. DIR/train, with the normal pictures in it or in DIR/train/good; and, where they are there,
+   DIR/test/TYPE and DIR/ground_truth/TYPE, as MVTec AD has them;
+3. DIR/good; and, where they are there, DIR/test/TYPE or else DIR/TYPE for each type of defect, and
    DIR/ground_truth/TYPE (or masks, mask, gt);
 4. pictures directly in DIR, all of them normal.
 
@@ -39,8 +39,8 @@ from draem_jax.data.names import MASK_FOLDERS, looks_like_masks, match
 from draem_jax.errors import UserError
 
 TEST_EVERY = 5
-"""Where defects are given and no normal pictures to test on: every how many-th normal picture of
-the training folder is taken to test on."""
+"""Where there are defects but no normal pictures to test on, one of this many is taken from the
+training folder."""
 
 _COLUMNS = ("path", "split", "label", "type", "mask")
 _SPLITS: dict[str, Split] = {"train": "train", "test": "test"}
@@ -82,7 +82,7 @@ def list_category(root: Path, category: str) -> Listing:
         apart = {good, masks}
         types = [child for child in subfolders(inner) if child not in apart and _holds(child)]
         refuse_masks(types)
-        listing = _lend_good(list_halves(good, types, masks, masks_expected=False), types)
+        listing = _lend_normal(list_halves(good, types, masks, masks_expected=False), types)
     else:
         listing = _list_flat(inner)
     return account(
@@ -103,7 +103,7 @@ def list_file(path: Path) -> Listing:
     - type: of the defect, any word; good for a normal picture.
     - mask: the picture's mask, from the CSV file's folder; may be empty.
 
-    A path may be of another case than its file, and be written as on Windows.
+    A path may differ from its file's in case, and may be written as on Windows.
 
     Raises:
         UserError: a column is missing or unknown, or a value is; it names the line.
@@ -205,7 +205,7 @@ def _label_and_type(row: dict[str, str], where: str) -> tuple[bool, str]:
 
 
 def _on_disk(folder: Path, name: str) -> str:
-    """The path within a folder of what a list calls by a name, or else calls alike."""
+    """The path of the file that a list names; its name may differ in case or accents."""
     if (folder / name).exists():
         return name
     path = folder
@@ -273,7 +273,7 @@ def _training_folder(train: Path) -> tuple[Path, list[Path]]:
     return good or train, [file for child in defects for _, file in find_pictures(child).all()]
 
 
-def _lend_good(listing: Listing, types: list[Path]) -> Listing:
+def _lend_normal(listing: Listing, types: list[Path]) -> Listing:
     """Moves some normal pictures to the test half, which has defects but no normal pictures."""
     good = [entry for entry in listing.entries if entry.split == "train"]
     if not types or len(good) <= TEST_EVERY // 2:

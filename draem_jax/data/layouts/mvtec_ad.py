@@ -64,7 +64,7 @@ def list_category(root: Path, category: str) -> Listing:
 def list_mvtec_style(
     folder: Path,
     *,
-    good: Iterable[str] = ("good",),
+    normal: Iterable[str] = ("good",),
     left_out: Mapping[str, Collection[Path]] | None = None,
     used: Iterable[Path] = (),
 ) -> Listing:
@@ -72,18 +72,18 @@ def list_mvtec_style(
 
     Args:
         folder: it holds train/, test/ and ground_truth/.
-        good: what the folder of normal pictures is called.
+        normal: what the folder of normal pictures may be called.
         left_out: see `account`.
         used: see `account`.
 
     Raises:
         UserError: there are no normal pictures to train on.
     """
-    train = named_child(folder / "train", *good)
+    train = named_child(folder / "train", *normal)
     if train is None:
         raise UserError(
-            f"{folder / 'train'} holds no folder {' or '.join(good)}; give the data set as it was "
-            "published"
+            f"{folder / 'train'} holds no folder {' or '.join(normal)}; give the data set as it "
+            "was published"
         )
     masks = folder / "ground_truth"
     listing = list_halves(train, subfolders(folder / "test"), masks, masks_expected=True)

@@ -3,8 +3,8 @@
 A mask belongs to the picture of the same name, whatever its suffix, or with an ending such as
 `_mask` after it (see `draem_jax.data.names`); or it is one of several in a folder of the picture's
 name. It lies beside its picture or in a folder of masks, which may be within the folder of the
-pictures, or next to one called images there. Names that differ by case or by the way that accents
-are written alone are the same, unless there are both.
+pictures, or next to one called images there. Names that differ only in case, or in how accents are
+written, are the same unless both are there.
 """
 
 from collections.abc import Iterable, Sequence
@@ -88,7 +88,7 @@ def list_types(types: list[Path], masks: Path | None) -> Listing:
 
 
 def mirrors(types: Sequence[Path], masks: Path | None) -> dict[Path, Path]:
-    """Of each type's folder that has one, the folder of masks that is called alike.
+    """The folder of masks for each type's folder: the one of the same name, if there is one.
 
     Args:
         types: one folder for each type.
@@ -105,10 +105,10 @@ def mirrors(types: Sequence[Path], masks: Path | None) -> dict[Path, Path]:
 
 
 def refuse_masks(types: Sequence[Path]) -> None:
-    """Refuses folders that hold masks by their names where folders of pictures by type must be.
+    """Refuses folders of masks where folders of pictures by type are expected.
 
     Raises:
-        UserError: there is one, which may also be told by its folders: those of masks are called
+        UserError: one of them holds masks, as its name says, or as its folders do, which are called
             as the types are.
     """
     names = {plain(folder.name) for folder in types}
@@ -122,7 +122,7 @@ def refuse_masks(types: Sequence[Path]) -> None:
 
 
 def missing_mask(picture: Path, where: Path | str) -> Problem:
-    """A defective picture has no mask."""
+    """Says that a defective picture has no mask."""
     return Problem(
         "picture without mask",
         picture,
@@ -131,7 +131,7 @@ def missing_mask(picture: Path, where: Path | str) -> Problem:
 
 
 def lonely_mask(mask: Path, where: Path | str) -> Problem:
-    """A mask has no picture."""
+    """Says that a mask has no picture."""
     return Problem(
         _LONELY,
         mask,
@@ -168,7 +168,7 @@ def pair_masks(
         split: that the pictures belong to.
         defect_type: their type.
         masks_expected: whether every picture must have a mask, even if there is none at all.
-        where: the masks are looked for, for messages.
+        where: what to call the place where the masks should be, in messages.
 
     Returns:
         The pictures, and what is wrong with the others and with masks.
@@ -225,7 +225,7 @@ def pair_masks(
 
 
 def _owners(key: str) -> list[str]:
-    """What the picture may be called that a mask belongs to."""
+    """The names that the picture of a mask may have."""
     return [
         owner
         for name in (key, *beside_folder_of_masks(key))

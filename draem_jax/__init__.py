@@ -15,12 +15,12 @@ To train, measure and use a detector:
     detector = draem_jax.Draem.load("runs/gravel")
     anomaly_map, score, reconstruction = detector.predict(images)
 
-`finetune` teaches a trained detector what is acceptable and what is not; its config is made by
-`draem_jax.training.finetune.tuning_config`.
+`inspect_picture` of a detector finds the regions of a picture of any size. `finetune` teaches a
+detector what is acceptable and what is not.
 
 To train networks in a loop of your own, take the pieces: `simulate` puts anomalies on normal
 pictures as `AnomalyParams` says, `DraemNetwork` is both networks as one Flax module, and
-`draem_losses` is what they minimise. `examples/` shows them at work.
+`draem_losses` is what they minimise. `examples/custom_mask.py` shows them at work.
 
 What the user can mend is raised as a `UserError`, whose message is one line.
 """

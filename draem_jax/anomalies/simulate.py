@@ -16,6 +16,7 @@ from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.texture_operations import augment_texture
 
 Images = Float[Array, "B H W 3"]
+Masks = Float[Array, "B H W 1"]
 Keys = Key[Array, "B"]
 
 
@@ -34,7 +35,12 @@ class Simulated(NamedTuple):
 
 
 def simulate(
-    key: PRNGKeyArray, images: Images, textures: Images, params: AnomalyParams
+    key: PRNGKeyArray,
+    images: Images,
+    textures: Images,
+    params: AnomalyParams,
+    *,
+    masks: Masks | None = None,
 ) -> Simulated:
     """Puts a simulated anomaly on each image of a batch, as the paper's section 3.3 describes.
 
@@ -49,6 +55,7 @@ def simulate(
         textures: where anomalies come from, float32 RGB in [0, 1], resized to the images' size.
             They are rounded to the 256 levels of 8-bit images.
         params: what the generator does.
+        masks: where anomalies go, 1 on them and 0 elsewhere; drawn as `params.mask` says if None.
 
     Returns:
         The augmented images (equal to the images outside the mask, and everywhere in untouched
@@ -63,7 +70,7 @@ def simulate(
         >>> augmented.shape, mask.shape, has_anomaly.shape
         ((2, 64, 96, 3), (2, 64, 96, 1), (2,))
     """
-    return simulate_with_keys(_sample_keys(key, images), images, textures, params)
+    return simulate_with_keys(_sample_keys(key, images), images, textures, params, masks=masks)
 
 
 def simulate_with_keys(
@@ -71,13 +78,15 @@ def simulate_with_keys(
     images: Images,
     textures: Images,
     params: AnomalyParams,
+    *,
+    masks: Masks | None = None,
 ) -> Simulated:
     """`simulate` with a key for each sample, on which alone its draws depend."""
 
-    def sample(key: PRNGKeyArray, image: Array, texture: Array) -> Simulated:
-        return Simulated(*_simulate_one(key, image, texture, params))
+    def sample(key: PRNGKeyArray, image: Array, texture: Array, *mask: Array) -> Simulated:
+        return Simulated(*_simulate_one(key, image, texture, params, *mask))
 
-    return map_samples(sample, keys, images, textures)
+    return map_samples(sample, keys, images, textures, *(() if masks is None else (masks,)))
 
 
 def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
@@ -119,6 +128,7 @@ def _simulate_one(
     image: Float[Array, "H W 3"],
     texture: Float[Array, "H W 3"],
     params: AnomalyParams,
+    mask: Float[Array, "H W 1"] | None = None,
 ) -> tuple[Float[Array, "H W 3"], Float[Array, "H W 1"], Bool[Array, ""]]:
     share_key, mask_key, texture_key, opacity_key = jax.random.split(key, 4)
     height, width, _ = image.shape
@@ -128,13 +138,13 @@ def _simulate_one(
         return image, jnp.zeros((height, width, 1), jnp.float32)
 
     def touched(image: Array, texture: Array) -> tuple[Array, Array]:
-        mask = draw_mask(mask_key, image, params=params)
+        region = draw_mask(mask_key, image, params=params) if mask is None else mask
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
         anomaly = opacity * source + (1 - opacity) * image
-        return BLENDS[params.blend](image, anomaly, mask), mask
+        return BLENDS[params.blend](image, anomaly, region), region
 
-    augmented, mask = lax.cond(
+    augmented, region = lax.cond(
         happens(share_key, params.untouched_share), untouched, touched, image, texture
     )
-    return augmented, mask, jnp.any(mask > 0)
+    return augmented, region, jnp.any(region > 0)

@@ -70,7 +70,7 @@ def train(
         The state after the last step made: of the whole run, unless `watch` asked to stop.
 
     Raises:
-        UserError: config, data or work directory do not do, or another process uses the latter.
+        UserError: config, data or work directory cannot be used, or another process has it.
         DivergedError: a loss is not finite.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """

@@ -90,7 +90,7 @@ def data_set(config: ConfigDict, *, full_scale: int | None = None) -> DataSet:
     """The data set that the config names.
 
     Args:
-        config: of a run.
+        config: the config of a run.
         full_scale: the value that is white in its deep pictures for a run that has begun, see
             `DataSet.full_scale`.
     """

@@ -84,7 +84,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     Args:
         path: the file.
         columns: their names, the first line.
-        rows: of values, written as text, `escaped`.
+        rows: lists of values, written as text, `escaped`.
     """
     write_bytes(path, b"".join(map(_csv_row, [columns, *rows])))
 
@@ -111,7 +111,7 @@ class GrowingTable:
         """Adds rows; all of them, or none.
 
         Args:
-            rows: of values, written as text, `escaped`.
+            rows: lists of values, written as text, `escaped`.
 
         Raises:
             UserError: they cannot be written, as on a full disk.
@@ -154,7 +154,7 @@ def has_columns(path: Path, columns: Sequence[str], *, least: int) -> bool:
     """Whether a table begins with the first of these columns, as one that was written here does.
 
     Args:
-        path: of a CSV file, which may be missing.
+        path: the path of a CSV file, which may be missing.
         columns: their names.
         least: how many of them must be there, since later versions may add to them.
     """
@@ -189,8 +189,8 @@ def distinct_names(paths: Sequence[PurePath], suffix: str) -> list[Path]:
     before the new one (`a.jpg.png`), and numbered where that is taken as well (`a.jpg~2.png`).
 
     Args:
-        paths: of the inputs, relative to a common folder.
-        suffix: of the outputs, such as ".png".
+        paths: the paths of the inputs, relative to a common folder.
+        suffix: the suffix of the outputs, such as ".png".
 
     Returns:
         Paths that can be written, relative to any folder, in the order of the inputs.

@@ -70,10 +70,11 @@ def draem_losses(
     Args:
         images: the normal pictures, float in [0, 1].
         masks: 1 where an anomaly was simulated, else 0.
-        reconstruction: of the augmented pictures; None if none is made.
-        logits: of normal (channel 0) and anomalous (channel 1); None if none are learned.
-        weights: of the terms.
-        data_range: of the pictures, for SSIM.
+        reconstruction: what is made of the augmented pictures; None if none is made.
+        logits: the logits of normal (channel 0) and anomalous (channel 1); None if none are
+            learned.
+        weights: the weights of the terms.
+        data_range: the data range of the pictures, for SSIM.
 
     Returns:
         The total and its terms, means over the batch.
@@ -93,7 +94,7 @@ def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bo
     """Raises UserError unless there is something to learn for each network that there is.
 
     Args:
-        weights: of the terms, as `config.losses` gives them.
+        weights: the weights of the terms, as `config.losses` gives them.
         reconstructs: whether there is a reconstructive network.
         discriminates: whether there is a discriminative one.
     """
@@ -139,7 +140,7 @@ def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) 
     the target's probability, which keeps the logarithm finite.
 
     Args:
-        logits: of normal (channel 0) and anomalous (channel 1).
+        logits: the logits of normal (channel 0) and anomalous (channel 1).
         masks: 1 for anomalous, 0 for normal.
 
     Returns:

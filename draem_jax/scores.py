@@ -80,7 +80,7 @@ def score_by_name(name: str) -> Score:
       that it means the same at every size of picture; decimals such as `top0.5%` will do.
 
     Args:
-        name: of the score.
+        name: the name of the score.
 
     Returns:
         A function that can be jitted, from maps in [0, 1] to scores in [0, 1].

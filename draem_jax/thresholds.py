@@ -77,7 +77,7 @@ def p_values(
 
     Args:
         calibration: scores of n held-out normal pictures, in any order.
-        scores: of new pictures; higher is more anomalous.
+        scores: the scores of new pictures; higher is more anomalous.
 
     Returns:
         (1 + number of calibration scores that are at least as high) / (n + 1), in (0, 1].
@@ -300,7 +300,7 @@ def pixel_threshold(
     """Chooses the threshold that regions begin at.
 
     Args:
-        thresholds: of the detector; None if it has none.
+        thresholds: the thresholds of the detector; None if it has none.
         rule: "best_f1" for the threshold that tells simulated anomalies' pixels best, or, where
             there is none, the margin 0, which is 0.5 in the map; "conformal" for the one that at
             most the share `alpha` of normal pictures exceeds anywhere.

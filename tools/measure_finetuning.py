@@ -5,7 +5,7 @@
 With ten accepted stained pictures, and with ten labelled pictures of the defect type whose pixel AP
 is worst; with --draws=3 three times each, with other pictures. All are drawn from the half of the
 photograph that training sees, and measured on pictures from the other half: the stain split, and
-the test pictures. Thresholds are those for 5 % of good pictures.
+the test pictures. Thresholds are those for 5 % of normal pictures.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def _tuned(options: argparse.Namespace, flag: str, kind: str, draw: int) -> dict
 
 
 def _measure(workdir: Path) -> dict[str, float]:
-    """False alarms on stains and good test pictures, and how well true defects are found."""
+    """False alarms on stains and normal test pictures, and how well true defects are found."""
     detector = calibrated(Draem.load(workdir), keep=False)
     stains = data_set(detector.config).test_pictures(size=detector.image_size, split=STAIN)
     images = np.stack([stains[i].image for i in range(len(stains))])
@@ -87,7 +87,7 @@ def _measure(workdir: Path) -> dict[str, float]:
     good = np.array([row.score for row in evaluation.pictures if row.defect_type == "good"])
     return {
         "false alarms, stains": float(np.mean(detector.predict(images).score > limit)),
-        "false alarms, good test pictures": float(np.mean(good > limit)),
+        "false alarms, normal test pictures": float(np.mean(good > limit)),
         "image AUROC": evaluation.overall.values["image_auroc"],
         "pixel AP": evaluation.overall.values["pixel_ap"],
     } | {f"pixel AP, {kind}": m.values["pixel_ap"] for kind, m in evaluation.types.items()}

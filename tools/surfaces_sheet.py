@@ -2,7 +2,7 @@
 
     python tools/surfaces_sheet.py brick /tmp/brick.png
 
-One row of training pictures, one of good test pictures, then two rows for each type of defect:
+One row of training pictures, one of normal test pictures, then two rows for each type of defect:
 the pictures, and the same with the outline of the mask in magenta. Under the sheet's name it
 prints, for each type, what the masks hold.
 """

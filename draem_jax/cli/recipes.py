@@ -139,7 +139,7 @@ def define_run_config(values: flags.FlagValues, arguments: list[str], *, group: 
     Args:
         values: to define them among.
         arguments: those of the command line.
-        group: of the fields that may be changed.
+        group: the group of the fields that may be changed.
 
     Returns:
         The arguments to parse.

@@ -230,7 +230,7 @@ def _read_record(entry: Entry, full_scale: int | None) -> Record | Problem:
         union |= mask
     if entry.defect_type == GOOD and union.any():
         return Problem(
-            "good picture with a defect",
+            "normal picture with a defect",
             entry.path,
             f"{entry.path} counts as good, but its mask {entry.masks[0]} shows a defect; mend one",
         )

@@ -73,7 +73,7 @@ def read_header(path: Path, *, turn: bool = True) -> Header:
     """Looks at the head of a picture's file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         turn: whether the size is that of the turned picture, for which Pillow reads a PNG to its
             end. If false, it is that of the picture as it lies in the file.
     """
@@ -91,7 +91,7 @@ def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
     """Decodes a picture's file.
 
     Args:
-        content: of the file.
+        content: the content of the file.
         full_scale: which value is white in a picture with more than 8 bits a channel; what its
             type can hold where None.
     """

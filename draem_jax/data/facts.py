@@ -39,7 +39,7 @@ class PictureFacts(NamedTuple):
     Attributes:
         entry: which picture it is.
         digest: of what is stored: equal for equal pictures, whatever file they are kept in.
-        nbytes: of its file.
+        nbytes: the size in bytes of its file.
         highest: the highest value where it has more than 8 bits a channel, else None.
         opacity_ignored: whether it was transparent everywhere.
         dark: the share of its values that are nearly black.
@@ -108,8 +108,8 @@ def gather_facts(
 
     Args:
         noted: what was noted of each picture that can be used, in their order.
-        listing: of the data set, with all that was found wrong among its problems.
-        headers: of the pictures.
+        listing: the listing of the data set, with all that was found wrong among its problems.
+        headers: the headers of the pictures.
         depth: the depth that was asked for.
         full_scale: the value that is white in pictures with more than 8 bits a channel, see
             `draem_jax.data.depth`.
@@ -161,7 +161,8 @@ def tell_pictures(paths: Iterable[Path]) -> list[str]:
     """What `tell_facts` says of files that hold several pages, and of large pictures.
 
     Args:
-        paths: of pictures; those that cannot be read are passed over, as reading them will tell.
+        paths: the paths of pictures; those that cannot be read are passed over, as reading them
+            will tell.
     """
     headers = []
     for path in paths:

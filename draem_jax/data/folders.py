@@ -226,7 +226,7 @@ def sort_others(
     """Sorts the files that are not pictures by what they are, as their suffixes tell it.
 
     Args:
-        contents: of a folder.
+        contents: what a folder holds.
         masks: a folder within it that should hold masks, so that other files there are labels.
         used: files that were read.
 

@@ -51,11 +51,11 @@ class StoredPictures:
     Attributes:
         directory: the folder of the prepared data set.
         split: "train", "test", or another that the data set has.
-        indices: of the pictures among the split's records.
-        names: of the pictures.
+        indices: the indices of the pictures among the split's records.
+        names: the names of the pictures.
         size: (height, width) that they are brought to.
-        digests: of the pictures as they are stored, by which it is seen whether one has changed;
-            none of the built-in data sets.
+        digests: the digests of the pictures as they are stored, by which it is seen whether one has
+            changed; none of the built-in data sets.
         full_scale: the value that was taken for white in pictures with more than 8 bits a channel;
             None where there are none, or where it was the highest that each file's type can hold.
             With it `read_picture` reads other pictures in the same way.
@@ -141,7 +141,7 @@ def open_split(builder: Any, split: str, *, size: tuple[int, int]) -> StoredPict
     """All pictures of a split, in natural order of their names; none where there is no such split.
 
     Args:
-        builder: of the prepared category.
+        builder: the builder of the prepared category.
         split: "train", "test", or another that the data set has.
         size: (height, width) to bring the pictures to.
 

@@ -74,7 +74,7 @@ def masks_beside(names: Iterable[str]) -> set[str]:
     without such an ending; _label and _seg do not suffice for that, as pictures may end so too.
 
     Args:
-        names: of pictures, or their paths within the folder, without the files' suffixes.
+        names: the names of pictures, or their paths within the folder, without the files' suffixes.
     """
     names = sorted(names, key=len)  # so that pictures come before their masks
     found = {name for name in names if in_folder_of_masks(name)}

@@ -93,7 +93,7 @@ def picture_header(path: str | Path, *, turn: bool = True) -> Header:
     """What can be seen of a picture without reading its pixels.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         turn: see `draem_jax.data.decoding.read_header`.
 
     Raises:
@@ -121,7 +121,7 @@ class Stored(NamedTuple):
             untouched, where it is an 8-bit RGB picture in PNG or JPEG without transparency and
             rotation, and has been decoded to its end; else a lossless PNG.
         decoded: what lies in it.
-        nbytes: of the picture's own file.
+        nbytes: the size in bytes of the picture's own file.
     """
 
     content: bytes

@@ -34,8 +34,9 @@ class PreparedCategory:
     """What a prepared category holds.
 
     Attributes:
-        name: of the data set.
-        category: of the category; of the user's own pictures, the name of their prepared copy.
+        name: the name of the data set.
+        category: its name; of the user's own pictures, the name of their
+            prepared copy.
         path: the folder of the prepared data.
         nbytes: bytes that it takes on the disk.
         root: the folder or archive it was prepared from, "" for built-in data.
@@ -162,7 +163,7 @@ def open_builder(name: str, config: str, folder: Path) -> Any:
     Args:
         name: the data set.
         config: the category; of the user's own pictures, the name of their prepared copy.
-        folder: of prepared data sets.
+        folder: the folder of prepared data sets.
     """
     import tensorflow_datasets as tfds
 

@@ -38,7 +38,7 @@ class PairReader:
     Attributes:
         normal: where normal pictures are read from.
         textures: where textures are read from.
-        kinds: of the parts of the anomaly source.
+        kinds: the kinds of the parts of the anomaly source.
         choices: normal picture, part of the anomaly source and texture of each sample.
     """
 

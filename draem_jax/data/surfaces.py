@@ -147,8 +147,8 @@ def export_samples(
     Args:
         folder: to write to; files of the same names are replaced.
         category: see `draw_sample`, as for the others.
-        split: of the pictures.
-        defect_type: of the pictures.
+        split: the split of the pictures.
+        defect_type: the defect type of the pictures.
         indices: numbers of the pictures.
 
     Returns:

@@ -201,7 +201,7 @@ class PictureFiles:
     """Pictures in files, resized when they are read.
 
     Attributes:
-        paths: of the files.
+        paths: the paths of the files.
         size: (height, width) that they are brought to.
         full_scale: the value that is white in those with more than 8 bits a channel.
     """
@@ -221,13 +221,13 @@ class PictureFiles:
 class PictureArray:
     """Pictures in memory."""
 
-    pictures: UInt8[np.ndarray, "N H W 3"]
+    images: UInt8[np.ndarray, "N H W 3"]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return self.pictures[index]
+        return self.images[index]
 
 
 class Joined:

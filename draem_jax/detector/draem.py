@@ -43,7 +43,7 @@ class Draem:
 
     Attributes:
         config: that it was trained with.
-        workdir: of the run that it was loaded from.
+        workdir: the work directory of the run that it was loaded from.
         step: training steps made.
         batch_size: pictures that one call to the devices takes at most; what is given is cut and
             padded to it. See `fitted_to` for fewer.
@@ -67,7 +67,7 @@ class Draem:
         """Loads what a training run saved.
 
         Args:
-            workdir: of the run.
+            workdir: the work directory of the run.
             checkpoint: "latest", "best" (by validation loss) or a step.
             batch_size: pictures a call; `config.evaluation.batch_size` if None. It is raised to a
                 multiple of the number of devices.
@@ -208,33 +208,33 @@ class Draem:
             ValueError: an array is of another shape or kind, or floats lie outside [0, 1].
         """
         rule = rule or self.region_rule()
-        pictures = map(_as_uint8, images)
-        while batch := list(itertools.islice(pictures, self.batch_size)):
-            small = np.stack([resize(picture, self.image_size) for picture in batch])
+        given = map(_as_uint8, images)
+        while batch := list(itertools.islice(given, self.batch_size)):
+            small = np.stack([resize(image, self.image_size) for image in batch])
             fitted = self.fitted_to(len(batch))
             outputs = jax.device_get(fitted.run_batch(small, with_features=with_features))
-            for i, picture in enumerate(batch):
+            for i, image in enumerate(batch):
                 own = jax.tree.map(operator.itemgetter(i), outputs)
-                yield self._inspection(picture, small[i], own, rule, alpha)
+                yield self._inspection(image, small[i], own, rule, alpha)
 
     def run_batch(
         self,
-        pictures: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
+        images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
         *,
         with_features: bool = False,
     ) -> BatchOutput:
         """Runs the networks on at most `batch_size` pictures, without waiting for the devices.
 
         Args:
-            pictures: of the trained size, RGB, uint8 or float in [0, 1].
+            images: of the trained size, RGB, uint8 or float in [0, 1].
             with_features: whether to return the discriminative network's features as well.
 
         Returns:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
         """
-        padding = [(0, self.batch_size - len(pictures))] + [(0, 0)] * 3
+        padding = [(0, self.batch_size - len(images))] + [(0, 0)] * 3
         program = _make_program(create_network(self.config), self.score_name, with_features)
-        return program(self._variables, shard_batch(np.pad(pictures, padding)))
+        return program(self._variables, shard_batch(np.pad(images, padding)))
 
     def fitted_to(self, pictures: int) -> Draem:
         """The same detector with a smaller batch, so that few pictures do not take all its time.
@@ -250,22 +250,22 @@ class Draem:
         size = devices * (1 << max(0, of_each - 1).bit_length())
         return replace(self, batch_size=min(size, self.batch_size))
 
-    def _predict_batch(self, pictures: np.ndarray) -> Prediction:
-        output = self.fitted_to(len(pictures)).run_batch(pictures)
+    def _predict_batch(self, images: np.ndarray) -> Prediction:
+        output = self.fitted_to(len(images)).run_batch(images)
         return Prediction(
-            *(np.asarray(getattr(output, part))[: len(pictures)] for part in Prediction._fields)
+            *(np.asarray(getattr(output, part))[: len(images)] for part in Prediction._fields)
         )
 
     def _inspection(
         self,
-        picture: UInt8[np.ndarray, "H W 3"],
+        image: UInt8[np.ndarray, "H W 3"],
         small: UInt8[np.ndarray, "h w 3"],
         output: Any,
         rule: RegionRule,
         alpha: float,
     ) -> Inspection:
         """Brings a picture's part of a batch's output to its own size, and finds its regions."""
-        size = picture.shape[:2]
+        size = image.shape[:2]
         margin = resize_plane(output.margin, size)
         anomaly_map = resize_plane(output.anomaly_map, size)
         scale = math.sqrt(margin.size / math.prod(self.image_size))
@@ -274,7 +274,7 @@ class Draem:
         if self.thresholds is not None:
             p_value = float(self.thresholds.p_values(np.array([score]))[0])
         return Inspection(
-            picture=picture,
+            image=image,
             reconstruction=resize_channels(output.reconstruction, size),
             margin=margin,
             anomaly_map=anomaly_map,

@@ -48,13 +48,13 @@ class AtNetworkSize(NamedTuple):
     """A picture as the networks see it, at the size they were trained at.
 
     Attributes:
-        picture: RGB.
+        image: RGB.
         reconstruction: in [0, 1].
-        features: of the discriminative network, at a lower resolution; None where they were not
-            asked for, or there is no such network.
+        features: the features of the discriminative network, at a lower resolution; None where they
+            were not asked for, or there is no such network.
     """
 
-    picture: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"]
     reconstruction: Float[np.ndarray, "h w 3"]
     features: Float[np.ndarray, "_ _ C"] | None = None
 
@@ -64,11 +64,11 @@ class Inspection:
     """All that a detector says of one picture; maps are of the picture's own size.
 
     Attributes:
-        picture: RGB, as it was given.
+        image: RGB, as it was given.
         reconstruction: the picture as it would be without defects, in [0, 1].
         margin: logit₁ − logit₀ of each pixel.
         anomaly_map: how likely each pixel is anomalous, in [0, 1].
-        score: of the picture, in [0, 1].
+        score: the score of the picture, in [0, 1].
         p_value: how often a normal picture scores as high, in (0, 1]; None for a detector without
             thresholds, since no normal pictures were held out from its training.
         is_anomalous: the decision, by the p-value and the false-alarm rate that was asked for;
@@ -79,7 +79,7 @@ class Inspection:
             None for what was not read from a file.
     """
 
-    picture: UInt8[np.ndarray, "H W 3"]
+    image: UInt8[np.ndarray, "H W 3"]
     reconstruction: Float[np.ndarray, "H W 3"]
     margin: Float[np.ndarray, "H W"]
     anomaly_map: Float[np.ndarray, "H W"]

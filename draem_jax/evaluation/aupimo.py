@@ -27,7 +27,7 @@ def overlap_weights(
     Args:
         rates: the shared false-positive rate at each threshold, highest threshold first: the mean
             over normal pictures of each one's rate; rising to 1.
-        bounds: of the rate, 0 < lower < upper ≤ 1.
+        bounds: the bounds of the rate, 0 < lower < upper ≤ 1.
 
     Returns:
         Weights in [0, 1], by threshold.

@@ -104,7 +104,7 @@ def simulate_on(
     """Simulates anomalies on normal pictures by the config's recipe; none is rotated.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         pictures: to put them on.
 
     Returns:
@@ -138,29 +138,29 @@ def read_all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
 
 
 def margins_and_scores(
-    detector: Draem, pictures: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
+    detector: Draem, images: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
 ) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
     """Runs a detector on pictures, a batch at a time, and gives what thresholds are set by.
 
     Args:
         detector: the trained detector.
-        pictures: of the trained size, one at least.
-        names: of image scores, see `draem_jax.scores.score_by_name`.
+        images: of the trained size, one at least.
+        names: the names of image scores, see `draem_jax.scores.score_by_name`.
 
     Returns:
         The margins of all pixels; and by its name each score of all pictures.
     """
     functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
-    parts = list(_batches(detector, pictures, functions))
+    parts = list(_batches(detector, images, functions))
     margins = np.concatenate([margins for margins, _ in parts])
     return margins, {n: np.concatenate([scores[n] for _, scores in parts]) for n in names}
 
 
 def _batches(
-    detector: Draem, pictures: np.ndarray, functions: dict[str, Callable]
+    detector: Draem, images: np.ndarray, functions: dict[str, Callable]
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    for start in range(0, len(pictures), detector.batch_size):
-        batch = pictures[start : start + detector.batch_size]
+    for start in range(0, len(images), detector.batch_size):
+        batch = images[start : start + detector.batch_size]
         output = detector.run_batch(batch)
         yield (
             np.asarray(output.margin)[: len(batch)],

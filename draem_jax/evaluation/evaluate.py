@@ -72,7 +72,7 @@ def evaluate(
     of the pictures, and the first one writes.
 
     Args:
-        workdir: of the run, which all processes can read.
+        workdir: the work directory of the run, which all processes can read.
         checkpoint: "latest", "best" or a step.
         batch_size: pictures a call; `config.evaluation.batch_size` if None.
         options: what is measured, decided and written.

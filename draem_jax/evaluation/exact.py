@@ -39,11 +39,12 @@ def picture_aupimo(
     """The AUPIMO of each of `margins`, NaN for a picture without defect pixels.
 
     Args:
-        normal_margins: of the normal pictures, which give the shared false-positive rate.
-        normal_truths: of the same.
-        margins: of the pictures to be measured.
-        truths: of the same.
-        bounds: of the false-positive rate.
+        normal_margins: the margins of the normal pictures, which give the shared
+            false-positive rate.
+        normal_truths: the truths of the same.
+        margins: the margins of the pictures to be measured.
+        truths: the truths of the same.
+        bounds: the bounds of the false-positive rate.
     """
     normal = [m[t >= 0] for m, t in zip(normal_margins, normal_truths, strict=True)]
     normal = [pixels for pixels in normal if len(pixels)]

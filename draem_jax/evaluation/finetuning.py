@@ -44,8 +44,8 @@ class Change:
         name: in `finetune.json`.
         text: what it is of, for people.
         pictures: that it is measured on.
-        before: of the detector that was tuned; None if it cannot be measured.
-        after: of the tuned one.
+        before: its value for the detector that was tuned; None if it cannot be measured.
+        after: its value for the tuned one.
         lower_is_better: as of false alarms.
     """
 
@@ -121,8 +121,8 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     Anomalies are simulated on that half, too.
 
     Args:
-        workdir: of the fine-tuned run; its thresholds are worked out and kept there. In the
-            directory of the run that was tuned nothing is written.
+        workdir: the work directory of the fine-tuned run; its thresholds are worked out and kept
+            there. In the directory of the run that was tuned nothing is written.
         alpha: false-alarm rate of the threshold.
 
     Raises:

@@ -166,7 +166,7 @@ def add_pictures(
 
     Args:
         group: the counts so far.
-        pictures: of a batch.
+        pictures: the pictures of a batch.
         is_member: which of its pictures belong to the group.
         draws: how often each replicate draws each picture.
     """
@@ -199,7 +199,7 @@ def mean_over_defects(
 
     Args:
         pictures: histograms of a batch.
-        weights: of the bins.
+        weights: the weights of the bins.
 
     Returns:
         The mean weight of each picture's defect pixels, 0 if it has none; and how many it has.

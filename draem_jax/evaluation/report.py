@@ -44,12 +44,12 @@ def write_report(
     """Writes the page; only the pictures that it shows are looked at once more.
 
     Args:
-        path: of the page.
+        path: the path of the page.
         detector: that was evaluated.
         test: the test pictures, by index.
-        evaluation: of all test pictures.
+        evaluation: what was measured on all test pictures.
         facts: what was run.
-        options: of the evaluation.
+        options: the options of the evaluation.
         simulated: whether the anomalies are simulated.
     """
     scores = np.array([row.score for row in evaluation.pictures], float)

@@ -97,7 +97,7 @@ def compute_metrics(totals: Totals, options: MetricOptions) -> Evaluation:
     what the coarse bins put the metric itself off. AUPIMO's holds the false-positive rate fixed.
 
     Args:
-        totals: of a `MetricStream`, merged if there are several.
+        totals: those of a `MetricStream`, merged if there are several.
         options: the same that the stream had.
 
     Raises:
@@ -139,7 +139,7 @@ def _image_metrics(rows: list[PictureRow], options: MetricOptions) -> Metrics:
     is_defective = np.array([row.defect_type != GOOD for row in rows], bool)
     scores = np.array([row.score for row in rows], np.float64)
     if is_defective.all():
-        return _undefined("image", "There is no good picture.", options)
+        return _undefined("image", "There is no normal picture.", options)
     if not is_defective.any():
         return _undefined("image", "There is no defective picture.", options)
     replicates = None
@@ -274,12 +274,12 @@ def _aupimo(rows: list[PictureRow], totals: Totals, options: MetricOptions) -> M
 def _no_aupimo(values: np.ndarray, totals: Totals, options: MetricOptions) -> str | None:
     normal = totals.groups.get(GOOD)
     if normal is None or not normal.pictures:
-        return "There is no good picture whose mask is known."
+        return "There is no normal picture whose mask is known."
     if not len(values):
         return "No defective picture has a pixel marked as a defect."
     pixels, rate = int(normal.pixels.sum()), options.aupimo_bounds[0]
     if pixels * rate < 1:
-        return f"The good pictures' {pixels} pixels are too few for a rate of {rate:g}."
+        return f"The normal pictures' {pixels} pixels are too few for a rate of {rate:g}."
     return None
 
 

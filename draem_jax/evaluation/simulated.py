@@ -51,7 +51,7 @@ def simulated_pictures(
     cannot tell.
 
     Args:
-        config: of a run with `data.holdout` above 0.
+        config: the config of a run with `data.holdout` above 0.
         trained_on: see `draem_jax.training.pictures.open_pictures`.
 
     Raises:

@@ -45,9 +45,9 @@ class MetricOptions:
     Attributes:
         aupro_limits: the false-positive rates up to which the per-region overlap is integrated.
         aupimo_bounds: the false-positive rates between which the per-image overlap is integrated.
-        replicates: of the bootstrap; 0 for no intervals.
-        confidence: of the intervals.
-        seed: of the bootstrap.
+        replicates: draws of the bootstrap; 0 for no intervals.
+        confidence: how sure the intervals are, in (0, 1).
+        seed: the seed of the bootstrap.
         exact: keep every pixel and sort, instead of counting in bins.
     """
 
@@ -74,7 +74,7 @@ class PictureRow:
     Attributes:
         index: among all pictures of all hosts.
         defect_type: "good" for a normal one.
-        score: of the picture.
+        score: the score of the picture.
         aupimo: its area under the per-image overlap curve, in [0, 1]; None for a picture without
             defect pixels, or without normal pictures to take the false-positive rate from.
     """
@@ -90,7 +90,7 @@ class Totals(NamedTuple):
 
     Attributes:
         groups: counts by defect type, int64 and float64.
-        rows: of the pictures.
+        rows: the rows of the pictures.
         kept: with `exact`, each picture's margins and truth by its index, else empty.
     """
 
@@ -144,7 +144,7 @@ class MetricStream:
             margins: logit₁ − logit₀, float32, on the host or spread over the local devices, of
                 which B must be a multiple.
             truth: as of `draem_jax.evaluation.truth`.
-            scores: of the pictures.
+            scores: the scores of the pictures.
             types: their defect types, "good" for normal ones. It may be shorter than B: the last
                 pictures are padding then.
             indices: the pictures' numbers among all pictures of all hosts, which the bootstrap

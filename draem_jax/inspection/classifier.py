@@ -36,8 +36,9 @@ class Classifier:
         centre: of each feature.
         scale: of each feature: its spread over the pictures, or 1 if it never changes.
         weights: how much each feature counts.
-        coefficients: of the logistic regression, for scaled features, a row for each type.
-        intercepts: of the same.
+        coefficients: the coefficients of the logistic regression, for scaled features, a row for
+            each type.
+        intercepts: the intercepts of the same.
         regions: scaled features of what it was learned from.
         region_types: the type of each, from 0.
         region_weights: of each, 1 over the number of regions in its picture.
@@ -61,7 +62,7 @@ class Classifier:
         Args:
             pictures: of each the features of its regions, one at least.
             types: of each picture: all numbers from 0 to one or more.
-            weights: of the features.
+            weights: the weights of the features.
         """
         features = np.concatenate(pictures)
         counts = [len(rows) for rows in pictures]
@@ -109,7 +110,7 @@ class HeldOut(NamedTuple):
 
     Attributes:
         logits: of each picture's largest region.
-        distances: of the same.
+        distances: the distances of the same.
         types: what the pictures are.
     """
 
@@ -128,7 +129,7 @@ def hold_out(
     Args:
         pictures: see `Classifier.fit`; the first region of each is the largest.
         types: of each.
-        weights: of the features.
+        weights: the weights of the features.
 
     Returns:
         What is said of them, in another order. The only picture of a type is not left out.
@@ -196,8 +197,8 @@ def centre_and_scale(
     A feature that never changes has a standard deviation of 1, so that it can be divided by.
 
     Args:
-        features: of regions.
-        weights: of the regions.
+        features: the regions' features.
+        weights: the weights of the regions.
     """
     centre = np.average(features, axis=0, weights=weights)
     spread = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weights))

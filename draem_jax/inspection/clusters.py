@@ -59,7 +59,7 @@ def group_features(
 
     Args:
         features: one row a region; columns as in `draem_jax.inspection.features.feature_names`.
-        names: of the columns.
+        names: the names of the columns.
         groups: how many; where None, the number from 2 to 12 with the best mean silhouette
             (Rousseeuw, 1987).
 
@@ -134,7 +134,7 @@ def cluster_files(
             highest.append(inspection.highest)
             rows.append(region_features(inspection))
             for region in inspection.regions:
-                crop = crop_around(inspection.picture, region)
+                crop = crop_around(inspection.image, region)
                 found.append(_FoundRegion(path, region.label, region.bbox, crop))
         else:
             errors[path] = str(inspection)

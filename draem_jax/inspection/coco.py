@@ -44,9 +44,9 @@ def annotation(
     """A region's entry.
 
     Args:
-        region: of a picture.
+        region: one of a picture's.
         segmentation: its `polygons` or its `run_lengths`.
-        number: of the entry in the file, from 1.
+        number: that of the entry in the file, from 1.
         image: the number of the picture.
     """
     top, left, bottom, right = region.bbox
@@ -69,7 +69,7 @@ def polygons(region: Region) -> list[list[int]]:
     Parts that do not touch side by side have a polygon each.
 
     Args:
-        region: of a picture.
+        region: one of a picture's.
 
     Returns:
         [x0, y0, x1, y1, …] of each polygon's corners, in whole pixels of the picture.
@@ -94,7 +94,7 @@ def run_lengths(region: Region, shape: tuple[int, int]) -> dict[str, list[int]]:
     """The region's mask as lengths of runs, not compressed.
 
     Args:
-        region: of a picture.
+        region: one of a picture's.
         shape: (height, width) of the picture.
 
     Returns:

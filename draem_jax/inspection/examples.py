@@ -33,9 +33,9 @@ class Example:
     """A picture of a defect of a known kind.
 
     Attributes:
-        name: of the picture, "<type>/<name of the file>".
+        name: the name of the picture, "<type>/<name of the file>".
         defect_type: the kind.
-        features: of its regions, the largest first; none where nothing was found.
+        features: the features of its regions, the largest first; none where nothing was found.
         crop: the picture around its largest region, RGB; all of it, small, where nothing was found.
     """
 
@@ -127,9 +127,9 @@ def make_example(
     """Takes what is needed of a picture of a defect.
 
     Args:
-        name: of the picture.
+        name: the name of the picture.
         defect_type: the kind of its defect.
-        inspection: of the picture, with the network's features.
+        inspection: the inspection of the picture, with the network's features.
         mask: true on the defect, if that is known. Regions that do not touch it are left out, and
             if none does, the mask itself is the region. Otherwise regions are kept as they were
             found, since it is by such ones that types will be told.
@@ -139,26 +139,26 @@ def make_example(
         regions = [region for region in regions if (mask[region.window] & region.mask).any()]
         if not regions:
             regions = find_regions(np.where(mask, 1.0, -1.0), join_gap=math.inf)
-    crop = inspection.at_network_size.picture
+    crop = inspection.at_network_size.image
     if regions:
-        crop = crop_around(inspection.picture, regions[0])
+        crop = crop_around(inspection.image, regions[0])
     features = region_features(dataclasses.replace(inspection, regions=regions))
     return Example(name, defect_type, features, crop)
 
 
-def crop_around(picture: UInt8[np.ndarray, "H W 3"], region: Region) -> UInt8[np.ndarray, "h w 3"]:
+def crop_around(image: UInt8[np.ndarray, "H W 3"], region: Region) -> UInt8[np.ndarray, "h w 3"]:
     """Cuts the square around a region out of a picture, with some of its surroundings.
 
     At the picture's border it is cut short. Its longer side is brought down to 256 pixels, so that
     many crops fit in memory.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     top, left, bottom, right = region.bbox
     half = math.ceil((0.5 + _CROP_MARGIN) * max(bottom - top, right - left)) + 1
     row, column = (top + bottom) // 2, (left + right) // 2
     rows = slice(max(0, row - half), min(height, row + half))
     columns = slice(max(0, column - half), min(width, column + half))
-    return fit(picture[rows, columns], longest_side=_CROP_SIDE).copy()
+    return fit(image[rows, columns], longest_side=_CROP_SIDE).copy()
 
 
 def _read_masks(entry: Entry, shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:

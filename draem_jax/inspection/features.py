@@ -73,7 +73,7 @@ def feature_names(channels: int) -> tuple[str, ...]:
     """Names of the figures, in their order.
 
     Args:
-        channels: of the network's features; 0 for a detector that has none.
+        channels: the channels of the network's features; 0 for a detector that has none.
     """
     return (*SHAPE, *CONTRAST, *(f"network_{channel}" for channel in range(channels)))
 
@@ -84,7 +84,7 @@ def feature_weights(names: Sequence[str]) -> Float[np.ndarray, " F"]:
     The network's features, of which there are many, count half as much as the others do together.
 
     Args:
-        names: of the figures, see `feature_names`.
+        names: the names of the figures, see `feature_names`.
     """
     many = np.array([name.startswith("network_") for name in names])
     weights = np.ones(len(many))
@@ -97,7 +97,7 @@ def region_features(inspection: Inspection) -> Float[np.ndarray, "R F"]:
     """Measures the features of all regions of a picture.
 
     Args:
-        inspection: of a picture, with the network's features.
+        inspection: the inspection of a picture, with the network's features.
 
     Returns:
         A row for each region, in their order; columns as in `feature_names`, all finite.
@@ -127,14 +127,14 @@ def _shape(region: Region, pixels: int) -> list[float]:
 
 
 def _contrast(seen: AtNetworkSize, mask: Float[np.ndarray, "H W"]) -> list[float]:
-    share = resize_plane(mask, seen.picture.shape[:2])
+    share = resize_plane(mask, seen.image.shape[:2])
     region = share >= 0.5 * share.max()
     window = _around(region, 2 * _FAR)
     region = region[window]
-    picture = rgb2lab(seen.picture[window])
+    image = rgb2lab(seen.image[window])
     reconstruction = rgb2lab(seen.reconstruction[window].astype(np.float64))
-    difference = picture - reconstruction
-    lightness = [picture[..., 0], reconstruction[..., 0]]
+    difference = image - reconstruction
+    lightness = [image[..., 0], reconstruction[..., 0]]
     gradients = [_gradient(plane) for plane in lightness]
     details = [plane - ndimage.gaussian_filter(plane, _DETAIL) for plane in lightness]
 

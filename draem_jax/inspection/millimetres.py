@@ -17,7 +17,7 @@ class PixelWidths:
     """What is known of how wide the pixels of pictures are.
 
     Attributes:
-        mm_per_pixel: of the pictures that the table leaves out, or of all; None if not known.
+        mm_per_pixel: for pictures that the table leaves out, or for all; None if not known.
         table: a CSV file with the columns `name`, a picture's path within its folder, and
             `mm_per_pixel`; None for none.
     """
@@ -29,7 +29,7 @@ class PixelWidths:
         """How many millimetres a pixel of each picture is wide; None where nothing is known.
 
         Args:
-            names: of the pictures.
+            names: the names of the pictures.
 
         Raises:
             UserError: a width makes no sense, the table cannot be read, or there is one and it
@@ -68,8 +68,8 @@ def read_mm_per_pixel(path: str | Path, names: Sequence[str]) -> dict[str, float
 
     Args:
         path: the file; other columns and other pictures in it do not matter.
-        names: of the pictures that are looked for. Unicode's composed and decomposed letters are
-            the same in them, where that does not make two names one.
+        names: the names of the pictures that are looked for. Unicode's composed and decomposed
+            letters are the same in them, where that does not make two names one.
 
     Returns:
         Of each picture that the table has, how many millimetres its pixels are wide.

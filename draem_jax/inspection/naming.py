@@ -33,10 +33,10 @@ class TypesSummary(NamedTuple):
     """What came of fitting types to examples.
 
     Attributes:
-        model: of the types, as it was kept.
+        model: the types, as they were kept.
         confusion: how many examples of each type (a row) were called each type, or unknown, by
             models that were fitted without them.
-        macro_f1: of these, the mean over the types.
+        macro_f1: the mean F1 of these over the types.
         left_out: type that was left out → what its examples are called, and how often.
         notes: what the user should know, a sentence each.
         report: the page that was written.
@@ -59,7 +59,7 @@ def load_types(detector: Draem) -> TypeModel | None:
     """Loads the types kept with a checkpoint.
 
     Args:
-        detector: of the checkpoint.
+        detector: the detector of the checkpoint.
 
     Returns:
         The types; None if none were fitted for this checkpoint.
@@ -182,7 +182,7 @@ def cross_validate(
 
     Args:
         examples: with a region each, two of a type at least.
-        names: of their features.
+        names: the names of their features.
         unknown_rate: see `TypeModel.fit`.
     """
     types = [example.defect_type for example in examples]

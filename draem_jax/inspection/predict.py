@@ -129,8 +129,8 @@ def predict_files(
         detector: the trained detector.
         images: a picture's file or a folder of pictures.
         out: the folder to write to; files of the same names are replaced.
-        types: of defects that the detector knows, see `draem_jax.inspection.naming`; without them,
-            regions and pictures have no types.
+        types: the types of defects that the detector knows, see `draem_jax.inspection.naming`;
+            without them, regions and pictures have no types.
         options: what is called anomalous and a region, and how wide a pixel is.
         progress: called with the pictures done and all of them.
 
@@ -325,7 +325,7 @@ def check_out(out: Path) -> None:
 def _overlay(
     inspection: Inspection, mm_per_pixel: float | None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    drawn = overlay(inspection.picture, inspection.anomaly_map)
+    drawn = overlay(inspection.image, inspection.anomaly_map)
     drawn = outline(drawn, inspection.mask, width=max(1, min(inspection.mask.shape) // 500))
     labels = {_top(region): str(region.label) for region in inspection.regions}
     return scale_bar(label_places(drawn, labels), mm_per_pixel=mm_per_pixel)

@@ -18,7 +18,7 @@ def preview_sheet(config: ConfigDict, *, rows: int = 8) -> UInt8[np.ndarray, "H 
     """Draws the first samples of a run, each with an anomaly: none is left untouched.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         rows: samples on the sheet.
 
     Returns:

@@ -55,7 +55,7 @@ class TypeModel:
 
     Attributes:
         types: their names, in order.
-        names: of the features.
+        names: the names of the features.
         classifier: what was learned.
         temperature: that its logits are divided by.
         distances: of each example from the others, ascending.
@@ -87,7 +87,7 @@ class TypeModel:
             pictures: of each example picture the features of its regions, one at least, the
                 largest first; see `draem_jax.inspection.features.region_features`.
             types: of each picture; two different ones at least.
-            names: of the features.
+            names: the names of the features.
             unknown_rate: the share of regions of known types that may be called unknown, about; or
                 one in as many as there are examples, if that is more.
             made_from: kept with the types.
@@ -156,7 +156,7 @@ class TypeModel:
         """How likely each region is of each type, given that it is of a known one.
 
         Args:
-            features: of regions.
+            features: the regions' features.
 
         Returns:
             Shares that add up to 1 in each row; columns as in `types`.
@@ -167,7 +167,7 @@ class TypeModel:
         """Names regions.
 
         Args:
-            features: of the regions; there may be none.
+            features: the features of the regions; there may be none.
         """
         distances = self.classifier.distances(features)
         limit = conformal_threshold(self.distances, self.unknown_rate)
@@ -191,7 +191,7 @@ class TypeModel:
         """Names a picture by its largest region.
 
         Args:
-            features: of its regions, one at least, the largest first.
+            features: the features of its regions, one at least, the largest first.
         """
         return self.name_regions(features[:1])[0]
 

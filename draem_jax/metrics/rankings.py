@@ -109,7 +109,7 @@ def aupro(normal: Counts, regions: Counts, *, limit: float = 0.3) -> Values:
     Args:
         normal: counts of normal pixels.
         regions: sums of 1 / size of their region over defect pixels.
-        limit: of the false-positive rate, in (0, 1].
+        limit: the highest false-positive rate, in (0, 1].
     """
     normal, regions = _as_float(normal, regions)
     with np.errstate(invalid="ignore", divide="ignore"):

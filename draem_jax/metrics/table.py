@@ -66,7 +66,7 @@ METRICS = (
     Metric(
         "image_auroc",
         "image AUROC",
-        "The chance that a defective picture scores higher than a good one.",
+        "The chance that a defective picture scores higher than a normal one.",
         "image",
         _auroc,
     ),
@@ -87,7 +87,7 @@ METRICS = (
     Metric(
         "pixel_auroc",
         "pixel AUROC",
-        "The chance that a defect pixel has a higher map value than a good pixel.",
+        "The chance that a defect pixel has a higher map value than a normal pixel.",
         "pixel",
         _auroc,
     ),
@@ -116,7 +116,7 @@ METRICS = (
     Metric(
         "aupimo",
         "AUPIMO",
-        "Overlap with each defect at false-positive rates that hardly any good pixel meets.",
+        "Overlap with each defect at false-positive rates that hardly any normal pixel meets.",
     ),
 )
 

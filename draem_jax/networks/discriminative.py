@@ -15,7 +15,7 @@ class DiscriminativeNetwork(nn.Module):
 
     Attributes:
         width: channels of the first block, 64 in the authors' code.
-        dtype: of the activations; parameters and logits are float32 at least.
+        dtype: the dtype of the activations; parameters and logits are float32 at least.
         remat: compute activations again in the backward pass to save memory.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
     """

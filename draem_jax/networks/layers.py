@@ -19,7 +19,7 @@ class Conv3x3(nn.Module):
 
     Attributes:
         features: channels out.
-        dtype: of the computation; the parameters are float32.
+        dtype: the dtype of the computation; the parameters are float32.
     """
 
     features: int
@@ -40,7 +40,7 @@ class ConvNormRelu(nn.Module):
 
     Attributes:
         features: channels out.
-        dtype: of the activations; statistics and parameters are float32.
+        dtype: the dtype of the activations; statistics and parameters are float32.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
     """
 
@@ -74,7 +74,7 @@ class Stage(nn.Module):
         features: channels out of each.
         remat: compute the activations again in the backward pass instead of keeping them: less
             memory for about a third more computation.
-        dtype: of the activations.
+        dtype: the dtype of the activations.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
     """
 

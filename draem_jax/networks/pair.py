@@ -73,7 +73,7 @@ class DraemNetwork(nn.Module):
     Attributes:
         reconstructive_width: channels of the reconstructive network's first block.
         discriminative_width: channels of the discriminative network's first block.
-        dtype: of the activations; parameters and outputs are float32.
+        dtype: the dtype of the activations; parameters and outputs are float32.
         remat: compute activations again in the backward pass to save memory.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
         variant: a name in `VARIANTS`, which says which networks there are and what the map is.

@@ -42,9 +42,9 @@ class Region:
             outline at their ends. It follows bends; of a ring it is the way around. It goes from
             pixel to pixel, which makes a line between the eight directions longer, by up to 8 %.
         skeleton_width: `area / skeleton_length`, the mean width along the middle lines.
-        orientation: of the axis along which its pixels spread most, in degrees from −90 to 90:
-            0 for a level region, 90 for an upright one, above 0 where it rises to the right. None
-            if it spreads alike in all directions, as a square does.
+        orientation: that of the axis along which its pixels spread most, in degrees from
+            −90 to 90: 0 for a level region, 90 for an upright one, above 0 where it rises to the
+            right. None if it spreads alike in all directions, as a square does.
         mean_score: the mean of the anomaly map in it, in [0, 1].
         peak_score: the greatest value there.
         touches_border: whether it has pixels at the picture's border, beyond which it may go on.

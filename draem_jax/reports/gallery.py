@@ -14,9 +14,9 @@ from draem_jax.reports.plots import percent
 Outcome = Literal["miss", "false alarm", "right"]
 
 WORST_FIRST = (
-    "A defective picture is the worse the more good pictures score at least as high, a good one "
-    "the worse the more defective pictures score at most as high; among equals, the one whose map "
-    "differs more from the true mask comes first."
+    "A defective picture is the worse the more normal pictures score at least as high, a normal "
+    "one the worse the more defective pictures score at most as high; among equals, the one whose "
+    "map differs more from the true mask comes first."
 )
 
 
@@ -60,7 +60,7 @@ class GalleryEntry:
         empty: what stands in place of a mask.
         ratio: width over height.
         remark: how the picture stands among the others, or nothing.
-        outcome: of the decision, None where there was none.
+        outcome: what was decided, None where there was none.
     """
 
     picture: ReportPicture
@@ -188,7 +188,7 @@ def _remark(picture: ReportPicture, rank_error: float) -> str:
         return ""
     share = percent(rank_error)
     if picture.is_defective:
-        return f"{share} of the good pictures score at least as high"
+        return f"{share} of the normal pictures score at least as high"
     return f"{share} of the defective pictures score at most as high"
 
 

@@ -27,7 +27,7 @@ class Report:
     """What a page shows. What is left empty is left out.
 
     Attributes:
-        title: of the page.
+        title: the title of the page.
         facts: name → value of what was run: data, checkpoint, configuration.
         notes: sentences that the reader must not miss, such as that the data are a demonstration.
         metrics: name of a metric (see `draem_jax.metrics.table`) → value, written in per cent;
@@ -165,11 +165,11 @@ def _why_missing(report: Report, key: str) -> str:
     kinds = {picture.is_defective for picture in report.pictures}
     complete = _is_complete(report)
     if complete and kinds == {True}:
-        return "Not defined: the test set has no good picture."
+        return "Not defined: the test set has no normal picture."
     if complete and kinds == {False}:
         return "Not defined: the test set has no defective picture."
     if metric_of(key).ranked == "image":
-        return "Not defined: it needs good and defective pictures."
+        return "Not defined: it needs normal and defective pictures."
     return "Not defined: it needs true masks of defects."
 
 

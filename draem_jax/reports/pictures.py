@@ -72,7 +72,7 @@ def overlay(
         image: the picture, grey or RGB.
         anomaly_map: float in [0, 1]. Up to 0.05 the picture is unchanged; from there the opacity
             of the glow grows in proportion.
-        opacity: of the glow where the map is 1, in [0, 1].
+        opacity: the opacity of the glow where the map is 1, in [0, 1].
 
     Returns:
         The picture with the glow, RGB.
@@ -229,7 +229,7 @@ def sheet(
 
 
 def contact_sheet(
-    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     captions: Sequence[str],
     *,
     title: str = "",
@@ -238,7 +238,7 @@ def contact_sheet(
     """Puts pictures of any sizes into a grid, each brought to the same square and captioned.
 
     Args:
-        pictures: RGB, one at least.
+        images: RGB, one at least.
         captions: of each; cut where they are wider than the square.
         title: above all.
         per_row: how many stand in a row at most.
@@ -249,24 +249,24 @@ def contact_sheet(
     Raises:
         ValueError: there are no pictures, or not one caption for each.
     """
-    if not pictures or len(pictures) != len(captions):
-        raise ValueError(f"{len(pictures)} pictures cannot have {len(captions)} captions")
+    if not images or len(images) != len(captions):
+        raise ValueError(f"{len(images)} pictures cannot have {len(captions)} captions")
     font = ImageFont.load_default(_TEXT_SIZE)
     line = _TEXT_SIZE + _GAP
     top = 2 * _GAP + _TEXT_SIZE if title else _GAP
-    columns = min(per_row, len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(per_row, len(images))
+    rows = -(-len(images) // columns)
     size = (_GAP + columns * (_TILE + _GAP), top + rows * (_TILE + line + _GAP))
     canvas = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((_GAP, top / 2), _shorten(title, size[0] - 2 * _GAP, font), _INK, font, anchor="lm")
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x = _GAP + place % columns * (_TILE + _GAP)
         y = top + place // columns * (_TILE + line + _GAP)
-        factor = _TILE / max(picture.shape[:2])
-        width, height = (max(1, round(factor * side)) for side in picture.shape[1::-1])
+        factor = _TILE / max(image.shape[:2])
+        width, height = (max(1, round(factor * side)) for side in image.shape[1::-1])
         resampling = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-        tile = Image.fromarray(picture).resize((width, height), resampling)
+        tile = Image.fromarray(image).resize((width, height), resampling)
         canvas.paste(tile, (x + (_TILE - width) // 2, y + (_TILE - height) // 2))
         text = _shorten(caption, _TILE, font)
         draw.text((x + _TILE / 2, y + _TILE + line / 2), text, _INK, font, anchor="mm")

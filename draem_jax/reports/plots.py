@@ -196,8 +196,8 @@ def histogram(
         normal: scores of the normal pictures.
         defective: scores of the defective ones.
         threshold: drawn as a line from top to bottom when given.
-        limits: of the scores that are shown; they are widened to what is given. With those of all
-            types, the plots of single types can be compared.
+        limits: the limits of the scores that are shown; they are widened to what is given. With
+            those of all types, the plots of single types can be compared.
         caption: see `roc`, as for what follows.
         panel: a small plot's subject.
 

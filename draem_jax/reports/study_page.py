@@ -29,7 +29,7 @@ class StudyVariant:
     """What came of one variant.
 
     Attributes:
-        name: of the variant.
+        name: the name of the variant.
         changes: to the base config, such as "data.texture_source = solid".
         averages: metric (such as image_auroc) → its average; what is left out is not known.
         published: metric → what others report of it, such as the paper.
@@ -37,7 +37,7 @@ class StudyVariant:
         runs: how many have finished.
         diverged: a sentence for each run that diverged: which, and at which step.
         missing: how many runs are yet to be made.
-        curves: of its runs, (steps, losses). A loss that is not finite ends the curve.
+        curves: the curves of its runs, (steps, losses). A loss that is not finite ends the curve.
         strip: some of its simulated anomalies in a row, RGB.
     """
 
@@ -58,7 +58,7 @@ class StudyPicture:
     """A test picture, and what the variants make of it.
 
     Attributes:
-        name: of the picture, such as its path in the test folder.
+        name: the name of the picture, such as its path in the test folder.
         defect_type: the group it belongs to, such as "crack", or "good".
         image: RGB.
         mask: the true defect; None where it is not known.
@@ -77,7 +77,7 @@ class StudyReport:
     """What the page of a study shows. What is left empty is left out.
 
     Attributes:
-        title: of the page.
+        title: the title of the page.
         facts: name → value of what was run: base config, categories, seeds.
         notes: sentences that the reader must not miss.
         baseline: the name of the variant that the others are held against.

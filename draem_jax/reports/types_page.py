@@ -21,7 +21,7 @@ class NamedExample:
     """An example, and what it was named when the model was fitted without it.
 
     Attributes:
-        name: of the picture.
+        name: the name of the picture.
         defect_type: what it is.
         given: the type that it was given.
         probability: of that type, in [0, 1]; None where there is none, as for an unknown one.
@@ -40,7 +40,7 @@ class TypesReport:
     """What the page shows.
 
     Attributes:
-        title: of the page.
+        title: the title of the page.
         facts: name → value of what the model was made from.
         notes: sentences that the reader must not miss.
         types: the known types, as the rows of the matrix.

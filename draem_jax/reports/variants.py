@@ -27,8 +27,8 @@ class Difference:
         mean: over all pairs, in [-1, 1]; None without any.
         low: lower end of the bootstrap interval over seeds and categories; None with a single pair.
         high: its upper end.
-        p_value: of Student's t-test, by Holm's method corrected for the number of variants
-            compared; None where it cannot be made.
+        p_value: that of Student's t-test, by Holm's method corrected for the number of
+            variants compared; None where it cannot be made.
     """
 
     mean: float | None

@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
         category: its name.
-        metrics: of its test pictures; empty as long as there are none.
+        metrics: the metrics of its test pictures; empty as long as there are none.
         failure: why there are none, in one line; empty where it has only not been run yet.
     """
 
@@ -55,7 +55,7 @@ def benchmark(
     each category. One that fails is told in the table, and the others go on.
 
     Args:
-        config: of every run, but for the category.
+        config: every run's, but for the category.
         workdir: where the runs and the table are kept.
         categories: in the order of the table.
         say: is told of each category as its turn comes.

@@ -69,7 +69,7 @@ def execute(run: Run, workdir: Path, *, watch: Callable[[int], bool]) -> Result 
 
     Args:
         run: to make.
-        workdir: of the study.
+        workdir: the work directory of the study.
         watch: see `draem_jax.training.loop.train`.
 
     Returns:

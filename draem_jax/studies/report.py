@@ -31,8 +31,8 @@ def write_results(study: Study, results: Sequence[Result], workdir: str | Path) 
 
     Args:
         study: of which.
-        results: of its runs.
-        workdir: of the study.
+        results: the results of its runs.
+        workdir: the work directory of the study.
 
     Returns:
         What the results say.

@@ -28,9 +28,9 @@ class Progress:
 
     Attributes:
         runs_done: finished, diverged ones and those of earlier calls included.
-        runs: of the study.
-        steps_done: of training, made by this call.
-        steps: of training, that this call has to make.
+        runs: how many the study has.
+        steps_done: training steps made by this call.
+        steps: training steps that this call has to make.
         seconds_left: at the rate so far; None before there is one.
         finished: the run that has just come to its end, if one has.
     """

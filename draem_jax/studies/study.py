@@ -43,10 +43,10 @@ class Run:
 
     Attributes:
         variant: its name.
-        category: of the data set.
-        seed: of the run.
-        config: of the run, checked.
-        folder: of the run inside the study's work directory.
+        category: the category of the data set.
+        seed: the seed of the run.
+        config: the config of the run, checked.
+        folder: the folder of the run inside the study's work directory.
     """
 
     variant: str
@@ -76,7 +76,7 @@ class Study:
         base: the config that the variants change.
         variants: in the order of tables.
         baseline: name of the variant that the others are compared with.
-        categories: of the data set.
+        categories: the categories of the data set.
         seeds: each makes a run of every variant on every category.
         metric: that variants are ranked by.
         protocol: for the masks, see `draem_jax.evaluation.protocols`.
@@ -119,10 +119,10 @@ def study_config(
     """The config of a study, as a file in `configs/studies/` returns it.
 
     Args:
-        base: of a run; --config.base.FIELD changes it.
+        base: the config that variants change; --config.base.FIELD changes it.
         variants: in the order of tables.
         baseline: what the others are compared with; the first variant if "".
-        categories: of the data set; the base's alone if empty.
+        categories: the data set's, a run each; the base's alone if empty.
         seeds: a run each.
         metric: that variants are ranked by.
         protocol: for the masks: "default", or "paper" for figures that compare with published ones.

@@ -39,8 +39,8 @@ def summarise(study: Study, results: Sequence[Result]) -> StudySummary:
 
     Args:
         study: which they are of.
-        results: of its runs; missing and diverged ones leave gaps, and a difference is taken over
-            the pairs that are whole.
+        results: the results of its runs; missing and diverged ones leave gaps, and a difference is
+            taken over the pairs that are whole.
     """
     metrics = tuple(dict.fromkeys([study.metric, *NAMES]))
     tables = {

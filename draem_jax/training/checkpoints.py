@@ -168,7 +168,7 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
     """Opens a work directory's checkpoints, and waits for unfinished saves at the end.
 
     Args:
-        workdir: of the run.
+        workdir: the work directory of the run.
         keep: how many of the latest checkpoints to keep besides the best; None to only read.
             Others, which killed processes may have left, are deleted.
 

@@ -55,8 +55,8 @@ def make_feed(
     seed, the step and the sample's index. So a run that streams goes on from any step as well.
 
     Args:
-        config: of the run; `data.resident_gib` and `data.workers` are used.
-        pictures: of the run.
+        config: the config of the run; `data.resident_gib` and `data.workers` are used.
+        pictures: the pictures of the run.
         key: the run's key for samples.
         sample_indices: this host's share of the batch, by local device.
         first_step: that the next `take` is for.
@@ -131,7 +131,7 @@ def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) 
     """Makes the samples of one step, reading no other pictures than theirs.
 
     Args:
-        pictures: of the run.
+        pictures: the pictures of the run.
         draw: which samples to make; step and indices lie on the host.
         params: the anomaly generator's numbers.
 

@@ -79,7 +79,7 @@ def finetune(
     does the directory of the run that is tuned. Steps are counted on from its own.
 
     Args:
-        workdir: of the run to start from.
+        workdir: the work directory of the run to start from.
         out_workdir: where the tuned detector is kept, as `draem_jax.training.loop.train` keeps one.
             If it holds checkpoints of the same fine-tuning, that goes on from the last one.
         accept: the folder of pictures on which nothing is a defect.

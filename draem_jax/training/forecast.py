@@ -34,7 +34,8 @@ class Work(NamedTuple):
     """What one train step has to do, counted.
 
     Attributes:
-        flops: of the convolutions, forward and backward; a multiplication and an addition are two.
+        flops: operations of the convolutions, forward and backward; a multiplication and an
+            addition are two.
         values: that the convolutions write on the way forward.
     """
 
@@ -46,7 +47,7 @@ def forecast(config: ConfigDict, *, steps: int) -> str:
     """Says how long training will take, after about a second of measuring and some of compiling.
 
     Args:
-        config: of the run, checked.
+        config: the config of the run, checked.
         steps: that are to be made.
 
     Returns:

@@ -139,8 +139,10 @@ def open_log(
     """Opens a run's log, and closes it at the end.
 
     Args:
-        workdir: of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are kept there.
-        config: of the run: over how many steps a mean is taken, and how large a batch is.
+        workdir: the work directory of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are
+            kept there.
+        config: the config of the run: over how many steps a mean is taken, and how large a batch
+            is.
         steps: that are still to be made, of the whole run. What an earlier process logged beyond
             their start is forgotten, since those steps are made again.
         remedy: a sentence on what to do when a loss is not finite.

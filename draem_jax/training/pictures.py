@@ -30,10 +30,11 @@ class TextureMix(flax.struct.PyTreeNode):
     """The parts that textures are drawn from, and how often each is.
 
     Attributes:
-        weights: of the parts, relative to each other; float (S,), as all numbers here traced.
+        weights: the weights of the parts, relative to each other; float (S,), as all numbers here
+            traced.
         starts: where the pictures of each part begin among all textures; int (S,).
         counts: how many pictures each part has; int (S,).
-        kinds: of the parts; other kinds are another program.
+        kinds: the kinds of the parts; other kinds are another program.
     """
 
     weights: Any
@@ -46,8 +47,8 @@ class Parts(flax.struct.PyTreeNode):
     """Which part of the anomaly source each sample's texture is from.
 
     Attributes:
-        indices: of the parts; int (B,), or with more axes in front.
-        kinds: of all parts.
+        indices: the indices of the parts; int (B,), or with more axes in front.
+        kinds: the kinds of all parts.
     """
 
     indices: Any
@@ -77,7 +78,7 @@ class Chosen(NamedTuple):
     Attributes:
         normal: the normal picture of each sample, RGB.
         textures: the texture of each, RGB; of no meaning where the device makes it.
-        parts: of the anomaly source that the textures are from.
+        parts: the parts of the anomaly source that the textures are from.
     """
 
     normal: UInt8[Array, "*steps B H W 3"]
@@ -127,8 +128,8 @@ def open_pictures(
     """Opens the pictures that the config names.
 
     Args:
-        config: of a run.
-        part: of the normal pictures, see `draem_jax.data.loading.Part`.
+        config: the config of a run.
+        part: the part of the normal pictures, see `draem_jax.data.loading.Part`.
         trained_on: what the run was begun with: the normal pictures are those of its part that are
             left as they were, and read in its range. Where None, the part is made of what there is.
 
@@ -162,7 +163,7 @@ def note_data(config: ConfigDict, pictures: TrainingPictures) -> TrainedOn:
     """What a run that begins now with these pictures is trained on.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         pictures: to train on, opened for it.
     """
     held_out = data_set(config).training_pictures(

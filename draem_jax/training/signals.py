@@ -14,7 +14,7 @@ def refuse_if_stopped(step: int, total: int, number: int) -> None:
     Args:
         step: that it has come to.
         total: steps of the whole run.
-        number: of the signal; 0 if none has come.
+        number: the number of the signal; 0 if none has come.
     """
     if step < total and number:
         raise StoppedError(

@@ -17,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
         step: steps made so far, an int32 scalar.
-        params: of the networks, float32.
+        params: the networks' parameters, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
         opt_state: Adam's moments and count.
     """

@@ -49,7 +49,7 @@ def train_step(
     Args:
         state: before the step.
         samples: this device's share of the batch.
-        weights: of the loss's terms.
+        weights: the weights of the loss's terms.
         network: the networks.
         optimizer: what `state.opt_state` belongs to.
 
@@ -99,7 +99,7 @@ def tuning_step(
     Args:
         state: before the step.
         samples: this device's share of the batch; `normal` is not looked at.
-        weights: of the loss's terms, of which the focal one counts.
+        weights: the weights of the loss's terms, of which the focal one counts.
         network: the networks, of which one is discriminative.
         optimizer: what `state.opt_state` belongs to.
 

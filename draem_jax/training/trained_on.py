@@ -123,7 +123,7 @@ def hold_to_data(workdir: Path, now: TrainedOn, *, started: bool) -> None:
     """Notes what a run begins with, or makes sure that one that goes on has the same.
 
     Args:
-        workdir: of the run.
+        workdir: the work directory of the run.
         now: what there is now.
         started: whether the run goes on.
 

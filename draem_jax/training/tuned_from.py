@@ -19,8 +19,8 @@ class TunedFrom:
     """The run that was tuned, and what it was shown.
 
     Attributes:
-        workdir: of the run, absolute.
-        step: of the checkpoint that was taken.
+        workdir: the work directory of the run, absolute.
+        step: the step of the checkpoint that was taken.
         accept: the folder of pictures on which nothing is a defect, absolute; "" for none.
         defects: the folder of defects with masks, absolute; "" for none.
     """
@@ -81,7 +81,7 @@ class TunedFrom:
         """Notes what a run begins with, or makes sure that one that goes on has the same.
 
         Args:
-            workdir: of the fine-tuned run.
+            workdir: the work directory of the fine-tuned run.
             started: whether the run goes on.
 
         Raises:

@@ -21,8 +21,8 @@ class TuningParams:
     """How given pictures are mixed and varied; traced numbers, see `config.finetune`.
 
     Attributes:
-        accepted_share: of the samples, that are made of accepted pictures.
-        defect_share: of the samples, that are labelled defects.
+        accepted_share: the share of samples that are made of accepted pictures.
+        defect_share: the share of samples that are labelled defects.
         flip: whether pictures are mirrored, upright and sideways.
         turn: whether square pictures are turned by quarters.
         brightness: by how large a share they are made brighter or darker at most.
@@ -41,7 +41,7 @@ class TuningPictures(NamedTuple):
     Attributes:
         accepted: on which nothing is a defect, RGB; one black one where none was given.
         defects: with defects, RGB; one black one where none was given.
-        masks: of the defects.
+        masks: the masks of the defects.
     """
 
     accepted: UInt8[Array, "A H W 3"]

@@ -29,8 +29,8 @@ class Validation(NamedTuple):
     Attributes:
         loss: the total over all samples, weighted.
         samples: those that are shown.
-        reconstruction: of these.
-        anomaly_map: of these, in [0, 1].
+        reconstruction: what is made of these.
+        anomaly_map: that of these, in [0, 1].
     """
 
     loss: float
@@ -58,8 +58,8 @@ def validation_pictures(
     """Held-out pictures where there are some, else those of training.
 
     Args:
-        config: of the run.
-        pictures: of training.
+        config: the config of the run.
+        pictures: the pictures of training.
         trained_on: see `draem_jax.training.pictures.open_pictures`.
     """
     if not config.data.holdout:
@@ -76,7 +76,7 @@ def make_validate(
     Args:
         network: the networks, without an `axis_name`.
         samples: to validate on.
-        weights: of the loss's terms.
+        weights: the weights of the loss's terms.
         rows: how many of the samples are shown.
     """
     apply = _make_apply(network)

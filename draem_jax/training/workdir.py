@@ -31,8 +31,8 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
     A directory that holds no checkpoint yet takes any config.
 
     Args:
-        workdir: of the run.
-        config: of the run, which is kept as `config.json`.
+        workdir: the work directory of the run.
+        config: the config of the run, which is kept as `config.json`.
         resume: whether going on with what is there is wanted.
 
     Raises:
@@ -161,7 +161,7 @@ def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, 
     """Loads a run's config and one of its checkpoints.
 
     Args:
-        workdir: of the run.
+        workdir: the work directory of the run.
         checkpoint: "latest", "best" or a step. In place of a latest one that is damaged the newest
             whole one is taken, and a warning logged.
 

@@ -55,7 +55,7 @@ def test_what_is_left_out_of_examples_is_told(tmp_path):
     assert counts == [
         f"left out of {tmp_path}/accept: 1 folders of the system (@eaDir)",
         f"left out of {tmp_path}/accept: 1 masks beside their pictures",
-        f"left out of {tmp_path}/holes: 1 good pictures",
+        f"left out of {tmp_path}/holes: 1 normal pictures",
         f"left out of {tmp_path}/holes: 1 label files ending in .json",
     ]
     assert note.startswith("1 label files are not read, such as hole/1.json")

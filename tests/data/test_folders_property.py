@@ -36,7 +36,7 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
-PNG = png()  # without a defect, so that it may be a good picture's mask, too
+PNG = png()  # without a defect, so that it may be a normal picture's mask, too
 
 stems = st.text("aAbäÄe\u0301ß字7 .[]_-'%", min_size=1, max_size=3)
 suffixes = st.sampled_from(PICTURES * 3 + OTHERS)

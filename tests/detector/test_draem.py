@@ -91,7 +91,7 @@ def test_one_picture_is_inspected_as_a_batch_is_predicted(detector, images):
     image = images[0, :20]
     predicted = detector.predict(image[None])
     found = detector.inspect_picture(image)
-    np.testing.assert_array_equal(found.picture, image)
+    np.testing.assert_array_equal(found.image, image)
     np.testing.assert_allclose(found.anomaly_map, predicted.anomaly_map[0], atol=1e-2)
     np.testing.assert_allclose(found.reconstruction, predicted.reconstruction[0], atol=1e-2)
     assert found.score == pytest.approx(predicted.score[0], abs=1e-2)

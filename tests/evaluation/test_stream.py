@@ -81,7 +81,7 @@ def test_exact_takes_saturated_softmax_values_as_they_are():
 @pytest.mark.parametrize("case", ["ordinary", "ties", "empty masks"])
 def test_aupimo_is_the_area_of_each_picture(case):
     pictures = draw_pictures(case)
-    # Some defect pixels among the highest of the good pictures' margins
+    # Some defect pixels among the highest of the normal pictures' margins
     lifted = pictures.masks * np.random.default_rng(0).exponential(40, pictures.margins.shape)
     pictures = pictures._replace(margins=pictures.margins + lifted.astype(np.float32))
     good = pictures.margins[:32]
@@ -97,7 +97,7 @@ def test_aupimo_is_the_area_of_each_picture(case):
             continue
         value = references.aupimo(good, pictures.margins[row.index], mask, (1e-5, 1e-4))
         assert row.aupimo == pytest.approx(value, abs=1e-9)
-        # A pixel in the bin of one of the few good pixels this high counts by half.
+        # A pixel in the bin of one of the few normal pixels this high counts by half.
         assert near.aupimo == pytest.approx(value, abs=0.5 / mask.sum() + 1e-4)
 
 

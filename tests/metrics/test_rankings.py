@@ -61,7 +61,7 @@ def test_replicates_are_rankings_of_repeated_scores(tied):
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
 def test_aupro_by_hand(limit):
     # One pixel of the region is found at a false-positive rate of 0, the other tied with half of
-    # the good pixels: the overlap rises from 1/2 to 1 at a rate of 1/2, and stays there.
+    # the normal pixels: the overlap rises from 1/2 to 1 at a rate of 1/2, and stays there.
     value = aupro(np.array([0, 2, 2]), np.array([0.5, 0.5, 0.0]), limit=limit)
     rising = min(limit, 0.5)
     assert value == pytest.approx((rising * (0.5 + rising / 2) + (limit - rising)) / limit)

@@ -45,7 +45,7 @@ def test_an_entry_in_the_table_is_all_that_another_one_takes(monkeypatch):
     added = Metric("image_prevalence", "image prevalence", "Half.", "image", prevalence)
     monkeypatch.setattr(table, "METRICS", (*METRICS, added))
     assert measured(4, 0.3).values["image_prevalence"] == 0.5
-    assert measured(0, 0.3).reasons["image_prevalence"] == "There is no good picture."
+    assert measured(0, 0.3).reasons["image_prevalence"] == "There is no normal picture."
 
 
 @pytest.mark.parametrize("normal", [0, 4])

@@ -94,7 +94,7 @@ def list_defects(root: Path) -> Listing:
         problems += wrong
     left_out = {
         "pictures without a label": unlabelled,
-        "good pictures": [file for child in good for _, file in find_pictures(child).all()],
+        "normal pictures": [file for child in good for _, file in find_pictures(child).all()],
     }
     within = {base, masks or base}
     apart = [folder for folder in within if not any(o in folder.parents for o in within)]

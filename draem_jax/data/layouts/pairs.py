@@ -162,7 +162,7 @@ def pair_masks(
     """Gives each picture its masks.
 
     Args:
-        folder: of the pictures.
+        folder: the folder of the pictures.
         pictures: of one type; with masks that lie beside them, if there are any.
         masks: other files by their path within the folder of masks, without suffix.
         split: that the pictures belong to.

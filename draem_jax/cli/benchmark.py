@@ -6,8 +6,7 @@ from absl import flags
 
 from draem_jax.cli.common import (
     Verb,
-    define_cpu_devices,
-    define_stopped_status,
+    define_training,
     define_workdir,
     parse_workdir,
     say_warnings,
@@ -22,8 +21,7 @@ def _define(values: flags.FlagValues) -> None:
         "categories", [], "Names with commas between; all of the data set if not given.",
         flag_values=values,
     )  # fmt: skip
-    define_stopped_status(values)
-    define_cpu_devices(values)
+    define_training(values)
 
 
 def _run(values: Any) -> None:

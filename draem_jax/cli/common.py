@@ -255,6 +255,12 @@ def define_stopped_status(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
+def define_training(values: flags.FlagValues) -> None:
+    """Defines --stopped_status and --cpu_devices, for verbs that train on all devices."""
+    define_stopped_status(values)
+    define_cpu_devices(values)
+
+
 @contextmanager
 def stopped_status(values: Any) -> Iterator[None]:
     """Lets a run that was stopped end with the status of --stopped_status, if it was given."""

@@ -10,9 +10,8 @@ from draem_jax.cli.common import (
     Verb,
     check_alpha,
     define_alpha,
-    define_cpu_devices,
     define_path,
-    define_stopped_status,
+    define_training,
     define_workdir,
     parse_workdir,
     say_warnings,
@@ -40,8 +39,7 @@ def _define(values: flags.FlagValues) -> None:
         "or a step.", flag_values=values,
     )  # fmt: skip
     define_alpha(values)
-    define_stopped_status(values)
-    define_cpu_devices(values)
+    define_training(values)
 
 
 def _run(values: Any) -> None:

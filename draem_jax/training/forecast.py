@@ -2,7 +2,7 @@
 
 A step's time is taken for a·(multiplications of its convolutions) + b·(values that they write).
 Narrow layers at full resolution are bound by the second, wide ones deep down by the first, so a
-measurement of one layer of either kind gives a and b for this machine.
+measurement of two layers of either kind gives a and b for this machine.
 """
 
 import statistics
@@ -65,7 +65,7 @@ def forecast(config: ConfigDict, *, steps: int) -> str:
 
 
 def seconds_per_step(config: ConfigDict) -> float:
-    """How long a train step takes on the devices at hand, estimated from two of its layers."""
+    """How long a train step takes on the devices at hand, estimated from a few of its layers."""
     network, (height, width) = create_network(config), image_size(config)
     samples = parallel.samples_per_device(config.train.batch_size)
     work = work_of(network, (samples, height, width, 3))
@@ -120,22 +120,22 @@ def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:
 
 
 class _Layer(nn.Module):
-    """One layer with what comes between the layers of the networks."""
+    """Two convolutions in a row, and what comes between the stages of the networks."""
 
     features: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        x = Stage((self.features,), dtype=self.dtype)(x, train=True)
+        x = Stage((self.features,) * 2, dtype=self.dtype)(x, train=True)
         return upsample(max_pool(x))
 
 
 def _measure(shape: tuple[int, int, int, int], dtype: Any) -> tuple[Work, float]:
-    """The work of one layer on every device at once, and the seconds that it takes."""
+    """The work of two layers on every device at once, and the seconds that they take."""
     samples, height, width, channels = shape
     kernel = (3, 3, channels, channels)
-    each = _convolution_work(kernel, (height, width, channels)).flops
+    each = 2 * _convolution_work(kernel, (height, width, channels)).flops
     if jax.default_backend() == "cpu":
         samples = max(1, min(samples, int(_CPU_FLOPS / each)))
     # Deep down a side may be odd, which cannot be halved.
@@ -157,7 +157,8 @@ def _measure(shape: tuple[int, int, int, int], dtype: Any) -> tuple[Work, float]
     devices = parallel.local_devices()
     given = jax.pmap(start, devices=devices)(np.ones(len(devices), np.float32))
     run = jax.pmap(gradients, devices=devices)
-    return _convolution_work(kernel, shape), _median_seconds(lambda: run(*given))
+    one = _convolution_work(kernel, shape)
+    return Work(2 * one.flops, 2 * one.values), _median_seconds(lambda: run(*given))
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:

@@ -23,7 +23,8 @@ LAYOUT = Layout(
 """
 
 RECIPE = """
-from draem_jax.config import apply_choice, default_config
+from draem_jax.config import default_config
+from draem_jax.recipes import apply_choice
 
 def get_config(choice="red"):
     config = default_config()

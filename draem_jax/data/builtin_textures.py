@@ -15,7 +15,7 @@ CROPS = 4
 VARIANTS = 5
 """Variants of each procedural pattern among the built-in textures."""
 
-_PHOTOGRAPHS: dict[str, Callable[[], np.ndarray]] = {
+PHOTOGRAPHS: dict[str, Callable[[], np.ndarray]] = {
     "astronaut": data.astronaut,
     "camera": data.camera,
     "cell": data.cell,
@@ -41,10 +41,10 @@ def builtin_textures(size: tuple[int, int]) -> UInt8[np.ndarray, "N H W 3"]:
         size: (height, width) of the textures.
 
     Returns:
-        `len(texture_names())` textures, the same on every call.
+        `CROPS` of each photograph and then `VARIANTS` of each pattern, the same on every call.
     """
     textures = []
-    for name, photograph in _PHOTOGRAPHS.items():
+    for name, photograph in PHOTOGRAPHS.items():
         picture = _as_rgb(photograph())
         rng = np.random.default_rng(list(name.encode()))
         textures += [_crop(rng, picture, size) for _ in range(CROPS)]
@@ -52,13 +52,6 @@ def builtin_textures(size: tuple[int, int]) -> UInt8[np.ndarray, "N H W 3"]:
         rng = np.random.default_rng(list(name.encode()))
         textures += [_pattern_texture(rng, pattern, size) for _ in range(VARIANTS)]
     return np.stack(textures)
-
-
-def texture_names() -> list[str]:
-    """Names of the built-in textures, in their order, like "coffee/2" or "stripes/0"."""
-    return [f"{name}/{i}" for name in _PHOTOGRAPHS for i in range(CROPS)] + [
-        f"{name}/{i}" for name in _PATTERNS for i in range(VARIANTS)
-    ]
 
 
 def _as_rgb(picture: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:

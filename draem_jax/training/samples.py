@@ -90,7 +90,9 @@ class Samples(NamedTuple):
     mask: Float[Array, "B H W 1"]
 
 
-def draw_samples(draw: Draw, pictures: Pictures, params: AnomalyParams) -> Samples:
+def draw_samples(
+    draw: Draw, pictures: Pictures | Chosen, params: AnomalyParams, *, i: Int[ArrayLike, ""] = 0
+) -> Samples:
     """Draws samples that depend on nothing but the run's key, the step and each sample's index.
 
     So a run goes on from any step as if it had never stopped, and a batch holds the same samples
@@ -98,13 +100,14 @@ def draw_samples(draw: Draw, pictures: Pictures, params: AnomalyParams) -> Sampl
 
     Args:
         draw: which samples to draw.
-        pictures: what to draw from.
+        pictures: what to draw from, or, where they stream, what was drawn for each step of a call.
         params: what the anomaly generator does.
+        i: number of the step within the call.
 
     Returns:
         The samples.
     """
-    return make_samples(draw, take_pictures(0, draw, pictures), params)
+    return make_samples(draw, take_pictures(i, draw, pictures), params)
 
 
 def take_pictures(i: Int[ArrayLike, ""], draw: Draw, pictures: Pictures | Chosen) -> Chosen:

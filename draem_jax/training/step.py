@@ -13,7 +13,7 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
 from draem_jax.networks import DraemNetwork, DraemOutput, forward
 from draem_jax.training.pictures import Chosen, Pictures
-from draem_jax.training.samples import Draw, Samples, make_samples, take_pictures
+from draem_jax.training.samples import Draw, Samples, draw_samples
 from draem_jax.training.state import TrainState
 
 
@@ -166,7 +166,7 @@ def make_train_steps(
         weights: LossWeights,
     ) -> tuple[TrainState, Losses]:
         draw = Draw(key, state.step, sample_indices)
-        samples = make_samples(draw, take_pictures(i, draw, pictures), params)
+        samples = draw_samples(draw, pictures, params, i=i)
         return train_step(state, samples, weights, network=network, optimizer=optimizer)
 
     return repeat_steps(one, max_steps=max_steps)

@@ -2,7 +2,7 @@ import socket
 
 import numpy as np
 
-from draem_jax.data.builtin_textures import builtin_textures, texture_names
+from draem_jax.data.builtin_textures import PHOTOGRAPHS, builtin_textures
 
 
 def test_builtin_textures_need_no_network(monkeypatch):
@@ -11,7 +11,7 @@ def test_builtin_textures_need_no_network(monkeypatch):
 
     monkeypatch.setattr(socket, "socket", refuse)
     textures = builtin_textures((64, 96))
-    assert textures.shape == (len(texture_names()), 64, 96, 3)
+    assert textures.shape[1:] == (64, 96, 3)
     assert 24 <= len(textures) <= 120
     np.testing.assert_array_equal(textures, builtin_textures((64, 96)))
 
@@ -25,6 +25,4 @@ def test_builtin_textures_vary():
 
 
 def test_builtin_textures_leave_out_the_surfaces():
-    names = " ".join(texture_names())
-    assert not any(name in names for name in ("brick", "grass", "gravel", "coins"))
-    assert len(set(texture_names())) == len(texture_names())
+    assert not set(PHOTOGRAPHS) & {"brick", "grass", "gravel", "coins"}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -69,7 +69,7 @@ def stream(source: Iterator[Batch] | list[Batch], options: MetricOptions) -> Eva
     return compute_metrics(metrics.totals(), options)
 
 
-def seconds(function, *arguments) -> tuple[float, object]:
+def seconds(function, *arguments) -> tuple[float, Any]:
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result

@@ -9,11 +9,12 @@ the test pictures. Thresholds are those for 5 % of normal pictures.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
 
-from draem_jax.config import data_set
+from draem_jax.config import data_set, from_json
 from draem_jax.data.surfaces import STAIN, export_samples
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -81,16 +82,20 @@ def _measure(workdir: Path) -> dict[str, float]:
     detector = calibrated(Draem.load(workdir), keep=False)
     stains = data_set(detector.config).test_pictures(size=detector.image_size, split=STAIN)
     images = np.stack([stains[i].image for i in range(len(stains))])
-    limit = detector.thresholds.image_threshold(_ALPHA)
+    limit = detector.thresholds.image_threshold(_ALPHA) if detector.thresholds else None
+    if limit is None:
+        raise SystemExit("too few normal pictures were held out to count false alarms")
     test, _ = open_test_pictures(detector)
     evaluation = measure(detector, test, options=MetricOptions(replicates=0))["default"]
     good = np.array([row.score for row in evaluation.pictures if row.defect_type == "good"])
-    return {
-        "false alarms, stains": float(np.mean(detector.predict(images).score > limit)),
-        "false alarms, normal test pictures": float(np.mean(good > limit)),
+    found = {
         "image AUROC": evaluation.overall.values["image_auroc"],
         "pixel AP": evaluation.overall.values["pixel_ap"],
     } | {f"pixel AP, {kind}": m.values["pixel_ap"] for kind, m in evaluation.types.items()}
+    return {
+        "false alarms, stains": float(np.mean(detector.predict(images).score > limit)),
+        "false alarms, normal test pictures": float(np.mean(good > limit)),
+    } | {name: math.nan if value is None else value for name, value in found.items()}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ found count as wrong, and not as unknown.
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +51,8 @@ def main() -> None:
     types = options.types.split(",") if options.types else [t for t in present if t != "scratch"]
     draws = [_draw(examples, types, options.examples, seed) for seed in range(options.draws)]
 
-    f1s, unknown, probability, confusion = [], [], [], Counter()
+    f1s, unknown, probability = [], [], []
+    confusion: Counter[tuple[str, str]] = Counter()
     for learned, others in draws:
         called = _called(learned, others, names, options.unknown_rate)
         pairs = [(e.defect_type, name) for e, (name, _) in zip(others, called, strict=True)]
@@ -134,7 +137,7 @@ def _macro_f1(pairs: list[tuple[str, str]], types: list[str]) -> float:
     return float(np.mean(scores))
 
 
-def _range(values: list[float]) -> str:
+def _range(values: Sequence[Any]) -> str:
     return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 

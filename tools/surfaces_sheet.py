@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from draem_jax.data.surface_defects import DEFECTS
-from draem_jax.data.surfaces import CATEGORIES, COUNTS, Sample, draw_sample
+from draem_jax.data.surfaces import CATEGORIES, COUNTS, Sample, Split, draw_sample
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
     rows = []
     for defect_type in options.types:
-        splits = ["train", "test"] if defect_type == "good" else ["test"]
+        splits: list[Split] = ["train", "test"] if defect_type == "good" else ["test"]
         for split in splits:
             samples = [
                 draw_sample(

@@ -22,9 +22,9 @@ from draem_jax.networks import VARIANTS, check_size
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
+ELSEWHERE = "tuned_from."
+"""Begins the fields that configs of earlier versions have, and `training.tuned_from` keeps now."""
 
-# What earlier versions kept in the config, and `draem_jax.training.tuned_from` keeps now.
-_ELSEWHERE = "tuned_from."
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -227,7 +227,7 @@ def from_json(path: Path) -> ConfigDict:
     config = default_config()
     known = dict(flat(config))
     for name, value in flat(stored if isinstance(stored, dict) else {"": stored}):
-        if name.startswith(_ELSEWHERE):
+        if name.startswith(ELSEWHERE):
             continue
         if name not in known:
             raise UserError(

@@ -45,7 +45,10 @@ def main():
     ways = {}
     for name, gib in (("resident", 1.0), ("streaming", 0.0)):
         config.data.resident_gib = gib
-        feed = make_feed(config, pictures, key, sample_indices=indices, first_step=0, max_steps=1)
+        all_steps = range(config.train.steps)
+        feed = make_feed(
+            config, pictures, key, sample_indices=indices, steps=all_steps, max_steps=1
+        )
         run = parallel.map_over_devices(steps, pictures_axes=feed.pictures_axes)
         state = parallel.replicate(create_state(config))
         state, losses = run(state, indices, key, feed.take(1), params, weights, np.int32(1))

@@ -180,8 +180,10 @@ class Draem:
         with_features: bool = False,
     ) -> Inspection:
         """Looks for anomalies in one picture of any size; see `inspect_pictures`."""
-        options: dict[str, Any] = {"rule": rule, "alpha": alpha, "with_features": with_features}
-        return next(self.inspect_pictures([image], **options))
+        (found,) = self.inspect_pictures(
+            [image], rule=rule, alpha=alpha, with_features=with_features
+        )
+        return found
 
     def inspect_pictures(
         self,

@@ -10,7 +10,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import absolute_value, check_config, flat, traced_fields, unknown_field
+from draem_jax.config import (
+    ELSEWHERE,
+    absolute_value,
+    check_config,
+    flat,
+    traced_fields,
+    unknown_field,
+)
 from draem_jax.errors import UserError
 from draem_jax.evaluation.protocols import PROTOCOLS
 from draem_jax.metrics.table import NAMES
@@ -262,7 +269,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {
-            "base": _absolute(stored["base"]),
+            "base": {
+                name: value
+                for name, value in _absolute(stored["base"]).items()
+                if not name.startswith(ELSEWHERE)
+            },
             "variants": {name: _absolute(changes) for name, changes in stored["variants"].items()},
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -45,8 +45,7 @@ def make_feed(
     key: Key[Array, ""],
     *,
     sample_indices: Int[np.ndarray, "L B"],
-    first_step: int,
-    last_step: int | None = None,
+    steps: range,
     max_steps: int,
 ) -> Feed:
     """Chooses the way by the memory that the pictures take.
@@ -59,8 +58,7 @@ def make_feed(
         pictures: the pictures of the run.
         key: the run's key for samples.
         sample_indices: this host's share of the batch, by local device.
-        first_step: that the next `take` is for.
-        last_step: where the steps end; the config's `train.steps` if None.
+        steps: that are still to be made, of the whole run.
         max_steps: the most steps of one call.
     """
     if pictures.nbytes <= config.data.resident_gib * _GIB:
@@ -69,7 +67,7 @@ def make_feed(
         pictures,
         key,
         sample_indices=sample_indices,
-        steps=range(first_step, config.train.steps if last_step is None else last_step),
+        steps=steps,
         max_steps=max_steps,
         workers=config.data.workers,
     )

@@ -146,15 +146,8 @@ def finetune(
         if saved is None:
             saved = state.replace(opt_state=optimizer.init(state.params))
         state = parallel.replicate(saved)
-        feed = make_feed(
-            config,
-            pictures,
-            key,
-            sample_indices=indices,
-            first_step=int(state.step),
-            last_step=schedule.total,
-            max_steps=schedule.steps_per_call,
-        )
+        steps = range(int(state.step), schedule.total)
+        feed = make_feed(config, pictures, key, sample_indices=indices, steps=steps, max_steps=1)
         tuning_steps = _mapped_tuning_steps(
             network, optimizer, feed.pictures_axes, parallel.chosen_devices()
         )
@@ -164,11 +157,11 @@ def finetune(
         with open_log(
             out,
             config,
-            steps=range(int(state.step), schedule.total),
+            steps=steps,
             remedy="Try a lower --config.finetune.relative_rate in another --out-workdir",
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, tuned_from, out, int(state.step), learned, held_out))
+            log.say(_greeting(config, tuned_from, out, steps.start, learned, held_out))
             for note in examples.notes:
                 log.say(note)
             state = learn(

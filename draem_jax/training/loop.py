@@ -97,18 +97,13 @@ def train(
         hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
         state = checkpoints.restore_newest(config, set_aside=True)
         state = parallel.replicate(create_state(config) if state is None else state)
-        feed = make_feed(
-            config,
-            pictures,
-            key,
-            sample_indices=indices,
-            first_step=int(state.step),
-            max_steps=schedule.steps_per_call,
-        )
+        steps = range(int(state.step), schedule.total)
+        most = schedule.steps_per_call
+        feed = make_feed(config, pictures, key, sample_indices=indices, steps=steps, max_steps=most)
         train_steps = _mapped_train_steps(
             create_network(config, axis_name=parallel.AXIS_NAME),
             create_optimizer(config),
-            schedule.steps_per_call,
+            most,
             feed.pictures_axes,
             parallel.chosen_devices(),
         )
@@ -121,13 +116,13 @@ def train(
         with open_log(
             workdir,
             config,
-            steps=range(int(state.step), schedule.total),
+            steps=steps,
             remedy="Try a lower --config.optimizer.learning_rate in another --workdir",
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, workdir, int(state.step), pictures, feed))
-            if not quiet and (left := schedule.total - int(state.step)) > 0:
-                log.say(forecast(config, steps=left))
+            log.say(_greeting(config, workdir, steps.start, pictures, feed))
+            if steps and not quiet:
+                log.say(forecast(config, steps=len(steps)))
             state = learn(
                 state,
                 lambda state, count: train_steps(

@@ -1,6 +1,7 @@
 """What a study is, and what is refused before any training."""
 
 import dataclasses
+import json
 
 import jax
 import pytest
@@ -156,6 +157,16 @@ def test_a_root_spelt_otherwise_is_the_same_study(tmp_path, monkeypatch):
     claim("../base", "textures")
     with pytest.raises(UserError, match=r"another study \(data.root: .*/base → .*/other"):
         claim("../other", "textures")
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path):
+    claim_study(make(), tmp_path)
+    path = tmp_path / "study.json"
+    stored = json.loads(path.read_text())
+    of_then = {"tuned_from.workdir": "", "tuned_from.step": 0}
+    path.write_text(json.dumps(stored | {"base": stored["base"] | of_then}))
+    claim_study(make(), tmp_path)
+    assert json.loads(path.read_text()) == stored
 
 
 @pytest.mark.parametrize("name", recipes("study"))

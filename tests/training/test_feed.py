@@ -105,7 +105,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
     key = jax.random.key(2)
     options = {
         "sample_indices": np.arange(8, dtype=np.int32).reshape(4, 2),
-        "first_step": 3,
+        "steps": range(3, 8),
         "max_steps": 2,
     }
     resident = make_feed(config_of(steps=8, gib=1.0), MIXED, key, **options)
@@ -140,7 +140,7 @@ def test_each_host_reads_its_own_share():
         indices = np.arange(first, first + count, dtype=np.int32).reshape(4, -1)
         feed = make_feed(
             config_of(steps=2, gib=0.0), MIXED, key,
-            sample_indices=indices, first_step=0, max_steps=1,
+            sample_indices=indices, steps=range(2), max_steps=1,
         )  # fmt: skip
         return np.concatenate([np.asarray(feed.take(1).normal).reshape(count, -1)])
 
@@ -161,7 +161,7 @@ def test_a_damaged_picture_is_named_by_whoever_reads_it(workers):
     )
     feed = make_feed(
         config_of(steps=2, gib=0.0, workers=workers), damaged, jax.random.key(0),
-        sample_indices=np.arange(4, dtype=np.int32).reshape(4, 1), first_step=0, max_steps=1,
+        sample_indices=np.arange(4, dtype=np.int32).reshape(4, 1), steps=range(2), max_steps=1,
     )  # fmt: skip
     with pytest.raises(UserError) as caught:
         feed.take(1)

@@ -92,9 +92,9 @@ def test_one_picture_is_inspected_as_a_batch_is_predicted(detector, images):
     predicted = detector.predict(image[None])
     found = detector.inspect_picture(image)
     np.testing.assert_array_equal(found.image, image)
-    np.testing.assert_allclose(found.anomaly_map, predicted.anomaly_map[0], atol=1e-2)
-    np.testing.assert_allclose(found.reconstruction, predicted.reconstruction[0], atol=1e-2)
-    assert found.score == pytest.approx(predicted.score[0], abs=1e-2)
+    np.testing.assert_allclose(found.anomaly_map, predicted.anomaly_map[0], atol=1e-6)
+    np.testing.assert_allclose(found.reconstruction, predicted.reconstruction[0], atol=1e-6)
+    assert found.score == pytest.approx(predicted.score[0], abs=1e-6)
     assert (found.p_value, found.is_anomalous) == (None, None)  # nothing was held out
     again = detector.inspect_picture(image / np.float32(255))
     np.testing.assert_array_equal(again.margin, found.margin)

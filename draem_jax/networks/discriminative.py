@@ -58,4 +58,5 @@ class DiscriminativeNetwork(nn.Module):
             x = stage((c,), name=f"up{i}")(upsample(x), train=train)
             x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = stage((c, c), name=f"decoder{i}")(x, train=train)
-        return Conv3x3(2, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
+        convolved, bias = Conv3x3(2, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
+        return convolved + bias.reshape(1, 1, 1, -1)

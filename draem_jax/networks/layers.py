@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.networks.convolution import conv3x3
-from draem_jax.networks.initialisation import bias_init, kernel_init, norm_scale_init
+from draem_jax.networks.initialisation import bias_init, kernel_init
+from draem_jax.networks.normalisation import NormRelu
 
 # Five poolings halve the size five times.
 SIZE_MULTIPLE = 32
 
 
 class Conv3x3(nn.Module):
-    """3×3 convolution with bias, one pixel of zero padding.
+    """3×3 convolution, one pixel of zero padding.
 
     Attributes:
         features: channels out.
@@ -26,13 +27,15 @@ class Conv3x3(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W {self.features}"]:
-        """Convolves `x`."""
+    def __call__(
+        self, x: Float[Array, "B H W C"]
+    ) -> tuple[Float[Array, "B H W {self.features}"], Float[Array, " {self.features}"]]:
+        """Convolves `x`, and leaves it to the caller to add the bias, which comes second."""
         channels = x.shape[-1]
         kernel = self.param("kernel", kernel_init, (3, 3, channels, self.features), jnp.float32)
         bias = self.param("bias", bias_init(9 * channels), (self.features,), jnp.float32)
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return conv3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+        convolved = conv3x3(x.astype(self.dtype), jnp.asarray(kernel, self.dtype))
+        return convolved, jnp.asarray(bias)
 
 
 class ConvNormRelu(nn.Module):
@@ -53,18 +56,9 @@ class ConvNormRelu(nn.Module):
         self, x: Float[Array, "B H W C"], *, train: bool
     ) -> Float[Array, "B H W {self.features}"]:
         """Applies the three; `train` takes the batch's statistics and updates the running ones."""
-        x = Conv3x3(self.features, self.dtype, name="conv")(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,  # PyTorch's 0.1
-            use_fast_variance=False,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=None if self.is_initializing() else self.axis_name,
-            scale_init=norm_scale_init,
-            name="norm",
-        )(x)
-        return nn.relu(x)
+        convolved, bias = Conv3x3(self.features, self.dtype, name="conv")(x)
+        norm = NormRelu(self.dtype, self.axis_name, name="norm")
+        return norm(convolved, bias, train=train)
 
 
 class Stage(nn.Module):

@@ -44,4 +44,5 @@ class ReconstructiveNetwork(nn.Module):
             x = stage((c, c), name=f"encoder{i}")(x, train=train)
         for i, (c1, c2) in enumerate(((8 * b, 4 * b), (4 * b, 2 * b), (2 * b, b), (b, b)), start=1):
             x = stage((c1, c1, c2), name=f"decoder{i}")(upsample(x), train=train)
-        return Conv3x3(3, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
+        convolved, bias = Conv3x3(3, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
+        return convolved + bias.reshape(1, 1, 1, -1)

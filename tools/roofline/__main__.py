@@ -4,6 +4,7 @@ import argparse
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from tools.roofline.compilers import use_compilers
 from tools.roofline.devices import DEVICES, Device
 from tools.roofline.hlo import Module, parse_module
 from tools.roofline.kernels import read_kernels
+from tools.roofline.memory import fullest_moment
 
-_PARTS = ("step", "generator", "forward")
+PARTS = ("step", "generator", "forward")
+"""Those of `programs`, which must not be imported before the compilers are chosen."""
+
 # Loops of unknown length are those over the texture operations that a sample gets.
 _PASSES = 3
 
@@ -29,8 +33,8 @@ An H100 takes a minute or two to compile for, a TPU twenty and more.
 """
 
 
-def main() -> int:
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
     try:
         _run(options)
     except UserError as error:
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=tuple(DEVICES), required=True)
     parser.add_argument(
-        "--part", choices=_PARTS, default="step",
+        "--part", choices=PARTS, default="step",
         help="the whole train step, its generator alone, or the networks as in prediction",
     )  # fmt: skip
     parser.add_argument("--config", help="a recipe; the defaults at full width if not given")
@@ -59,10 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the activations")
     parser.add_argument("--remat", action="store_true", help="as config.model.remat=True")
     parser.add_argument(
-        "--compilers", type=Path, metavar="DIR", help="where pip has put the device's compilers"
+        "--compilers",
+        type=files.expand,
+        metavar="DIR",
+        help="where pip has put the device's compilers",
     )
-    parser.add_argument("--hlo", type=Path, help="read this program, and compile nothing")
-    parser.add_argument("--save_hlo", type=Path, help="where to write the compiled program")
+    parser.add_argument("--hlo", type=files.expand, help="read this program, and compile nothing")
+    parser.add_argument("--save_hlo", type=files.expand, help="where to write the compiled program")
     parser.add_argument("--largest", metavar="PART", help="show the largest kernels of a part too")
     return parser
 
@@ -76,13 +83,14 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{options.hlo}, at the rates of {device.title}\n")
     else:
         text, memory, batch = _compile(options, device)
-    kernels = read_kernels(_parse(text, options.hlo), passes=_PASSES)
+    module = _parse(text, options.hlo)
+    kernels = read_kernels(module, passes=_PASSES)
     print(report.parts_table(kernels, device))
     if batch:
         print(report.picture_line(kernels, device, batch=batch))
     if memory is not None:
         print(report.memory_line(memory))
-    print(f"\n{report.largest_arrays(kernels, count=12)}")
+    print(f"\n{report.held_table(fullest_moment(module), kernels, count=12)}")
     if options.largest:
         if not any(kernel.part.startswith(options.largest) for kernel in kernels):
             parts = ", ".join(report.totals_by_part(kernels, device))

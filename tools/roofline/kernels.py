@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tools.roofline.devices import Device
 from tools.roofline.hlo import Array, Computation, Instruction, Module
-from tools.roofline.parts import part_of
+from tools.roofline.parts import OTHER, part_of
 
 # They name memory that is there, and run nothing.
 _FREE = frozenset(
@@ -16,6 +16,7 @@ _FREE = frozenset(
         *("after-all", "partition-id", "replica-id"),
     )
 )
+_CALLS = frozenset(("while", "call", "conditional"))
 _SLICES = frozenset(("slice", "dynamic-slice", "gather"))
 
 
@@ -69,21 +70,35 @@ class _Reader:
     module: Module
     passes: int
 
-    def kernels(self, computation: Computation, runs: int = 1) -> Iterator[Kernel]:
+    def kernels(
+        self, computation: Computation, runs: int = 1, around: str = OTHER
+    ) -> Iterator[Kernel]:
+        """The kernels of a function that is called `runs` times, from what is of part `around`."""
         for instruction in computation.instructions.values():
             opcode = instruction.opcode
-            if opcode == "while":
-                known = instruction.attribute(r"known_trip_count\D*(\d+)")
-                times = runs * (int(known) if known else self.passes)
-                for inner in ("condition", "body"):
-                    yield from self.kernels(self.called(instruction, inner), times)
-            elif opcode == "conditional":
-                branches = [list(self.kernels(b, runs)) for b in self.branches(instruction)]
-                yield from max(branches, key=lambda made: sum(k.nbytes * k.runs for k in made))
-            elif opcode == "call":
-                yield from self.kernels(self.called(instruction, "to_apply"), runs)
+            if opcode in _CALLS:
+                part = self.part(instruction, computation, around)
+                if opcode == "while":
+                    known = instruction.attribute(r"known_trip_count\D*(\d+)")
+                    times = runs * (int(known) if known else self.passes)
+                    for role in ("condition", "body"):
+                        yield from self.kernels(self.called(instruction, role), times, part)
+                elif opcode == "call":
+                    yield from self.kernels(self.called(instruction, "to_apply"), runs, part)
+                else:
+                    branches = self.branches(instruction)
+                    made = [list(self.kernels(branch, runs, part)) for branch in branches]
+                    yield from max(made, key=lambda of: sum(k.nbytes * k.runs for k in of))
             elif opcode not in _FREE and not opcode.endswith("-start"):
-                yield self.kernel(instruction, computation, runs)
+                yield self.kernel(instruction, computation, runs, around)
+
+    def part(self, instruction: Instruction, computation: Computation, around: str) -> str:
+        """The part that an instruction belongs to; what has no telling name, to what calls it."""
+        products = self.products(instruction, computation)
+        part = part_of(
+            self.named(instruction), is_convolution=any(p.is_convolution for p in products)
+        )
+        return around if part == OTHER else part
 
     def called(self, instruction: Instruction, role: str) -> Computation:
         return self.module.computations[instruction.attribute(rf"\b{role}=%?([\w.-]+)") or ""]
@@ -96,23 +111,24 @@ class _Reader:
         ]
         return [self.module.computations[name] for name in names]
 
-    def kernel(self, instruction: Instruction, computation: Computation, runs: int) -> Kernel:
+    def kernel(
+        self, instruction: Instruction, computation: Computation, runs: int, around: str
+    ) -> Kernel:
         products = list(self.products(instruction, computation))
-        named = self.named(instruction, computation)
         largest = max(products, key=lambda product: product.flop, default=None)
         return Kernel(
             name=instruction.name,
-            part=part_of(named, is_convolution=any(p.is_convolution for p in products)),
+            part=self.part(instruction, computation, around),
             opcode=instruction.target or instruction.opcode,
             results=instruction.results,
-            op_name=named.op_name,
+            op_name=self.named(instruction).op_name,
             runs=runs,
             nbytes=self.nbytes(instruction, computation),
             flop=sum(product.flop for product in products),
             dtype=largest.dtype if largest else "",
         )
 
-    def named(self, instruction: Instruction, computation: Computation) -> Instruction:
+    def named(self, instruction: Instruction) -> Instruction:
         """The instruction that a kernel is named after.
 
         The compiler names most fusions after their root. Of others, it is what their largest

@@ -7,6 +7,8 @@ from typing import Any
 
 from tools.roofline.devices import Device
 from tools.roofline.kernels import Kernel
+from tools.roofline.memory import Held
+from tools.roofline.parts import OTHER
 
 _CANNOT_KNOW = """\
 What this cannot know: {device} was not asked. Nothing was timed: each kernel takes here as long as
@@ -84,15 +86,19 @@ def memory_line(stats: Any) -> str:
     return "GiB of memory: " + ", ".join(f"{k} {v / 2**30:.2f}" for k, v in named.items())
 
 
-def largest_arrays(kernels: Sequence[Kernel], *, count: int) -> str:
-    """The arrays that take most memory, those alike in one line."""
-    found = Counter(
-        (kernel.part, array) for kernel in kernels for array in kernel.results if not array.memory
-    )
-    ranked = sorted(found.items(), key=lambda item: (-item[0][1].size, -item[1]))
-    lines = [f"{'MB each':>8}{'number':>8}  array made, and by what"]
-    for (part, array), number in ranked[:count]:
-        lines.append(f"{array.size / 1e6:8.1f}{number:8}  {array} {part}")
+def held_table(held: Sequence[Held], kernels: Sequence[Kernel], *, count: int) -> str:
+    """What fills the memory when it is fullest, those alike in one line; see `fullest_moment`."""
+    parts = {kernel.name: kernel.part for kernel in kernels}
+    alike = Counter((one.array, parts.get(one.maker, OTHER)) for one in held)
+    sizes = {key: key[0].size * number for key, number in alike.items()}
+    whole = sum(sizes.values())
+    lines = [
+        f"Held besides the arguments when most is: {whole / 2**30:.2f} GiB, of it",
+        f"{'GiB':>8}{'share':>8}{'number':>8}  of arrays made, and by what",
+    ]
+    for (array, part), size in sorted(sizes.items(), key=lambda item: -item[1])[:count]:
+        number = alike[array, part]
+        lines.append(f"{size / 2**30:8.3f}{size / whole:8.1%}{number:8}  {array} {part}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,5 @@
 """What each kernel of a compiled program moves and computes."""
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from tools.roofline.devices import Device
 from tools.roofline.hlo import Array, Computation, Instruction, Module
 from tools.roofline.parts import OTHER, part_of
+from tools.roofline.products import products
 
 # They name memory that is there, and run nothing.
 _FREE = frozenset(
@@ -82,9 +82,9 @@ class _Reader:
                     known = instruction.attribute(r"known_trip_count\D*(\d+)")
                     times = runs * (int(known) if known else self.passes)
                     for role in ("condition", "body"):
-                        yield from self.kernels(self.called(instruction, role), times, part)
+                        yield from self.kernels(self.module.called(instruction, role), times, part)
                 elif opcode == "call":
-                    yield from self.kernels(self.called(instruction, "to_apply"), runs, part)
+                    yield from self.kernels(self.module.called(instruction, "to_apply"), runs, part)
                 else:
                     branches = self.branches(instruction)
                     made = [list(self.kernels(branch, runs, part)) for branch in branches]
@@ -94,14 +94,11 @@ class _Reader:
 
     def part(self, instruction: Instruction, computation: Computation, around: str) -> str:
         """The part that an instruction belongs to; what has no telling name, to what calls it."""
-        products = self.products(instruction, computation)
+        made = products(instruction, computation, self.module)
         part = part_of(
-            self.named(instruction), is_convolution=any(p.is_convolution for p in products)
+            self.named(instruction), is_convolution=any(one.is_convolution for one in made)
         )
         return around if part == OTHER else part
-
-    def called(self, instruction: Instruction, role: str) -> Computation:
-        return self.module.computations[instruction.attribute(rf"\b{role}=%?([\w.-]+)") or ""]
 
     def branches(self, instruction: Instruction) -> list[Computation]:
         listed = instruction.attribute(r"branch_computations=\{([^}]*)\}")
@@ -114,8 +111,8 @@ class _Reader:
     def kernel(
         self, instruction: Instruction, computation: Computation, runs: int, around: str
     ) -> Kernel:
-        products = list(self.products(instruction, computation))
-        largest = max(products, key=lambda product: product.flop, default=None)
+        made = list(products(instruction, computation, self.module))
+        largest = max(made, key=lambda product: product.flop, default=None)
         return Kernel(
             name=instruction.name,
             part=self.part(instruction, computation, around),
@@ -124,7 +121,7 @@ class _Reader:
             op_name=self.named(instruction).op_name,
             runs=runs,
             nbytes=self.nbytes(instruction, computation),
-            flop=sum(product.flop for product in products),
+            flop=sum(product.flop for product in made),
             dtype=largest.dtype if largest else "",
         )
 
@@ -136,7 +133,7 @@ class _Reader:
         """
         if instruction.op_name or instruction.opcode != "fusion":
             return instruction
-        fused = self.called(instruction, "calls")
+        fused = self.module.called(instruction, "calls")
         waiting = [fused.root]
         while waiting:
             waiting.sort(key=lambda one: sum(array.size for array in one.results))
@@ -168,7 +165,7 @@ class _Reader:
             return min(whole, sum(array.size for array in instruction.results))
         if instruction.opcode != "fusion" or not whole:
             return whole
-        fused = self.called(instruction, "calls")
+        fused = self.module.called(instruction, "calls")
         sliced, names = 0, {fused.parameters[number].name}
         for user in fused.instructions.values():
             used = [i for i, name in enumerate(user.operands) if name in names]
@@ -179,42 +176,3 @@ class _Reader:
             elif used:
                 return whole
         return min(whole, sliced) if sliced else whole
-
-    def products(self, instruction: Instruction, computation: Computation) -> Iterator["_Product"]:
-        """The convolutions and matrix products that an instruction makes."""
-        if instruction.opcode == "fusion":
-            fused = self.called(instruction, "calls")
-            for inner in fused.instructions.values():
-                yield from self.products(inner, fused)
-            return
-        operands = [computation.instructions[name].results for name in instruction.operands[:2]]
-        if len(operands) < 2 or not all(operands):
-            return
-        left, right, result = operands[0][0], operands[1][0], instruction.results[0]
-        if "convBackwardInput" in instruction.target:
-            yield _convolution(instruction, right, left, left.dtype)
-        elif "convBackwardFilter" in instruction.target:
-            yield _convolution(instruction, result, right, left.dtype)
-        elif instruction.opcode == "convolution" or "$conv" in instruction.target:
-            yield _convolution(instruction, right, result, left.dtype)
-        elif instruction.opcode == "dot" or "matmul" in instruction.target:
-            axes = instruction.attribute(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)') or ""
-            summed = math.prod(left.dims[int(axis)] for axis in re.findall(r"\d+", axes))
-            yield _Product(2 * result.elements * summed, left.dtype, is_convolution=False)
-
-
-@dataclass(frozen=True)
-class _Product:
-    flop: int
-    dtype: str
-    is_convolution: bool
-
-
-def _convolution(instruction: Instruction, kernel: Array, made: Array, dtype: str) -> _Product:
-    """Each number that is made, `made`, sums as many products as the kernel has for a channel.
-
-    Of a gradient, `made` is what the convolution made whose gradient it is.
-    """
-    labels = instruction.attribute(r"dim_labels=\w+?_(\w+?)->") or ""
-    channels = kernel.dims[labels.index("o")]
-    return _Product(2 * made.elements * kernel.elements // channels, dtype, is_convolution=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tools.roofline.hlo import Array, Instruction, Module
 
 # What they return lies where it was handed to them.
-_PASS_ON = frozenset(("tuple", "bitcast", "opt-barrier", "while", "get-tuple-element"))
+_PASS_ON = frozenset(("tuple", "bitcast", "opt-barrier", "while"))
 _HOLD_NOTHING = frozenset(("parameter", "constant", "after-all"))
 
 
@@ -26,6 +26,10 @@ class Held:
     array: Array
 
 
+# Of a result each array, None for those that the program holds nothing for.
+_Arrays = tuple[Held | None, ...]
+
+
 def fullest_moment(module: Module) -> list[Held]:
     """What is held when most is, the largest first.
 
@@ -36,57 +40,47 @@ def fullest_moment(module: Module) -> list[Held]:
     Args:
         module: a scheduled one, whose instructions stand in the order in which they run.
     """
-    places: dict[str, tuple[Held | None, ...]] = {}
-    made: dict[Held, int] = {}
-    used: dict[Held, int] = {}
-    order = list(module.entry.instructions.values())
-    for moment, instruction in enumerate(order):
-        taken = [held for name in instruction.operands for held in places.get(name, ())]
-        used.update((held, moment) for held in taken if held)
-        if instruction.opcode in _PASS_ON:
-            places[instruction.name] = _passed_on(instruction, taken)
-            continue
-        own = [
-            Held(instruction.name, number, array)
-            for number, array in enumerate(instruction.results)
-        ]
-        if instruction.opcode in _HOLD_NOTHING or instruction.opcode.endswith("-start"):
-            own = []
-        places[instruction.name] = tuple(own) or (None,) * len(instruction.results)
-        made.update((held, moment) for held in own if not held.array.memory)
-    _keep_results(module, places, used, made, end=len(order))
-
-    changes = [0] * (len(order) + 1)
-    for held, begin in made.items():
-        changes[begin] += held.array.size
-        changes[min(used.get(held, begin) + 1, len(order))] -= held.array.size
+    lifetimes = _lifetimes(module)
+    changes = [0] * (len(module.entry.instructions) + 1)
+    for held, (first, last) in lifetimes.items():
+        changes[first] += held.array.size
+        changes[last + 1] -= held.array.size
     sums = list(itertools.accumulate(changes))
     fullest = sums.index(max(sums))
-    there = [held for held, begin in made.items() if begin <= fullest <= used.get(held, begin)]
+    there = [held for held, (first, last) in lifetimes.items() if first <= fullest <= last]
     return sorted(there, key=lambda held: -held.array.size)
 
 
-def _passed_on(instruction: Instruction, taken: list[Held | None]) -> tuple[Held | None, ...]:
-    if instruction.opcode != "get-tuple-element":
-        return tuple(taken)
-    number = int(instruction.attribute(r"index=(\d+)") or 0)
-    return tuple(taken[number : number + 1])
+def _lifetimes(module: Module) -> dict[Held, tuple[int, int]]:
+    """For each array in main memory the places of its first and its last instruction."""
+    returned: dict[str, _Arrays] = {}
+    first: dict[Held, int] = {}
+    last: dict[Held, int] = {}
+    for place, instruction in enumerate(module.entry.instructions.values()):
+        taken = tuple(one for name in instruction.operands for one in returned[name])
+        last.update((held, place) for held in taken if held)
+        returned[instruction.name] = given = _returned(instruction, taken)
+        for held in given:
+            if held and held.maker == instruction.name and not held.array.memory:
+                first[held] = last[held] = place
+    # Results stay, but for those that take the place of donated arguments.
+    donated = {int(n or 0) for n in re.findall(r"\{(\d*)\}: \(\d+,", module.header)}
+    for number, held in enumerate(returned[module.entry.root.name]):
+        if held and number in donated:
+            first.pop(held, None)
+        elif held:
+            last[held] = len(module.entry.instructions) - 1
+    return {held: (place, last[held]) for held, place in first.items()}
 
 
-def _keep_results(
-    module: Module,
-    places: dict[str, tuple[Held | None, ...]],
-    used: dict[Held, int],
-    made: dict[Held, int],
-    *,
-    end: int,
-) -> None:
-    """Keeps what is returned to the end, but for what takes the place of a donated argument."""
-    donated = {int(n) for n in re.findall(r"\{(\d+)\}: \(\d+,", module.header)}
-    for number, held in enumerate(places[module.entry.root.name]):
-        if held is None:
-            continue
-        if number in donated:
-            made.pop(held, None)
-        else:
-            used[held] = end
+def _returned(instruction: Instruction, taken: _Arrays) -> _Arrays:
+    """What an instruction returns, given what it takes: its own, or some of that."""
+    if instruction.opcode == "get-tuple-element":
+        number = int(instruction.attribute(r"index=(\d+)") or 0)
+        return taken[number : number + 1]
+    if instruction.opcode in _PASS_ON:
+        return taken
+    if instruction.opcode in _HOLD_NOTHING or instruction.opcode.endswith("-start"):
+        return (None,) * len(instruction.results)
+    results = enumerate(instruction.results)
+    return tuple(Held(instruction.name, number, array) for number, array in results)

@@ -63,6 +63,7 @@ def part_of(instruction: Instruction, *, is_convolution: bool) -> str:
 
 
 def _directed(part: str, instruction: Instruction) -> str:
+    # What remat computes again for the gradient has its name.
     return f"{part}, {'backward' if 'transpose(' in instruction.op_name else 'forward'}"
 
 

@@ -11,14 +11,14 @@ from tools.roofline.memory import Held
 from tools.roofline.parts import OTHER
 
 _CANNOT_KNOW = """\
-What this cannot know: {device} was not asked. Nothing was timed: each kernel takes here as long as
-its bytes or its products take at {bandwidth:.2f} TB/s and {flops:.0f} TFLOP/s ({source}), and a
-real one takes longer, by a share that differs from kernel to kernel. It knows nothing of which
-algorithm the device chooses for a convolution and what room that takes, of what starting a kernel
-costs, of kernels that run side by side, nor of what a cache saves between two of them. Arithmetic
-outside of convolutions and matrix products counts as free. A kernel that is of several parts counts
-for the one whose name the compiler gave it, that of its result. Loops of unknown length count
-{passes} passes, and of branches the longest counts."""
+What this cannot know: no {device} was asked, and nothing was timed. Each kernel takes here as long
+as its bytes take at {bandwidth:.2f} TB/s or its products at {flops:.0f} TFLOP/s in bfloat16
+({source}), whichever is longer; a real one takes longer still, and by how much differs from kernel
+to kernel. Unknown are the algorithm that the device chooses for a convolution and the room that it
+works in, what starting a kernel costs, what runs side by side (on TPUs most copies do), and what a
+cache saves between two kernels. Arithmetic outside of convolutions and matrix products counts as
+free. A kernel that is of several parts counts for the one that its result is of, as the compiler
+names it. Loops of unknown length count {passes} passes, and of branches the one that moves most."""
 
 
 @dataclass(frozen=True)

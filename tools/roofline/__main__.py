@@ -29,7 +29,7 @@ examples:
   python -m tools.roofline --device=h100 --batch=8 --compilers=~/compilers --save_hlo=step.hlo
   python -m tools.roofline --device=h100 --batch=8 --hlo=step.hlo --largest=normalisation
 
-An H100 takes a minute or two to compile for, a TPU twenty and more.
+The train step takes a minute or two to compile for an H100, twenty and more for a TPU.
 """
 
 
@@ -85,19 +85,19 @@ def _run(options: argparse.Namespace) -> None:
         text, memory, batch = _compile(options, device)
     module = _parse(text, options.hlo)
     kernels = read_kernels(module, passes=_PASSES)
-    print(report.parts_table(kernels, device))
+    shown = [report.parts_table(kernels, device)]
     if batch:
-        print(report.picture_line(kernels, device, batch=batch))
+        shown.append(report.picture_line(kernels, device, batch=batch))
     if memory is not None:
-        print(report.memory_line(memory))
-    print(f"\n{report.held_table(fullest_moment(module), kernels, count=12)}")
+        shown.append(report.memory_line(memory))
+    shown += ["", report.held_table(fullest_moment(module), kernels, count=12)]
     if options.largest:
         if not any(kernel.part.startswith(options.largest) for kernel in kernels):
             parts = ", ".join(report.totals_by_part(kernels, device))
             raise UserError(f"there is no part {options.largest!r}; the parts are {parts}")
-        print()
-        print(report.largest_kernels(kernels, device, part=options.largest, count=25))
-    print("\n" + textwrap.fill(report.cannot_know(device, passes=_PASSES), 100))
+        shown += ["", report.largest_kernels(kernels, device, part=options.largest, count=25)]
+    shown += ["", textwrap.fill(report.cannot_know(device, passes=_PASSES), 100)]
+    print("\n".join(shown))
 
 
 def _compile(options: argparse.Namespace, device: Device) -> tuple[str, Any, int]:

@@ -35,15 +35,15 @@ def ssim_map(
     References:
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004.
     """
-    blurred = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
-    mean_a, mean_b, square_a, square_b, product = jnp.split(blurred, 5, axis=-1)
-    variance_a = square_a - mean_a * mean_a
-    variance_b = square_b - mean_b * mean_b
+    a, b = (x.transpose(1, 0, 3, 2) for x in (a, b))
+    blurred = _blur(jnp.stack([a, b, a * a + b * b, a * b], axis=1))
+    mean_a, mean_b, squares, product = (blurred[:, i] for i in range(4))
+    variances = squares - mean_a * mean_a - mean_b * mean_b
     covariance = product - mean_a * mean_b
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return luminance * structure
+    structure = (2 * covariance + c2) / (variances + c2)
+    return (luminance * structure).transpose(1, 0, 3, 2)
 
 
 def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
@@ -99,12 +99,13 @@ def _gaussian() -> np.ndarray:
     return window / window.sum()
 
 
-def _blur(x):
+def _blur(planes: Float[Array, "H N B C W"]) -> Float[Array, "H N B C W"]:
     # The window is separable, and as a banded matrix its product is fast on every platform,
-    # where a depthwise convolution's gradient is not.
-    _, height, width, _ = x.shape
-    x = jnp.einsum("hi,biwc->bhwc", _band(height, x.dtype), x, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("wj,bhjc->bhwc", _band(width, x.dtype), x, precision=lax.Precision.HIGHEST)
+    # where a depthwise convolution's gradient is not. With height first and width last, neither
+    # product has to move what it reads or writes.
+    rows, columns = (_band(size, planes.dtype) for size in (len(planes), planes.shape[-1]))
+    planes = jnp.einsum("hi,inbcw->hnbcw", rows, planes, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("hnbcj,jw->hnbcw", planes, columns, precision=lax.Precision.HIGHEST)
 
 
 def _band(size: int, dtype) -> np.ndarray:

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from draem_jax.networks.layers import Conv3x3, Stage, max_pool, upsample
+from draem_jax.networks.layers import Output, Stage
+from draem_jax.networks.pooling import max_pool
+from draem_jax.networks.upsampling import upsample
 
 
 class DiscriminativeNetwork(nn.Module):
@@ -58,5 +60,4 @@ class DiscriminativeNetwork(nn.Module):
             x = stage((c,), name=f"up{i}")(upsample(x), train=train)
             x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = stage((c, c), name=f"decoder{i}")(x, train=train)
-        convolved, bias = Conv3x3(2, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
-        return convolved + bias.reshape(1, 1, 1, -1)
+        return Output(2, self.dtype, name="output")(x)

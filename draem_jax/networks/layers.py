@@ -3,11 +3,10 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from draem_jax.networks.convolution import conv3x3
+from draem_jax.networks.convolution import conv3x3, conv3x3_to_few
 from draem_jax.networks.initialisation import bias_init, kernel_init
 from draem_jax.networks.normalisation import NormRelu
 
@@ -31,11 +30,33 @@ class Conv3x3(nn.Module):
         self, x: Float[Array, "B H W C"]
     ) -> tuple[Float[Array, "B H W {self.features}"], Float[Array, " {self.features}"]]:
         """Convolves `x`, and leaves it to the caller to add the bias, which comes second."""
-        channels = x.shape[-1]
-        kernel = self.param("kernel", kernel_init, (3, 3, channels, self.features), jnp.float32)
-        bias = self.param("bias", bias_init(9 * channels), (self.features,), jnp.float32)
-        convolved = conv3x3(x.astype(self.dtype), jnp.asarray(kernel, self.dtype))
-        return convolved, jnp.asarray(bias)
+        kernel, bias = _conv_params(self, x.shape[-1], self.features)
+        return conv3x3(x.astype(self.dtype), kernel.astype(self.dtype)), bias
+
+
+class Output(nn.Module):
+    """3×3 convolution to few channels, float32 at least, with its bias.
+
+    Attributes:
+        features: channels out.
+        dtype: the dtype of the activations and the kernel; the parameters are float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W {self.features}"]:
+        """Convolves `x` and adds the bias."""
+        kernel, bias = _conv_params(self, x.shape[-1], self.features)
+        convolved = conv3x3_to_few(x.astype(self.dtype), kernel.astype(self.dtype))
+        return convolved + bias.reshape(1, 1, 1, -1)
+
+
+def _conv_params(module: nn.Module, channels: int, features: int) -> tuple[Array, Array]:
+    kernel = module.param("kernel", kernel_init, (3, 3, channels, features), jnp.float32)
+    bias = module.param("bias", bias_init(9 * channels), (features,), jnp.float32)
+    return jnp.asarray(kernel), jnp.asarray(bias)
 
 
 class ConvNormRelu(nn.Module):
@@ -91,41 +112,6 @@ class Stage(nn.Module):
             return x
 
         return nn.remat(run)(self, x) if self.remat else run(self, x)
-
-
-def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
-    """Takes the maximum of each 2×2 block; height and width must be even."""
-    # As a maximum over axes its gradient is elementwise; reduce_window's is select-and-scatter,
-    # slow on CPUs and refused by XLA's deterministic mode on GPUs.
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
-
-
-def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
-    """Doubles height and width by bilinear interpolation with aligned corners.
-
-    The first and last samples of the output stand on those of the input, as in PyTorch's
-    `align_corners=True`; `jax.image.resize` aligns the pixels' outer edges instead.
-    """
-    return _double(_double(x, axis=1), axis=2)
-
-
-def _double(x, *, axis):
-    # Output 2k stands k/(2n−1) before input k, output 2k+1 stands (n−1−k)/(2n−1) behind it.
-    # The weights are zero where a neighbour is missing.
-    size = x.shape[axis]
-    shape = [1] * x.ndim
-    shape[axis] = size
-    precise = jnp.promote_types(x.dtype, jnp.float32)
-    weight = (jnp.arange(size, dtype=precise) / (2 * size - 1)).reshape(shape)
-    first, last = (jax.lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, size - 1))
-    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
-    behind = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
-    even = x + (weight * (before - x)).astype(x.dtype)
-    odd = x + (jnp.flip(weight, axis) * (behind - x)).astype(x.dtype)
-    doubled = list(x.shape)
-    doubled[axis] = 2 * size
-    return jnp.stack([even, odd], axis=axis + 1).reshape(doubled)
 
 
 def check_size(height: int, width: int) -> None:

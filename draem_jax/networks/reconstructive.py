@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from draem_jax.networks.layers import Conv3x3, Stage, max_pool, upsample
+from draem_jax.networks.layers import Output, Stage
+from draem_jax.networks.pooling import max_pool
+from draem_jax.networks.upsampling import upsample
 
 
 class ReconstructiveNetwork(nn.Module):
@@ -44,5 +46,4 @@ class ReconstructiveNetwork(nn.Module):
             x = stage((c, c), name=f"encoder{i}")(x, train=train)
         for i, (c1, c2) in enumerate(((8 * b, 4 * b), (4 * b, 2 * b), (2 * b, b), (b, b)), start=1):
             x = stage((c1, c1, c2), name=f"decoder{i}")(upsample(x), train=train)
-        convolved, bias = Conv3x3(3, jnp.promote_types(self.dtype, jnp.float32), name="output")(x)
-        return convolved + bias.reshape(1, 1, 1, -1)
+        return Output(3, self.dtype, name="output")(x)

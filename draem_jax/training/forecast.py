@@ -20,7 +20,9 @@ from scipy.optimize import nnls
 
 from draem_jax.config import image_size
 from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork
-from draem_jax.networks.layers import Stage, max_pool, upsample
+from draem_jax.networks.layers import Stage
+from draem_jax.networks.pooling import max_pool
+from draem_jax.networks.upsampling import upsample
 from draem_jax.training import parallel
 from draem_jax.training.state import create_network
 

@@ -1,5 +1,6 @@
 """Layers against their definitions."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +9,17 @@ from jax import lax
 from scipy.interpolate import RegularGridInterpolator
 
 from draem_jax.networks import DraemNetwork, check_size, forward, initialise
-from draem_jax.networks.convolution import _gradient, _gradient_as_convolutions, conv3x3
-from draem_jax.networks.layers import ConvNormRelu, Stage, max_pool, upsample
+from draem_jax.networks.convolution import (
+    _as_product,
+    _gradient,
+    _gradient_as_convolutions,
+    _precise,
+    conv3x3,
+)
+from draem_jax.networks.layers import ConvNormRelu, Output, Stage
+from draem_jax.networks.normalisation import NormRelu
+from draem_jax.networks.pooling import max_pool
+from draem_jax.networks.upsampling import upsample
 
 
 def _normal(seed, *shape):
@@ -116,3 +126,81 @@ def test_rematerialising_changes_nothing():
     before = jax.tree.leaves(variables["batch_stats"])
     after = jax.tree.leaves(rematerialised[1]["batch_stats"])
     assert all(not np.allclose(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_gradient_of_pooling_goes_to_the_first_maximum():
+    x = jnp.round(_normal(0, 2, 8, 6, 3))  # with equal values among them
+    y, gradient = jax.vjp(max_pool, x)
+    g = _normal(1, *y.shape)
+    expected = np.zeros(x.shape, np.float32)
+    for b, i, j, c in np.ndindex(y.shape):
+        block = np.asarray(x[b, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c])
+        row, column = np.unravel_index(np.argmax(block), (2, 2))
+        expected[b, 2 * i + row, 2 * j + column, c] = g[b, i, j, c]
+    np.testing.assert_array_equal(gradient(g)[0], expected)
+
+
+def test_the_gradient_of_upsampling_is_its_transpose():
+    x = _normal(0, 2, 4, 6, 3)
+    y, gradient = jax.vjp(upsample, x)
+    g = _normal(1, *y.shape)
+    # It is linear: what the inputs' unit vectors become is the matrix itself.
+    matrix = jax.vmap(upsample)(jnp.eye(24).reshape(24, 1, 4, 6, 1)).reshape(24, 8, 12)
+    np.testing.assert_allclose(
+        gradient(g)[0].reshape(2, 24, 3), jnp.einsum("nhw,bhwc->bnc", matrix, g), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("off", "error"), [(0, 1e-6), (3, 5e-5), (30, 5e-3)])
+def test_one_pass_gives_the_statistics_of_two(off, error):
+    """`off`: how many deviations the running means are away from the batch's."""
+    x, offset = 0.1 * _normal(0, 4, 16, 16, 2) + 3, jnp.array([0.3, -0.2])
+    exact = np.asarray(x, np.float64)
+    mean, deviation = exact.mean((0, 1, 2)), exact.std((0, 1, 2))
+    norm = NormRelu()
+    variables = norm.init(jax.random.key(1), x, offset, train=False)
+    running = jnp.float32(mean + offset + off * deviation)
+    variables = variables | {"batch_stats": {"mean": running, "var": jnp.ones(2)}}
+    y, updated = norm.apply(variables, x, offset, train=True, mutable=["batch_stats"])
+    scale = np.asarray(variables["params"]["scale"], np.float64)
+    expected = np.maximum((exact - mean) / np.sqrt(deviation**2 + 1e-5) * scale, 0)
+    np.testing.assert_allclose(y, expected, rtol=error, atol=1e-5)
+    updated = updated["batch_stats"]
+    np.testing.assert_allclose(updated["mean"], 0.9 * running + 0.1 * (mean + offset), rtol=1e-6)
+    np.testing.assert_allclose((updated["var"] - 0.9) * 10, deviation**2, rtol=error, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", [_precise, _as_product])
+def test_a_convolution_to_few_channels_is_a_convolution(way):
+    x, kernel = _normal(0, 2, 6, 8, 5), _normal(1, 3, 3, 5, 3)
+    np.testing.assert_allclose(way(x, kernel), conv3x3(x, kernel), atol=1e-4)
+    # Rounded arguments are added up without further rounding.
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    exact = conv3x3(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    assert way(x, kernel).dtype == jnp.float32
+    np.testing.assert_allclose(way(x, kernel), exact, atol=1e-4)
+
+
+def test_what_accelerators_compute_is_what_cpus_do(monkeypatch):
+    x = _normal(0, 2, 8, 8, 3)
+
+    class Layers(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = upsample(max_pool(Stage((4, 4))(x, train=True)))
+            return Output(2)(x)
+
+    variables = Layers().init(jax.random.key(1), x)
+
+    def gradients():
+        def loss(params, x):
+            y, updates = Layers().apply(variables | {"params": params}, x, mutable=["batch_stats"])
+            return jnp.mean(y**2), updates
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], x)
+
+    on_cpu = gradients()
+    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), on_cpu, gradients()
+    )

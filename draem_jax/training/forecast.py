@@ -7,7 +7,7 @@ measurement of two layers of either kind gives a and b for this machine.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ from draem_jax.config import image_size
 from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork
 from draem_jax.networks.layers import Stage, max_pool, upsample
 from draem_jax.training import parallel
+from draem_jax.training.programs import trace
 from draem_jax.training.state import create_network
 
 _LEVELS = 8  # The deep layer has so many times the channels, at an eighth of height and width.
@@ -85,12 +86,18 @@ def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
     small = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
     variables = jax.eval_shape(lambda key: network.init(key, small, train=False), jax.random.key(0))
-    traced = jax.make_jaxpr(
+    program = trace(
         lambda variables, images: network.apply(
             variables, images, train=True, mutable=["batch_stats"]
-        )
-    )(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
-    works = [_convolution_work(*shapes) for shapes in _convolutions(traced.jaxpr)]
+        ),
+        variables,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+    works = [
+        _convolution_work(operation.inputs[1].shape, operation.outputs[0].shape)
+        for operation in program.operations
+        if operation.name == "conv_general_dilated"
+    ]
     return Work(*(sum(part) for part in zip(*works, strict=True)))
 
 
@@ -100,17 +107,6 @@ def about(seconds: float) -> str:
     unit = [unit for unit, size in units.items() if unit == "second" or seconds >= 1.5 * size][-1]
     number = max(1, round(seconds / units[unit]))
     return f"about {number} {unit}{'s' if number > 1 else ''}"
-
-
-def _convolutions(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The shapes of kernel and result of each convolution in a program."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            yield equation.invars[1].aval.shape, equation.outvars[0].aval.shape
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _convolutions(inner)
 
 
 def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:

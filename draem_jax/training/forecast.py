@@ -115,6 +115,13 @@ def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:
     return Work(3 * 2 * values * float(np.prod(kernel[:-1])), values)
 
 
+def size_text(nbytes: float) -> str:
+    """A number of bytes as people say it, such as "58 MiB"."""
+    units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    unit = [unit for unit, size in units.items() if unit == "KiB" or nbytes >= size][-1]
+    return f"{nbytes / units[unit]:.{1 if unit == 'GiB' else 0}f} {unit}"
+
+
 class _Layer(nn.Module):
     """Two convolutions in a row, and what comes between the stages of the networks."""
 

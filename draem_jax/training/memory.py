@@ -1,6 +1,6 @@
 """How much memory a train step takes, counted from its own operations before it is compiled."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,10 @@ _KERNELS = frozenset({"conv_general_dilated", "dot_general", "gather", "scatter"
 # A sum over many values makes a result that is small enough to be kept, and that all of its
 # operand must be read for.
 _SUMMED = 16
+
+# Samples of the program that is traced: a prime, so that lengths that it divides are those that
+# grow with the samples.
+_SAMPLES = 211
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,19 @@ def count_memory(trace: Callable[[int], Program]) -> Memory:
     Args:
         trace: from a number of samples to the program; its operations must not depend on it.
     """
-    two, three = (_kept(trace(samples)) for samples in (2, 3))
-    each = three - two
-    return Memory(two - 2 * each, each)
+    program = trace(_SAMPLES)
+    end = len(program.operations)
+    fixed, each = np.zeros(end + 2), np.zeros(end + 2)
+    for value, first, last in _lives(program):
+        grows = any(length % _SAMPLES == 0 for length in value.shape)
+        changes, nbytes = (each, value.nbytes / _SAMPLES) if grows else (fixed, value.nbytes)
+        changes[first] += nbytes
+        changes[last + 1] -= nbytes
+    return Memory(np.cumsum(fixed)[:-1], np.cumsum(each)[:-1])
 
 
-def _kept(program: Program) -> Float[np.ndarray, " T"]:
-    """Bytes that are kept during each operation."""
+def _lives(program: Program) -> Iterator[tuple[Value, int, int]]:
+    """The arrays that are kept, with the first and the last operation that each is there for."""
     stored = set(program.results)
     for operation in program.operations:
         if operation.name in _KERNELS:
@@ -59,7 +69,7 @@ def _kept(program: Program) -> Float[np.ndarray, " T"]:
     made: dict[Value, int] = {}
     last_read: dict[Value, int] = {}
     for time, operation in enumerate(program.operations):
-        read = frozenset[Value]().union(*(sources[value] for value in operation.inputs))
+        read = _sources_of(operation.inputs, sources)
         runs = operation.name in _KERNELS
         for output in operation.outputs:
             if runs or output in stored or _is_sum(operation, output):
@@ -70,15 +80,14 @@ def _kept(program: Program) -> Float[np.ndarray, " T"]:
         if runs:
             last_read.update(dict.fromkeys(read, time))
     end = len(program.operations)
-    last_read.update(dict.fromkeys(_read_by(program.results, sources), end))
-    changes = np.zeros(end + 2)
+    last_read.update(dict.fromkeys(_sources_of(program.results, sources), end))
     for value in made.keys() - set(program.results):
-        changes[made[value]] += value.nbytes
-        changes[last_read.get(value, made[value]) + 1] -= value.nbytes
-    return np.cumsum(changes)[:-1]
+        yield value, made[value], last_read.get(value, made[value])
 
 
-def _read_by(values: Iterable[Value], sources: dict[Value, frozenset[Value]]) -> frozenset[Value]:
+def _sources_of(
+    values: Iterable[Value], sources: dict[Value, frozenset[Value]]
+) -> frozenset[Value]:
     return frozenset[Value]().union(*(sources[value] for value in values))
 
 

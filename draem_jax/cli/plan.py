@@ -171,17 +171,17 @@ def _describe(plan: Any) -> Iterator[tuple[str, str]]:
     config, data, train = plan.config, plan.data, plan.config.train
     height, width = image_size(config)
     seen = train.steps * train.batch_size / data.normal
+    times = f"{seen:.0f} times" if seen >= 10 else f"{seen:.1f} times"
     yield (
         "run",
         f"{train.steps} steps of {train.batch_size} pictures, {height} x {width}, in "
-        f"{config.model.dtype}; each picture is seen {seen:.3g} times",
+        f"{config.model.dtype}; each picture is seen {times}",
     )
-    sizes = {"pictures": data.normal, "textures": data.textures}
     where = "stream to the devices" if data.streams else "stay on each device"
     assumed = f" ({data.assumed})" if data.assumed else ""
     yield (
         "data",
-        f"{sizes['pictures']} normal pictures{assumed}, {sizes['textures']} textures;\n"
+        f"{data.normal} normal pictures{assumed}, {data.textures} textures;\n"
         f"{size_text(data.nbytes)} {where}",
     )
     parts = sorted(plan.parameters.items(), reverse=True)
@@ -215,7 +215,9 @@ def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     text = f"does not fit: {text};"
     most = {each: plan.most_samples(devices.room, remat=each) for each in (False, True)}
     if not most[True]:
-        return f"{text}\ntake a smaller --config.data.image_size or smaller networks"
+        alone = plan.memory[True].train.peak(1) < plan.memory[True].validation
+        less = "fewer --config.train.validation_pictures, " if alone else ""
+        return f"{text}\ntake {less}a smaller --config.data.image_size, or smaller networks"
     ways = [f"--config.train.batch_size={most[remat] * count}"] if most[remat] else []
     if not remat and most[True] >= samples:
         ways.append("--config.model.remat=True")
@@ -244,9 +246,12 @@ def _table(plan: Any, devices: _Devices, samples: int) -> Iterator[str]:
             cells.append(f"{size_text(needs) + fits:<16}")
         mark = "<- --config.train.batch_size" if each == samples else ""
         yield (f"{each * devices.count:>12}   {''.join(cells)}{mark}").rstrip()
-    if room:
-        largest = " and ".join(str(each * devices.count) for each in most)
-        yield f"The largest batches that fit are about {largest}; remat takes a third more time."
+    if room and all(most):
+        plain, again = (each * devices.count for each in most)
+        yield (
+            f"The largest batch that fits is about {plain}, or {again} with remat, which takes a "
+            "third more time."
+        )
 
 
 def _pace(plan: Any, seconds: float) -> str:

@@ -115,7 +115,7 @@ def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:
     return Work(3 * 2 * values * float(np.prod(kernel[:-1])), values)
 
 
-def size_text(nbytes: float) -> str:
+def size_text(nbytes: int) -> str:
     """A number of bytes as people say it, such as "58 MiB"."""
     units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
     unit = [unit for unit, size in units.items() if unit == "KiB" or nbytes >= size][-1]

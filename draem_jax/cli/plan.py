@@ -217,7 +217,7 @@ def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     if not most[True]:
         alone = plan.memory[True].train.peak(1) < plan.memory[True].validation
         less = "fewer --config.train.validation_pictures, " if alone else ""
-        return f"{text}\ntake {less}a smaller --config.data.image_size, or smaller networks"
+        return f"{text}\ntake {less}a smaller\n--config.data.image_size, or smaller networks"
     ways = [f"--config.train.batch_size={most[remat] * count}"] if most[remat] else []
     if not remat and most[True] >= samples:
         ways.append("--config.model.remat=True")

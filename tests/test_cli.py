@@ -47,14 +47,14 @@ def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
     assert "tensorflow" not in sys.modules
 
 
-@pytest.mark.parametrize("verb", ["preview", "train", "evaluate", "predict", "finetune"])
+@pytest.mark.parametrize("verb", ["preview", "plan", "train", "evaluate", "predict", "finetune"])
 def test_help(verb, capsys):
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: draem-jax {verb}")
     assert f"draem-jax {verb} --" in text.split("flags:")[0]
-    assert (" image_size=256 " in text) == (verb in ("preview", "train"))
-    assert (" steps=300 " in text) == (verb in ("preview", "train", "finetune"))
+    assert (" image_size=256 " in text) == (verb in ("preview", "plan", "train"))
+    assert (" steps=300 " in text) == (verb in ("preview", "plan", "train", "finetune"))
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -99,6 +99,12 @@ def test_help(verb, capsys):
         ),
         (["predict", "--workdir=x", "--images=file", "--out=o", "--min_area=-1"], "min_area"),
         (["predict", "--workdir=x", "--images=file", "--out=o", "--join_gap=nan"], "join_gap"),
+        (["plan", QUICKSTART, "--device=h1000"], "choose one of h100, h100-pcie, h200, a100"),
+        (["plan", QUICKSTART, "--devices=2"], "--devices needs --device=NAME"),
+        (["plan", QUICKSTART, "--device=h100", "--utilisation=40"], "40 % of the maker's peak"),
+        (["plan", QUICKSTART, "--device=h100", "--config.train.batch_size=0"], "batch_size"),
+        (["plan", "--config=configs/folder.py:full", "--device=h100"], "--config.data.root=DIR"),
+        (["plan", "--config=configs/surfaces.py:glass", "--device=h100"], "brick, grass, gravel"),
         (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
         (["types", "fit", "--workdir=x"], "--examples is missing"),
         (["types", "fit", "--workdir=x", "--examples=empty"], "empty holds no examples"),
@@ -148,7 +154,7 @@ def test_every_path_may_begin_with_the_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     paths = {"workdir", "out_workdir", "images", "out", "accept", "defects", "root", "data_dir"}
     paths |= {"examples", "mm_per_pixel_csv"}
-    words = {"checkpoint", "category", "split", "type", "depth"}
+    words = {"checkpoint", "category", "split", "type", "depth", "device"}
     known = set()
     for verb in _VERBS.values():
         values = flags.FlagValues()

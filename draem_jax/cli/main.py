@@ -16,7 +16,18 @@ from typing import Any
 from absl import flags
 
 import draem_jax
-from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
+from draem_jax.cli import (
+    benchmark,
+    data,
+    evaluate,
+    finetune,
+    plan,
+    predict,
+    preview,
+    study,
+    train,
+    types,
+)
 from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
@@ -29,6 +40,7 @@ _VERBS = {
     for verb in (
         *data.VERBS,
         preview.VERB,
+        plan.VERB,
         train.VERB,
         evaluate.VERB,
         predict.VERB,

@@ -121,6 +121,35 @@ class DataSet:
         """
         return take_part(open_split(self.prepare(), "train", size=size), part, holdout=holdout)
 
+    def count_normal(self) -> tuple[int, str]:
+        """Counts the normal pictures without preparing them; nothing is read but names.
+
+        Returns:
+            How many there are; and "" where they were counted, else why so many are expected.
+
+        Raises:
+            UserError: see `prepare`; or nothing is known of an archive that is not prepared.
+        """
+        (data,) = _categories_of(self, [self.category])
+        if data.name == BUILT_IN:
+            from draem_jax.data.surfaces import COUNTS
+
+            return sum(COUNTS["train"].values()), ""
+        is_gone = data.root is not None and not expand(data.root).exists()
+        if data.root is not None and not is_gone:
+            source = find_source(data.root)
+            if not source.is_archive:
+                entries = _layout(data).list_category(source.root, data.category).entries
+                return sum(entry.split == "train" for entry in entries), ""
+        published = published_counts(data.name, data.category)
+        try:
+            facts = facts_of(_find_prepared(data) if data.root is None else _recall_any(data))
+            return len(facts["names"]["train"]), ""
+        except UserError:
+            if published is None or is_gone:
+                raise
+        return published.train, f"as published; {data.name} is not prepared here"
+
     def test_pictures(self, *, size: tuple[int, int], split: str = "test") -> StoredTestPictures:
         """The pictures to evaluate on, to be read one by one; they are prepared first where needed.
 
@@ -336,6 +365,18 @@ def _recall(data: DataSet) -> Any:
         if facts.get("fingerprint") == last and _is_met_by(data, facts):
             return builder
     return None
+
+
+def _recall_any(data: DataSet) -> Any:
+    """The builder of what was last prepared from its root, an archive or gone."""
+    if builder := _recall(data):
+        return builder
+    assert data.root is not None
+    find_source(data.root)  # raises where it is gone
+    raise UserError(
+        f"the pictures in the archive {data.root} are counted once it is prepared; run "
+        f"`draem-jax data prepare {data.name} --root={data.root}`"
+    )
 
 
 def _is_met_by(data: DataSet, facts: Mapping[str, Any]) -> bool:

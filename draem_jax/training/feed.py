@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
 from draem_jax.training import parallel
+from draem_jax.training.forecast import size_text
 from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix, TrainingPictures
 from draem_jax.training.samples import Draw, Samples, choose, make_samples
 
@@ -78,7 +79,7 @@ class _Resident:
 
     def __init__(self, pictures: TrainingPictures):
         self._pictures = parallel.replicate(pictures.read())
-        self.description = f"{_size(pictures.nbytes)} of pictures stay on the device"
+        self.description = f"{size_text(pictures.nbytes)} of pictures stay on the device"
 
     def take(self, steps: int) -> Pictures:
         del steps
@@ -100,7 +101,7 @@ class _Streaming:
     ):
         if workers < 0:
             workers = max(1, (os.cpu_count() or 1) // 2)
-        self.description = f"{_size(pictures.nbytes)} of pictures stream, read by " + (
+        self.description = f"{size_text(pictures.nbytes)} of pictures stream, read by " + (
             f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
         )
         self._max_steps = max_steps
@@ -182,7 +183,3 @@ def _choose_for_steps(draws: Draw, normal_count: int, mix: TextureMix) -> Int[Ar
 
 def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:
     return PairReader(pictures.normal, pictures.textures, pictures.mix.kinds, rows)
-
-
-def _size(nbytes: int) -> str:
-    return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB else f"{nbytes / 2**20:.0f} MiB"

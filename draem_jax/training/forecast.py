@@ -7,7 +7,7 @@ measurement of two layers of either kind gives a and b for this machine.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -24,6 +24,7 @@ from draem_jax.networks.layers import Stage
 from draem_jax.networks.pooling import max_pool
 from draem_jax.networks.upsampling import upsample
 from draem_jax.training import parallel
+from draem_jax.training.programs import trace
 from draem_jax.training.state import create_network
 
 _LEVELS = 8  # The deep layer has so many times the channels, at an eighth of height and width.
@@ -87,12 +88,18 @@ def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
     small = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
     variables = jax.eval_shape(lambda key: network.init(key, small, train=False), jax.random.key(0))
-    traced = jax.make_jaxpr(
+    program = trace(
         lambda variables, images: network.apply(
             variables, images, train=True, mutable=["batch_stats"]
-        )
-    )(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
-    works = [_convolution_work(*shapes) for shapes in _convolutions(traced.jaxpr)]
+        ),
+        variables,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+    works = [
+        _convolution_work(operation.inputs[1].shape, operation.outputs[0].shape)
+        for operation in program.operations
+        if operation.name == "conv_general_dilated"
+    ]
     return Work(*(sum(part) for part in zip(*works, strict=True)))
 
 
@@ -104,21 +111,17 @@ def about(seconds: float) -> str:
     return f"about {number} {unit}{'s' if number > 1 else ''}"
 
 
-def _convolutions(jaxpr: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The shapes of kernel and result of each convolution in a program."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            yield equation.invars[1].aval.shape, equation.outvars[0].aval.shape
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _convolutions(inner)
-
-
 def _convolution_work(kernel: tuple[int, ...], result: tuple[int, ...]) -> Work:
     # Forward, and backward to the images and to the kernel, it multiplies equally often.
     values = float(np.prod(result))
     return Work(3 * 2 * values * float(np.prod(kernel[:-1])), values)
+
+
+def size_text(nbytes: int) -> str:
+    """A number of bytes as people say it, such as "58 MiB"."""
+    units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    unit = [unit for unit, size in units.items() if unit == "KiB" or nbytes >= size][-1]
+    return f"{nbytes / units[unit]:.{1 if unit == 'GiB' else 0}f} {unit}"
 
 
 class _Layer(nn.Module):

@@ -98,13 +98,17 @@ def device_count() -> int:
     return len(_chosen.get() or jax.devices())
 
 
-def samples_per_device(batch_size: int) -> int:
+def samples_per_device(batch_size: int, *, devices: int | None = None) -> int:
     """How many samples of a batch each device takes.
+
+    Args:
+        batch_size: of the whole batch.
+        devices: that share it; where None, those of `device_count`.
 
     Raises:
         UserError: the devices do not divide the batch.
     """
-    devices = device_count()
+    devices = devices or device_count()
     if batch_size % devices:
         nearest = max(devices, round(batch_size / devices) * devices)
         raise UserError(

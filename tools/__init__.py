@@ -1,0 +1,1 @@
+"""Benchmarks and aids for those who work on the project."""

@@ -1,0 +1,204 @@
+"""What each kernel of a compiled program moves and computes."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tools.roofline.devices import Device
+from tools.roofline.hlo import Array, Computation, Instruction, Module
+from tools.roofline.parts import part_of
+
+# They name memory that is there, and run nothing.
+_FREE = frozenset(
+    (
+        *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"),
+        *("after-all", "partition-id", "replica-id"),
+    )
+)
+_SLICES = frozenset(("slice", "dynamic-slice", "gather"))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One pass over memory, which a device starts as a whole.
+
+    Attributes:
+        name: its instruction's.
+        part: what it belongs to, see `parts`.
+        opcode: the instruction's, or what a custom call calls.
+        results: the arrays it writes.
+        op_name: the path of scopes that it was traced in.
+        runs: how often it runs in a call of the program.
+        nbytes: main memory that a run reads and writes, in bytes.
+        flop: floating point operations of a run's convolutions and matrix products, 2 for a
+            product that is added; all others pass as free.
+        dtype: HLO's name of the dtype of what is multiplied; empty where nothing is.
+    """
+
+    name: str
+    part: str
+    opcode: str
+    results: tuple[Array, ...]
+    op_name: str
+    runs: int
+    nbytes: int
+    flop: int
+    dtype: str
+
+    def seconds(self, device: Device) -> float:
+        """The least time that all its runs take."""
+        computing = self.flop / device.flops(self.dtype)
+        return self.runs * max(self.nbytes / device.bandwidth, computing)
+
+
+def read_kernels(module: Module, *, passes: int) -> list[Kernel]:
+    """The kernels that a call of the program runs.
+
+    Of branches the one counts that moves most.
+
+    Args:
+        module: the compiled program.
+        passes: how often loops run whose length is known only when they do.
+    """
+    return list(_Reader(module, passes).kernels(module.entry))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    module: Module
+    passes: int
+
+    def kernels(self, computation: Computation, runs: int = 1) -> Iterator[Kernel]:
+        for instruction in computation.instructions.values():
+            opcode = instruction.opcode
+            if opcode == "while":
+                known = instruction.attribute(r"known_trip_count\D*(\d+)")
+                times = runs * (int(known) if known else self.passes)
+                for inner in ("condition", "body"):
+                    yield from self.kernels(self.called(instruction, inner), times)
+            elif opcode == "conditional":
+                branches = [list(self.kernels(b, runs)) for b in self.branches(instruction)]
+                yield from max(branches, key=lambda made: sum(k.nbytes * k.runs for k in made))
+            elif opcode == "call":
+                yield from self.kernels(self.called(instruction, "to_apply"), runs)
+            elif opcode not in _FREE and not opcode.endswith("-start"):
+                yield self.kernel(instruction, computation, runs)
+
+    def called(self, instruction: Instruction, role: str) -> Computation:
+        return self.module.computations[instruction.attribute(rf"\b{role}=%?([\w.-]+)") or ""]
+
+    def branches(self, instruction: Instruction) -> list[Computation]:
+        listed = instruction.attribute(r"branch_computations=\{([^}]*)\}")
+        names = re.findall(r"[\w.-]+", listed or "") or [
+            instruction.attribute(rf"{which}_computation=%?([\w.-]+)") or ""
+            for which in ("true", "false")
+        ]
+        return [self.module.computations[name] for name in names]
+
+    def kernel(self, instruction: Instruction, computation: Computation, runs: int) -> Kernel:
+        products = list(self.products(instruction, computation))
+        named = self.named(instruction, computation)
+        largest = max(products, key=lambda product: product.flop, default=None)
+        return Kernel(
+            name=instruction.name,
+            part=part_of(named, is_convolution=any(p.is_convolution for p in products)),
+            opcode=instruction.target or instruction.opcode,
+            results=instruction.results,
+            op_name=named.op_name,
+            runs=runs,
+            nbytes=self.nbytes(instruction, computation),
+            flop=sum(product.flop for product in products),
+            dtype=largest.dtype if largest else "",
+        )
+
+    def named(self, instruction: Instruction, computation: Computation) -> Instruction:
+        """The instruction that a kernel is named after.
+
+        The compiler names most fusions after their root. Of others, it is what their largest
+        result was computed by.
+        """
+        if instruction.op_name or instruction.opcode != "fusion":
+            return instruction
+        fused = self.called(instruction, "calls")
+        waiting = [fused.root]
+        while waiting:
+            waiting.sort(key=lambda one: sum(array.size for array in one.results))
+            one = waiting.pop()
+            if one.op_name:
+                return one
+            waiting += [fused.instructions[name] for name in one.operands]
+        return instruction
+
+    def nbytes(self, instruction: Instruction, computation: Computation) -> int:
+        written = instruction.results
+        if instruction.opcode == "custom-call":  # room to work in is no traffic that is known
+            written = tuple(a for a in written if a.dtype not in ("u8", "s8") or len(a.dims) != 1)
+        total = sum(array.traffic for array in written)
+        if instruction.opcode.endswith("-done"):
+            # What was begun before reads as much as it brings.
+            start = computation.instructions[instruction.operands[0]]
+            (source,) = computation.instructions[start.operands[0]].results[:1]
+            return total + (0 if source.memory else sum(array.size for array in written))
+        for number, name in enumerate(instruction.operands):
+            if name not in instruction.operands[:number]:
+                arrays = computation.instructions[name].results
+                total += self.read(instruction, number, sum(array.traffic for array in arrays))
+        return total
+
+    def read(self, instruction: Instruction, number: int, whole: int) -> int:
+        """Bytes that are read of an operand; of one that is only sliced, the slices."""
+        if instruction.opcode in _SLICES and number == 0:
+            return min(whole, sum(array.size for array in instruction.results))
+        if instruction.opcode != "fusion" or not whole:
+            return whole
+        fused = self.called(instruction, "calls")
+        sliced, names = 0, {fused.parameters[number].name}
+        for user in fused.instructions.values():
+            used = [i for i, name in enumerate(user.operands) if name in names]
+            if used and user.opcode == "bitcast":
+                names.add(user.name)
+            elif used == [0] and user.opcode in _SLICES:
+                sliced += sum(array.size for array in user.results)
+            elif used:
+                return whole
+        return min(whole, sliced) if sliced else whole
+
+    def products(self, instruction: Instruction, computation: Computation) -> Iterator["_Product"]:
+        """The convolutions and matrix products that an instruction makes."""
+        if instruction.opcode == "fusion":
+            fused = self.called(instruction, "calls")
+            for inner in fused.instructions.values():
+                yield from self.products(inner, fused)
+            return
+        operands = [computation.instructions[name].results for name in instruction.operands[:2]]
+        if len(operands) < 2 or not all(operands):
+            return
+        left, right, result = operands[0][0], operands[1][0], instruction.results[0]
+        if "convBackwardInput" in instruction.target:
+            yield _convolution(instruction, right, left, left.dtype)
+        elif "convBackwardFilter" in instruction.target:
+            yield _convolution(instruction, result, right, left.dtype)
+        elif instruction.opcode == "convolution" or "$conv" in instruction.target:
+            yield _convolution(instruction, right, result, left.dtype)
+        elif instruction.opcode == "dot" or "matmul" in instruction.target:
+            axes = instruction.attribute(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)') or ""
+            summed = math.prod(left.dims[int(axis)] for axis in re.findall(r"\d+", axes))
+            yield _Product(2 * result.elements * summed, left.dtype, is_convolution=False)
+
+
+@dataclass(frozen=True)
+class _Product:
+    flop: int
+    dtype: str
+    is_convolution: bool
+
+
+def _convolution(instruction: Instruction, kernel: Array, made: Array, dtype: str) -> _Product:
+    """Each number that is made, `made`, sums as many products as the kernel has for a channel.
+
+    Of a gradient, `made` is what the convolution made whose gradient it is.
+    """
+    labels = instruction.attribute(r"dim_labels=\w+?_(\w+?)->") or ""
+    channels = kernel.dims[labels.index("o")]
+    return _Product(2 * made.elements * kernel.elements // channels, dtype, is_convolution=True)

@@ -25,6 +25,9 @@ DTYPES = ("auto", "bfloat16", "float32")
 ELSEWHERE = "tuned_from."
 """Begins the fields that configs of earlier versions have, and `training.tuned_from` keeps now."""
 
+WATCHING = frozenset({"train.profile"})
+"""Fields that change nothing in what a run computes, so that the same run may have others."""
+
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
 
@@ -162,6 +165,7 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             "config.train.steps_per_call must be at least 1, or 0 to choose by platform"
         )
+    _check_profile(config.train)
     if config.evaluation.score != "auto":
         score_by_name(config.evaluation.score)
     if not config.optimizer.learning_rate > 0:
@@ -240,11 +244,11 @@ def from_json(path: Path) -> ConfigDict:
 
 
 def differences(a: ConfigDict, b: ConfigDict) -> list[str]:
-    """Names the fields that differ, with both values, `a`'s first."""
+    """Names the fields that differ, with both values, `a`'s first; those of `WATCHING` left out."""
     values_a, values_b = dict(flat(a)), dict(flat(b))
     return [
         f"{name}: {values_a.get(name)} → {values_b.get(name)}"
-        for name in sorted(values_a.keys() | values_b.keys())
+        for name in sorted((values_a.keys() | values_b.keys()) - WATCHING)
         if values_a.get(name) != values_b.get(name)
     ]
 
@@ -267,6 +271,23 @@ def unknown_field(config: ConfigDict, name: str) -> UserError:
     ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
     return UserError(f"the config has no field {name!r}; {hint}")
+
+
+def _check_profile(train: ConfigDict) -> None:
+    profile = tuple(train.profile)
+    if len(profile) != 2 or not all(isinstance(step, int) for step in profile):
+        raise UserError(f"config.train.profile must be FROM,TO, two steps, not {profile}")
+    first, last = profile
+    if profile != (0, 0) and not 1 <= first <= last:
+        raise UserError(
+            "config.train.profile must be FROM,TO with 1 <= FROM <= TO, or 0,0 for none, not "
+            f"{first},{last}"
+        )
+    if train.steps and last > train.steps:
+        raise UserError(
+            f"config.train.profile={first},{last} goes beyond the run's {train.steps} steps; take "
+            "steps that it makes"
+        )
 
 
 def _check_finetune(finetune: ConfigDict) -> None:

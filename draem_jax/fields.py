@@ -142,6 +142,7 @@ GROUPS: Mapping[str, Group] = {
             "checkpoint_every": Field(1000, "steps to a checkpoint"),
             "keep_checkpoints": Field(2, "of the latest ones, besides the best"),
             "validation_pictures": Field(32, "simulated, whose loss tells the best checkpoint"),
+            "profile": Field((0, 0), "FROM,TO: steps to write a trace of, to profile/; 0,0: none"),
         },
     ),
     "evaluation": Group(

@@ -21,16 +21,19 @@ class Schedule:
         sample_every: between sample sheets; there is one at the end.
         checkpoint_every: between checkpoints; there is one at the end.
         steps_per_call: the most that one call to the devices makes.
+        ends: more steps after which a call ends.
     """
 
     total: int
     sample_every: int
     checkpoint_every: int
     steps_per_call: int
+    ends: tuple[int, ...] = ()
 
     def steps_of_call(self, step: int) -> int:
         """How many steps the call after `step` makes: nothing else is due between them."""
         ends = [(step // n + 1) * n for n in (self.sample_every, self.checkpoint_every)]
+        ends += [end for end in self.ends if end > step]
         return min(step + self.steps_per_call, self.total, *ends) - step
 
     def is_sample_due(self, step: int) -> bool:
@@ -90,13 +93,13 @@ def learn(
             continue
         log.steps(pending)
         pending = None
-        validation = validate(state)
-        log.validation(step, validation.loss)
-        if sample_due:
-            log.grid(step, validation.sheet())
-        if checkpoint_due:
-            checkpoints.save(state, validation_loss=validation.loss)
+        with log.aside():
+            validation = validate(state)
+            log.validation(step, validation.loss)
+            if sample_due:
+                log.grid(step, validation.sheet())
+            if checkpoint_due:
+                checkpoints.save(state, validation_loss=validation.loss)
         if stopping:
             break
-        log.resume()
     return state

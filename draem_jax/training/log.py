@@ -18,6 +18,7 @@ from draem_jax import files
 from draem_jax.errors import DivergedError
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
+from draem_jax.training.speed import Computation
 
 
 class RunLog:
@@ -27,16 +28,25 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: Path, config: ConfigDict, *, steps: range, remedy: str, quiet: bool
+        self,
+        workdir: Path,
+        config: ConfigDict,
+        *,
+        steps: range,
+        remedy: str,
+        computation: Computation | None,
+        quiet: bool,
     ):
         start, total = steps.start, steps.stop
         self._workdir = workdir
         self._every = config.train.log_every
         self._batch_size = config.train.batch_size
         self._remedy = remedy
+        self._computation = computation
         self._quiet = quiet
         self._losses: list[dict[str, float]] = []
-        # Seconds and steps that the rate is of. The first call compiles, so it does not count.
+        # Seconds and steps since the last line, of which the rate is, so that it shows when a run
+        # becomes slower. The first call compiles, so it does not count.
         self._seconds, self._counted = 0.0, 0
         self._since: float | None = None
         self._step = start
@@ -57,13 +67,13 @@ class RunLog:
             DivergedError: a loss is not finite.
         """
         rows = list(zip(*(np.asarray(part) for part in losses), strict=True))
-        now = time.perf_counter()
-        if self._since is not None:
-            self._seconds += now - self._since
-            self._counted += len(rows)
+        now, since = time.perf_counter(), self._since
         self._since = now
         for values in rows:
             self._step += 1
+            if since is not None:
+                self._seconds += (now - since) / len(rows)
+                self._counted += 1
             one = dict(zip(Losses._fields, map(float, values), strict=True))
             self._losses.append(one)
             if not math.isfinite(one["total"]):
@@ -74,9 +84,13 @@ class RunLog:
                 self._tell()
         self._bar.update(self._step - self._bar.n)
 
-    def resume(self) -> None:
-        """Says that training goes on: what was done since the last steps is no part of the rate."""
-        self._since = time.perf_counter()
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done within is no part of the rate."""
+        start = time.perf_counter()
+        yield
+        if self._since is not None:
+            self._since += time.perf_counter() - start
 
     def validation(self, step: int, loss: float) -> None:
         """Writes the loss on samples that are never trained on.
@@ -120,21 +134,37 @@ class RunLog:
             for name in Losses._fields
         }
         self._losses.clear()
-        rate = self._rate()
-        self.metrics(self._step, means | ({"images_per_second": rate} if rate else {}))
-        self._bar.set_postfix_str(_describe(means | ({"img/s": rate} if rate else {})))
+        speed = self._speed()
+        self.metrics(self._step, means | speed)
+        rate = speed.get("images_per_second")
+        told = f", {_tell_speed(speed)}" if rate else ""
+        self._bar.set_postfix_str(f"{_describe(means)}{told}")
         if self._bar.disable:
             left = (self._total - self._step) * self._batch_size / rate if rate else None
-            tail = f", {rate:.1f} img/s, {duration(left)} left" if left is not None else ""
-            self.say(f"step {self._step}/{self._total}: {_describe(means)}{tail}")
+            tail = f", {duration(left)} left" if left is not None else ""
+            self.say(f"step {self._step}/{self._total}: {_describe(means)}{told}{tail}")
 
-    def _rate(self) -> float | None:
-        return self._batch_size * self._counted / self._seconds if self._counted else None
+    def _speed(self) -> dict[str, float]:
+        """The rate since the last line, and what is said of it; begins to count anew."""
+        seconds, counted = self._seconds, self._counted
+        self._seconds, self._counted = 0.0, 0
+        if not counted:
+            return {}
+        rate = self._batch_size * counted / seconds
+        return {"images_per_second": rate} | (
+            self._computation.speed(rate) if self._computation else {}
+        )
 
 
 @contextmanager
 def open_log(
-    workdir: Path, config: ConfigDict, *, steps: range, remedy: str, quiet: bool = False
+    workdir: Path,
+    config: ConfigDict,
+    *,
+    steps: range,
+    remedy: str,
+    computation: Computation | None = None,
+    quiet: bool = False,
 ) -> Iterator[RunLog]:
     """Opens a run's log, and closes it at the end.
 
@@ -146,9 +176,10 @@ def open_log(
         steps: that are still to be made, of the whole run. What an earlier process logged beyond
             their start is forgotten, since those steps are made again.
         remedy: a sentence on what to do when a loss is not finite.
+        computation: what training computes, by which operations a second are told.
         quiet: print nothing.
     """
-    log = RunLog(workdir, config, steps=steps, remedy=remedy, quiet=quiet)
+    log = RunLog(workdir, config, steps=steps, remedy=remedy, computation=computation, quiet=quiet)
     try:
         yield log
     finally:
@@ -171,6 +202,15 @@ def _forget_steps_after(path: Path, step: int) -> None:
 def _describe(values: Mapping[str, float]) -> str:
     # A loss that is exactly 0 is one that the run does not have.
     return " ".join(f"{name} {value:.4g}" for name, value in values.items() if value)
+
+
+def _tell_speed(speed: Mapping[str, float]) -> str:
+    text = f"{speed['images_per_second']:.1f} img/s"
+    if "tflops" in speed:
+        text += f", {speed['tflops']:.1f} TFLOP/s"
+    if "share_of_peak" in speed:
+        text += f" ({speed['share_of_peak']:.0%} of peak)"
+    return text
 
 
 def duration(seconds: float) -> str:

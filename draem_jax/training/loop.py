@@ -25,8 +25,10 @@ from draem_jax.training.forecast import forecast
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
+from draem_jax.training.profiling import profiled, steps_to_profile
 from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
+from draem_jax.training.speed import computation_of
 from draem_jax.training.state import (
     TrainState,
     create_network,
@@ -83,11 +85,13 @@ def train(
     params = parallel.replicate(anomaly_params(config))
     weights = parallel.replicate(loss_weights(config))
     key = parallel.replicate(run_keys(config)[1])
+    traced = steps_to_profile(*config.train.profile)
     schedule = Schedule(
         total=config.train.steps,
         sample_every=config.train.sample_every,
         checkpoint_every=config.train.checkpoint_every,
         steps_per_call=config.train.steps_per_call or _steps_per_call(),
+        ends=(traced.start, traced.stop),
     )
     with (
         claimed_workdir(workdir, config, resume=resume),
@@ -118,22 +122,30 @@ def train(
             config,
             steps=steps,
             remedy="Try a lower --config.optimizer.learning_rate in another --workdir",
+            computation=computation_of(config),
             quiet=quiet,
         ) as log:
             log.say(_greeting(config, workdir, steps.start, pictures, feed))
             if steps and not quiet:
                 log.say(forecast(config, steps=len(steps)))
-            state = learn(
-                state,
+            with profiled(
                 lambda state, count: train_steps(
                     state, indices, key, feed.take(count), params, weights, np.int32(count)
                 ),
-                schedule=schedule,
-                validate=make_validate(create_network(config), samples, weights, rows=_ROWS),
-                checkpoints=checkpoints,
+                steps=traced,
+                made=steps.start,
+                workdir=workdir,
                 log=log,
-                is_stopping=lambda step: watch(step) or stop_asked() > 0,
-            )
+            ) as make_steps:
+                state = learn(
+                    state,
+                    make_steps,
+                    schedule=schedule,
+                    validate=make_validate(create_network(config), samples, weights, rows=_ROWS),
+                    checkpoints=checkpoints,
+                    log=log,
+                    is_stopping=lambda step: watch(step) or stop_asked() > 0,
+                )
     refuse_if_stopped(int(state.step), schedule.total, stop_asked())
     return state
 

@@ -176,14 +176,16 @@ def test_a_full_disk_is_said_before_a_save(tmp_path, tiny_config, trained, monke
     assert not _steps_saved(tmp_path)
 
 
-def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, tiny_config, monkeypatch):
-    clock = iter([0.0])
+def test_the_rate_is_that_since_the_last_line_without_compiling_sheets_and_saves(
+    tmp_path, tiny_config, monkeypatch
+):
+    now = 0.0
 
     def at(seconds):
-        nonlocal clock
-        clock = iter([seconds])
+        nonlocal now
+        now = seconds
 
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     one = Losses(*(np.ones(1) for _ in Losses._fields))
     config = tiny_config()
     config.train.batch_size, config.train.log_every = 8, 1
@@ -192,12 +194,17 @@ def test_the_rate_leaves_out_compiling_sheets_and_saves(tmp_path, tiny_config, m
         log.steps(one)
         at(61.0)
         log.steps(one)
-        at(100.0)  # draws and saves
-        log.resume()
+        at(61.0)
+        with log.aside():
+            at(100.0)  # draws and saves
         at(101.0)
         log.steps(one)
+        at(103.0)
+        log.steps(one)
+        at(103.5)
+        log.steps(Losses(*(np.ones(4) for _ in Losses._fields)))
     rates = [m.get("images_per_second") for m in _metrics(tmp_path)]
-    assert rates == [None, 8.0, 8.0]
+    assert rates == [None, 8.0, 8.0, 4.0, 64.0, 64.0, 64.0, 64.0]
 
 
 def test_a_work_directory_takes_one_run_at_a_time(tmp_path, tiny_config):

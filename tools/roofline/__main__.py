@@ -4,10 +4,7 @@ import argparse
 import sys
 import textwrap
 import time
-<<<<<<< HEAD
 from collections.abc import Sequence
-=======
->>>>>>> rate
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +15,11 @@ from tools.roofline.compilers import use_compilers
 from tools.roofline.devices import DEVICES, Device
 from tools.roofline.hlo import Module, parse_module
 from tools.roofline.kernels import read_kernels
-<<<<<<< HEAD
 from tools.roofline.memory import fullest_moment
 
 PARTS = ("step", "generator", "forward")
 """Those of `programs`, which must not be imported before the compilers are chosen."""
 
-=======
-
-_PARTS = ("step", "generator", "forward")
->>>>>>> rate
 # Loops of unknown length are those over the texture operations that a sample gets.
 _PASSES = 3
 
@@ -37,21 +29,12 @@ examples:
   python -m tools.roofline --device=h100 --batch=8 --compilers=~/compilers --save_hlo=step.hlo
   python -m tools.roofline --device=h100 --batch=8 --hlo=step.hlo --largest=normalisation
 
-<<<<<<< HEAD
 The train step takes a minute or two to compile for an H100, twenty and more for a TPU.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-=======
-An H100 takes a minute or two to compile for, a TPU twenty and more.
-"""
-
-
-def main() -> int:
-    options = _parser().parse_args()
->>>>>>> rate
     try:
         _run(options)
     except UserError as error:
@@ -70,11 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", choices=tuple(DEVICES), required=True)
     parser.add_argument(
-<<<<<<< HEAD
         "--part", choices=PARTS, default="step",
-=======
-        "--part", choices=_PARTS, default="step",
->>>>>>> rate
         help="the whole train step, its generator alone, or the networks as in prediction",
     )  # fmt: skip
     parser.add_argument("--config", help="a recipe; the defaults at full width if not given")
@@ -84,7 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="of the activations")
     parser.add_argument("--remat", action="store_true", help="as config.model.remat=True")
     parser.add_argument(
-<<<<<<< HEAD
         "--compilers",
         type=files.expand,
         metavar="DIR",
@@ -92,12 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hlo", type=files.expand, help="read this program, and compile nothing")
     parser.add_argument("--save_hlo", type=files.expand, help="where to write the compiled program")
-=======
-        "--compilers", type=Path, metavar="DIR", help="where pip has put the device's compilers"
-    )
-    parser.add_argument("--hlo", type=Path, help="read this program, and compile nothing")
-    parser.add_argument("--save_hlo", type=Path, help="where to write the compiled program")
->>>>>>> rate
     parser.add_argument("--largest", metavar="PART", help="show the largest kernels of a part too")
     return parser
 
@@ -111,7 +83,6 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{options.hlo}, at the rates of {device.title}\n")
     else:
         text, memory, batch = _compile(options, device)
-<<<<<<< HEAD
     module = _parse(text, options.hlo)
     kernels = read_kernels(module, passes=_PASSES)
     shown = [report.parts_table(kernels, device)]
@@ -120,28 +91,13 @@ def _run(options: argparse.Namespace) -> None:
     if memory is not None:
         shown.append(report.memory_line(memory))
     shown += ["", report.held_table(fullest_moment(module), kernels, count=12)]
-=======
-    kernels = read_kernels(_parse(text, options.hlo), passes=_PASSES)
-    print(report.parts_table(kernels, device))
-    if batch:
-        print(report.picture_line(kernels, device, batch=batch))
-    if memory is not None:
-        print(report.memory_line(memory))
-    print(f"\n{report.largest_arrays(kernels, count=12)}")
->>>>>>> rate
     if options.largest:
         if not any(kernel.part.startswith(options.largest) for kernel in kernels):
             parts = ", ".join(report.totals_by_part(kernels, device))
             raise UserError(f"there is no part {options.largest!r}; the parts are {parts}")
-<<<<<<< HEAD
         shown += ["", report.largest_kernels(kernels, device, part=options.largest, count=25)]
     shown += ["", textwrap.fill(report.cannot_know(device, passes=_PASSES), 100)]
     print("\n".join(shown))
-=======
-        print()
-        print(report.largest_kernels(kernels, device, part=options.largest, count=25))
-    print("\n" + textwrap.fill(report.cannot_know(device, passes=_PASSES), 100))
->>>>>>> rate
 
 
 def _compile(options: argparse.Namespace, device: Device) -> tuple[str, Any, int]:

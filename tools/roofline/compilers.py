@@ -23,11 +23,7 @@ def use_compilers(device: Device, folder: Path | None) -> None:
         UserError: they are not there.
     """
     if folder:
-<<<<<<< HEAD
         sys.path.append(str(folder.absolute()))
-=======
-        sys.path.append(str(folder.expanduser().absolute()))
->>>>>>> rate
     if not any(map(_is_there, _MODULES[device.platform])):
         raise UserError(
             f"the compiler for {device.title} is not {f'in {folder}' if folder else 'installed'}; "
@@ -45,11 +41,7 @@ def use_compilers(device: Device, folder: Path | None) -> None:
     # Without a device to try them on, XLA of JAX 0.10 cannot choose among Triton's products.
     flags = [os.environ.get("XLA_FLAGS", ""), "--xla_gpu_enable_triton_gemm=false"]
     if folder:
-<<<<<<< HEAD
         toolkit = folder.absolute() / "nvidia" / "cu13"
-=======
-        toolkit = folder.expanduser().absolute() / "nvidia" / "cu13"
->>>>>>> rate
         flags.append(f"--xla_gpu_cuda_data_dir={toolkit}")
         os.environ["PATH"] = f"{toolkit / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()

@@ -141,13 +141,10 @@ class Module:
     entry: Computation
     header: str = ""
 
-<<<<<<< HEAD
     def called(self, instruction: Instruction, role: str) -> Computation:
         """The function that an instruction calls as its `role`, such as "body" of a loop."""
         return self.computations[instruction.attribute(rf"\b{role}=%?([\w.-]+)") or ""]
 
-=======
->>>>>>> rate
 
 def parse_module(text: str) -> Module:
     """Reads a module as `jax.stages.Compiled.as_text` writes it.

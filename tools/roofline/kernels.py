@@ -1,21 +1,13 @@
 """What each kernel of a compiled program moves and computes."""
 
-<<<<<<< HEAD
-=======
-import math
->>>>>>> rate
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tools.roofline.devices import Device
 from tools.roofline.hlo import Array, Computation, Instruction, Module
-<<<<<<< HEAD
 from tools.roofline.parts import OTHER, part_of
 from tools.roofline.products import products
-=======
-from tools.roofline.parts import part_of
->>>>>>> rate
 
 # They name memory that is there, and run nothing.
 _FREE = frozenset(
@@ -24,10 +16,7 @@ _FREE = frozenset(
         *("after-all", "partition-id", "replica-id"),
     )
 )
-<<<<<<< HEAD
 _CALLS = frozenset(("while", "call", "conditional"))
-=======
->>>>>>> rate
 _SLICES = frozenset(("slice", "dynamic-slice", "gather"))
 
 
@@ -81,7 +70,6 @@ class _Reader:
     module: Module
     passes: int
 
-<<<<<<< HEAD
     def kernels(
         self, computation: Computation, runs: int = 1, around: str = OTHER
     ) -> Iterator[Kernel]:
@@ -111,26 +99,6 @@ class _Reader:
             self.named(instruction), is_convolution=any(one.is_convolution for one in made)
         )
         return around if part == OTHER else part
-=======
-    def kernels(self, computation: Computation, runs: int = 1) -> Iterator[Kernel]:
-        for instruction in computation.instructions.values():
-            opcode = instruction.opcode
-            if opcode == "while":
-                known = instruction.attribute(r"known_trip_count\D*(\d+)")
-                times = runs * (int(known) if known else self.passes)
-                for inner in ("condition", "body"):
-                    yield from self.kernels(self.called(instruction, inner), times)
-            elif opcode == "conditional":
-                branches = [list(self.kernels(b, runs)) for b in self.branches(instruction)]
-                yield from max(branches, key=lambda made: sum(k.nbytes * k.runs for k in made))
-            elif opcode == "call":
-                yield from self.kernels(self.called(instruction, "to_apply"), runs)
-            elif opcode not in _FREE and not opcode.endswith("-start"):
-                yield self.kernel(instruction, computation, runs)
-
-    def called(self, instruction: Instruction, role: str) -> Computation:
-        return self.module.computations[instruction.attribute(rf"\b{role}=%?([\w.-]+)") or ""]
->>>>>>> rate
 
     def branches(self, instruction: Instruction) -> list[Computation]:
         listed = instruction.attribute(r"branch_computations=\{([^}]*)\}")
@@ -140,7 +108,6 @@ class _Reader:
         ]
         return [self.module.computations[name] for name in names]
 
-<<<<<<< HEAD
     def kernel(
         self, instruction: Instruction, computation: Computation, runs: int, around: str
     ) -> Kernel:
@@ -159,25 +126,6 @@ class _Reader:
         )
 
     def named(self, instruction: Instruction) -> Instruction:
-=======
-    def kernel(self, instruction: Instruction, computation: Computation, runs: int) -> Kernel:
-        products = list(self.products(instruction, computation))
-        named = self.named(instruction, computation)
-        largest = max(products, key=lambda product: product.flop, default=None)
-        return Kernel(
-            name=instruction.name,
-            part=part_of(named, is_convolution=any(p.is_convolution for p in products)),
-            opcode=instruction.target or instruction.opcode,
-            results=instruction.results,
-            op_name=named.op_name,
-            runs=runs,
-            nbytes=self.nbytes(instruction, computation),
-            flop=sum(product.flop for product in products),
-            dtype=largest.dtype if largest else "",
-        )
-
-    def named(self, instruction: Instruction, computation: Computation) -> Instruction:
->>>>>>> rate
         """The instruction that a kernel is named after.
 
         The compiler names most fusions after their root. Of others, it is what their largest
@@ -185,11 +133,7 @@ class _Reader:
         """
         if instruction.op_name or instruction.opcode != "fusion":
             return instruction
-<<<<<<< HEAD
         fused = self.module.called(instruction, "calls")
-=======
-        fused = self.called(instruction, "calls")
->>>>>>> rate
         waiting = [fused.root]
         while waiting:
             waiting.sort(key=lambda one: sum(array.size for array in one.results))
@@ -221,11 +165,7 @@ class _Reader:
             return min(whole, sum(array.size for array in instruction.results))
         if instruction.opcode != "fusion" or not whole:
             return whole
-<<<<<<< HEAD
         fused = self.module.called(instruction, "calls")
-=======
-        fused = self.called(instruction, "calls")
->>>>>>> rate
         sliced, names = 0, {fused.parameters[number].name}
         for user in fused.instructions.values():
             used = [i for i, name in enumerate(user.operands) if name in names]
@@ -236,45 +176,3 @@ class _Reader:
             elif used:
                 return whole
         return min(whole, sliced) if sliced else whole
-<<<<<<< HEAD
-=======
-
-    def products(self, instruction: Instruction, computation: Computation) -> Iterator["_Product"]:
-        """The convolutions and matrix products that an instruction makes."""
-        if instruction.opcode == "fusion":
-            fused = self.called(instruction, "calls")
-            for inner in fused.instructions.values():
-                yield from self.products(inner, fused)
-            return
-        operands = [computation.instructions[name].results for name in instruction.operands[:2]]
-        if len(operands) < 2 or not all(operands):
-            return
-        left, right, result = operands[0][0], operands[1][0], instruction.results[0]
-        if "convBackwardInput" in instruction.target:
-            yield _convolution(instruction, right, left, left.dtype)
-        elif "convBackwardFilter" in instruction.target:
-            yield _convolution(instruction, result, right, left.dtype)
-        elif instruction.opcode == "convolution" or "$conv" in instruction.target:
-            yield _convolution(instruction, right, result, left.dtype)
-        elif instruction.opcode == "dot" or "matmul" in instruction.target:
-            axes = instruction.attribute(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)') or ""
-            summed = math.prod(left.dims[int(axis)] for axis in re.findall(r"\d+", axes))
-            yield _Product(2 * result.elements * summed, left.dtype, is_convolution=False)
-
-
-@dataclass(frozen=True)
-class _Product:
-    flop: int
-    dtype: str
-    is_convolution: bool
-
-
-def _convolution(instruction: Instruction, kernel: Array, made: Array, dtype: str) -> _Product:
-    """Each number that is made, `made`, sums as many products as the kernel has for a channel.
-
-    Of a gradient, `made` is what the convolution made whose gradient it is.
-    """
-    labels = instruction.attribute(r"dim_labels=\w+?_(\w+?)->") or ""
-    channels = kernel.dims[labels.index("o")]
-    return _Product(2 * made.elements * kernel.elements // channels, dtype, is_convolution=True)
->>>>>>> rate

@@ -31,12 +31,7 @@ class Rule:
 
 # The first that is found counts: what is within something else stands before it.
 RULES = (
-<<<<<<< HEAD
     Rule("normalisation and relu", r"/norm/|networks/normalisation\.py|\(relu\)", directed=True),
-=======
-    Rule("relu", r"/unit\d+/jit\(relu\)", directed=True),
-    Rule("normalisation", r"/norm/|networks/normalisation\.py", directed=True),
->>>>>>> rate
     Rule("pooling", r"max_pool|networks/pooling\.py", directed=True),
     Rule("upsampling and concatenation", r"upsampl|layers\.py:_double", directed=True),
     Rule("gradient of biases", r"transpose\(.*/(conv|output|\w+structive|discriminative)/reduce_s"),
@@ -64,18 +59,11 @@ def part_of(instruction: Instruction, *, is_convolution: bool) -> str:
     for rule in RULES:
         if re.search(rule.pattern, names):
             return _directed(rule.part, instruction) if rule.directed else rule.part
-<<<<<<< HEAD
     return COPIES if instruction.opcode.startswith(("copy", "slice-")) else OTHER
 
 
 def _directed(part: str, instruction: Instruction) -> str:
     # What remat computes again for the gradient has its name.
-=======
-    return COPIES if instruction.opcode.startswith("copy") else OTHER
-
-
-def _directed(part: str, instruction: Instruction) -> str:
->>>>>>> rate
     return f"{part}, {'backward' if 'transpose(' in instruction.op_name else 'forward'}"
 
 

@@ -17,7 +17,15 @@ from absl import flags
 
 import draem_jax
 from draem_jax.cli import benchmark, data, evaluate, finetune, predict, preview, study, train, types
-from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    define_compilation_cache,
+    keep_compiled_programs,
+    one_line,
+    prepare_output,
+    warn,
+)
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
 
@@ -168,6 +176,8 @@ def _dispatch(arguments: list[str]) -> None:
         return
     values = flags.FlagValues()
     verb.define(values)
+    if verb.computes:
+        define_compilation_cache(values)
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
     if any(word in ("--help", "-h", "-help") for word in rest):
         print(_help(verb, values))
@@ -185,6 +195,8 @@ def _dispatch(arguments: list[str]) -> None:
             f"do not know what to do with {positional[0]!r}; flags are written --name=value, see "
             f"`{PROGRAM} {verb.name} --help`"
         )
+    if verb.computes:
+        keep_compiled_programs(values)
     verb.run(values, *given)
 
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from scipy.optimize import nnls
 
 from draem_jax.config import image_size
-from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork
+from draem_jax.networks import DraemNetwork
 from draem_jax.networks.layers import Stage, max_pool, upsample
 from draem_jax.training import parallel
 from draem_jax.training.state import create_network
@@ -83,13 +83,10 @@ def seconds_per_step(config: ConfigDict) -> float:
 
 def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
-    small = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
-    variables = jax.eval_shape(lambda key: network.init(key, small, train=False), jax.random.key(0))
-    traced = jax.make_jaxpr(
-        lambda variables, images: network.apply(
-            variables, images, train=True, mutable=["batch_stats"]
-        )
-    )(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    # What it takes to initialise it is no convolution.
+    traced = jax.make_jaxpr(lambda key, images: network.init(key, images, train=True))(
+        jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
     works = [_convolution_work(*shapes) for shapes in _convolutions(traced.jaxpr)]
     return Work(*(sum(part) for part in zip(*works, strict=True)))
 

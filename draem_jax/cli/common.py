@@ -36,6 +36,7 @@ class Verb:
             --workdir names, by --config.GROUP.FIELD; "" for none.
         argument: what the one word after the verb's name stands for, like NAME, and is given to
             `run` as well; "" for none.
+        computes: whether it runs programs that JAX compiles, which are kept for the next time.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Verb:
     config: ConfigKind | Literal[""] = ""
     run_config: str = ""
     argument: str = ""
+    computes: bool = True
 
 
 def prepare_output() -> None:
@@ -244,6 +246,23 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
         lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
+
+
+def define_compilation_cache(values: flags.FlagValues) -> None:
+    """Defines --compilation_cache."""
+    define_path(
+        values, "compilation_cache", "auto", "A folder that nobody else may write to, to keep "
+        "compiled programs in, so that the next start is quick; off for none. auto is "
+        "~/.cache/draem_jax/compiled, unless JAX_COMPILATION_CACHE_DIR is set.",
+    )  # fmt: skip
+
+
+def keep_compiled_programs(values: Any) -> None:
+    """Keeps the programs that are compiled from here on where --compilation_cache says."""
+    # JAX is imported by the verbs that need it.
+    from draem_jax import compilation_cache
+
+    compilation_cache.keep_compiled_programs(values.compilation_cache)
 
 
 def define_stopped_status(values: flags.FlagValues) -> None:

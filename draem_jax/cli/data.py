@@ -261,6 +261,7 @@ VERBS = (
         _define_prepare,
         _prepare,
         argument="NAME",
+        computes=False,
     ),
     Verb(
         "data list",
@@ -272,6 +273,7 @@ VERBS = (
     """,
         _define_data_dir,
         _list,
+        computes=False,
     ),
     Verb(
         "data check",
@@ -284,6 +286,7 @@ VERBS = (
         _define_check,
         _check,
         argument="NAME",
+        computes=False,
     ),
     Verb(
         "data export",
@@ -299,5 +302,6 @@ VERBS = (
     """,
         _define_export,
         _export,
+        computes=False,
     ),
 )

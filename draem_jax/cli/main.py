@@ -2,6 +2,7 @@
 
 import _thread
 import difflib
+import gc
 import logging
 import os
 import signal
@@ -28,9 +29,21 @@ from draem_jax.cli import (
     train,
     types,
 )
-from draem_jax.cli.common import PROGRAM, Verb, one_line, prepare_output, warn
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    define_compilation_cache,
+    keep_compiled_programs,
+    one_line,
+    prepare_output,
+    warn,
+)
 from draem_jax.cli.recipes import define_config, define_run_config, recipes
 from draem_jax.errors import UserError
+
+# Tracing makes millions of objects, nearly all of which are kept: looking for garbage each time
+# that there are 700 more takes a tenth of a start.
+_NEW_OBJECTS = 50_000
 
 _SOON = 0.05  # seconds
 _LONGEST_WAIT = 200  # of these
@@ -180,6 +193,8 @@ def _dispatch(arguments: list[str]) -> None:
         return
     values = flags.FlagValues()
     verb.define(values)
+    if verb.computes:
+        define_compilation_cache(values)
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
     if any(word in ("--help", "-h", "-help") for word in rest):
         print(_help(verb, values))
@@ -197,6 +212,9 @@ def _dispatch(arguments: list[str]) -> None:
             f"do not know what to do with {positional[0]!r}; flags are written --name=value, see "
             f"`{PROGRAM} {verb.name} --help`"
         )
+    if verb.computes:
+        gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
+        keep_compiled_programs(values)
     verb.run(values, *given)
 
 

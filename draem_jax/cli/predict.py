@@ -48,8 +48,8 @@ def _define(values: flags.FlagValues) -> None:
 def _run(values: Any) -> None:
     from draem_jax.data.facts import tell_pictures
     from draem_jax.data.folders import find_pictures_in
+    from draem_jax.inspection.kept_types import load_types
     from draem_jax.inspection.millimetres import PixelWidths, check_mm_per_pixel
-    from draem_jax.inspection.naming import load_types
     from draem_jax.inspection.predict import PredictOptions, check_out, predict_files
 
     workdir = parse_workdir(values)

@@ -25,8 +25,6 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.detector import Draem
-    from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.loop import train
     from draem_jax.training.parallel import use_cpu_devices
     from draem_jax.training.pictures import data_warnings
@@ -36,6 +34,10 @@ def _run(values: Any) -> None:
     say_warnings(data_warnings(values.config))
     with stopped_status(values):
         train(values.config, workdir, resume=values.resume)
+    # Importing what calibrates takes a second, which the first step need not wait for.
+    from draem_jax.detector import Draem
+    from draem_jax.evaluation.calibration import calibrated
+
     calibrated(Draem.load(workdir))
     print(f"next: {PROGRAM} evaluate --workdir={workdir}")
 

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
-from sklearn.metrics import roc_auc_score
 
 from draem_jax.config import anomaly_params
 from draem_jax.detector import Draem
@@ -70,6 +69,9 @@ def calibrate(detector: Draem) -> Thresholds:
         margins, scores = margins_and_scores(detector, np.concatenate([normal, anomalous]), names)
         defective = np.arange(len(margins)) >= len(normal)
         if auto:
+            # It takes a second to import, which those who find thresholds kept need not wait for.
+            from sklearn.metrics import roc_auc_score
+
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
         truth = np.concatenate([np.zeros((len(normal), *masks.shape[1:]), bool), masks])
         best = (

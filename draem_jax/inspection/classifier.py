@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
 
 Pictures = Sequence[Float[np.ndarray, "_ F"]]
 
@@ -64,6 +63,9 @@ class Classifier:
             types: of each picture: all numbers from 0 to one or more.
             weights: the weights of the features.
         """
+        # It takes a second to import, which those who only use a classifier need not wait for.
+        from sklearn.linear_model import LogisticRegression
+
         features = np.concatenate(pictures)
         counts = [len(rows) for rows in pictures]
         region_weights = np.repeat(1 / np.array(counts), counts)

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from scipy.optimize import nnls
 
 from draem_jax.config import image_size
-from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork
+from draem_jax.networks import DraemNetwork
 from draem_jax.networks.layers import Stage
 from draem_jax.networks.pooling import max_pool
 from draem_jax.networks.upsampling import upsample
@@ -86,13 +86,10 @@ def seconds_per_step(config: ConfigDict) -> float:
 
 def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
-    small = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
-    variables = jax.eval_shape(lambda key: network.init(key, small, train=False), jax.random.key(0))
+    # What it takes to initialise it is no convolution.
     program = trace(
-        lambda variables, images: network.apply(
-            variables, images, train=True, mutable=["batch_stats"]
-        ),
-        variables,
+        lambda key, images: network.init(key, images, train=True),
+        jax.random.key(0),
         jax.ShapeDtypeStruct(shape, jnp.float32),
     )
     works = [

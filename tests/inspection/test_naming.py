@@ -16,10 +16,10 @@ from draem_jax.errors import UserError
 from draem_jax.files import OUTPUT_MARKER
 from draem_jax.inspection.clusters import cluster_files
 from draem_jax.inspection.examples import list_examples, read_examples
+from draem_jax.inspection.kept_types import load_types
 from draem_jax.inspection.naming import (
     check_examples,
     fit_types,
-    load_types,
     macro_f1,
     types_path,
 )

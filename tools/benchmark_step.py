@@ -12,6 +12,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -130,25 +131,34 @@ def _serve(side: str, setting: Setting, pipe: Connection) -> None:
         pipe.send((time.perf_counter() - start) / count)
 
 
+def _signal(process: Any, number: int) -> None:
+    os.kill(process.pid, number)
+
+
 def measure(setting: Setting, *, rounds: int, calls: int) -> dict[tuple[str, str], list[float]]:
     """Seconds a call, by side and what is called, one for each round."""
     context = multiprocessing.get_context("spawn")
     seconds: dict[tuple[str, str], list[float]] = {}
-    pipes, processes = {}, []
+    pipes, processes = {}, {}
     for side in SIDES:  # one after the other, so that they do not compile at once
         pipes[side], theirs = context.Pipe()
         process = context.Process(target=_serve, args=(side, setting, theirs), daemon=True)
         process.start()
         theirs.close()
-        processes.append(process)
+        processes[side] = process
         for what in pipes[side].recv():
             seconds[side, what] = []
+        _signal(process, signal.SIGSTOP)
     for _ in range(rounds):
         for (side, what), found in seconds.items():
+            # Threads that wait for work may spin, and take the time of who has some.
+            _signal(processes[side], signal.SIGCONT)
             pipes[side].send((what, calls))
             found.append(pipes[side].recv())
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(None)
+            _signal(processes[side], signal.SIGSTOP)
+    for side, process in processes.items():
+        _signal(process, signal.SIGCONT)
+        pipes[side].send(None)
         process.join()
     return seconds
 

@@ -55,16 +55,28 @@ def _gradient_as_convolutions(images, kernel, cotangent):
     # XLA's CPU compiler brings only plain convolutions into the form that its fast kernels need
     # when they stand in a loop's body; the gradient convolutions that it derives by itself fall
     # to a kernel many times slower there. Both gradients are plain convolutions, written so.
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    images_gradient = _same(cotangent, flipped)
-    kernel_gradient = lax.conv_general_dilated(
-        images.transpose(3, 1, 2, 0),
-        cotangent.transpose(1, 2, 0, 3),
+    images_gradient = _same(cotangent, _turned(kernel))
+    if images.shape[-1] > cotangent.shape[-1]:
+        # The fast kernels want many channels out, and either of the two may stand for them.
+        kernel_gradient = _turned(_correlated(cotangent, images))
+    else:
+        kernel_gradient = _correlated(images, cotangent)
+    return images_gradient, kernel_gradient
+
+
+def _turned(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "3 3 F C"]:
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _correlated(a: Float[Array, "B H W C"], b: Float[Array, "B H W F"]) -> Float[Array, "3 3 C F"]:
+    """Sums over all pixels, of what is in `b` times what is around it in `a`."""
+    return lax.conv_general_dilated(
+        a.transpose(3, 1, 2, 0),
+        b.transpose(1, 2, 0, 3),
         window_strides=(1, 1),
         padding=((1, 1), (1, 1)),
         dimension_numbers=_NHWC,
     ).transpose(1, 2, 0, 3)
-    return images_gradient, kernel_gradient
 
 
 conv3x3.defvjp(_forward, _backward)

@@ -1,9 +1,7 @@
 """Devices: how many the CPU shows, where arrays live, and the mapping of a step over them."""
 
 import contextlib
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -17,11 +15,6 @@ from draem_jax.errors import UserError
 
 AXIS_NAME = "batch"
 
-# Options of glibc's mallopt.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_MADV_HUGEPAGE = 14
-_LARGE_PAGE = 2**21
-
 _chosen: ContextVar[tuple[jax.Device, ...] | None] = ContextVar("devices", default=None)
 
 
@@ -29,8 +22,7 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
     """Lets the CPU show itself as several devices, if it is what JAX will run on.
 
     XLA runs a narrow convolution on one core; one device a core puts every core to work. It must
-    be called before JAX is first used in the process, and does nothing afterwards. On Linux the
-    process keeps the memory that it frees from then on.
+    be called before JAX is first used in the process, and does nothing afterwards.
 
     Args:
         devices: how many; 0 for one a core.
@@ -45,32 +37,7 @@ def use_cpu_devices(devices: int = 0, *, dividing: int = 0) -> None:
         devices = max(n for n in range(1, cores + 1) if dividing % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
         jax.config.update("jax_num_cpu_devices", devices)
-        _keep_memory()  # before JAX starts the threads that allocate
     _start()
-
-
-def _keep_memory() -> None:
-    """Lets glibc, if it is what allocates, keep what is freed, and keep it in large pages.
-
-    XLA takes the room for a program's intermediate arrays anew for each call on a CPU, and gives it
-    back. Where it comes from the system each time, in pages of 4 KiB, that takes a third of a step.
-    """
-    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
-        return
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, -1)
-    libc.mallopt(_M_ARENA_MAX, 1)  # the others cannot hold large arrays
-    # Room that is asked for and freed stays with the process, and takes no memory until it is used.
-    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    start = libc.malloc(room)
-    if start:
-        page = -(-start // _LARGE_PAGE) * _LARGE_PAGE
-        libc.madvise(page, start + room - page, _MADV_HUGEPAGE)
-        libc.free(start)
 
 
 def platform() -> str:

@@ -4,10 +4,12 @@
 
 Each setting is widths, size and batch. Each side runs in a process of its own, which waits while
 the others measure. Ratios are of times within a round, the rival's over ours: above 1 we are
-faster. The last line is JSON. PyTorch is no dependency of the project: pip install torch.
+faster. The last line is JSON. Ours has large memory pages, as the command line has; with
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command, all have. PyTorch is no dependency of the project: pip install torch.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import multiprocessing
@@ -16,12 +18,13 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from tools.setting import DEFAULT, Setting, noise
 
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 STEP, FORWARD, WHOLE = "train step", "forward", "train step with the generator"
 
 Call = Callable[[], Any]
@@ -131,6 +134,17 @@ def _serve(side: str, setting: Setting, pipe: Connection) -> None:
         pipe.send((time.perf_counter() - start) / count)
 
 
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _signal(process: Any, number: int) -> None:
     os.kill(process.pid, number)
 
@@ -143,7 +157,9 @@ def measure(setting: Setting, *, rounds: int, calls: int) -> dict[tuple[str, str
     for side in SIDES:  # one after the other, so that they do not compile at once
         pipes[side], theirs = context.Pipe()
         process = context.Process(target=_serve, args=(side, setting, theirs), daemon=True)
-        process.start()
+        # As the command line starts itself. Who wants it for all sets it before.
+        with _environment(LARGE_PAGES if side == "ours" else {}):
+            process.start()
         theirs.close()
         processes[side] = process
         for what in pipes[side].recv():

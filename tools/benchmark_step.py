@@ -5,7 +5,8 @@
 Each setting is widths, size and batch. Each side runs in a process of its own, which waits while
 the others measure. Ratios are of times within a round, the rival's over ours: above 1 we are
 faster. The last line is JSON. Ours has large memory pages, as the command line has; with
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command, all have. PyTorch is no dependency of the project: pip install torch.
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command, all have. PyTorch is no dependency of the
+project: pip install torch.
 """
 
 import argparse

@@ -213,14 +213,24 @@ def _hue(rgb: Levels) -> Plane:
 
 def _mixed(image: Levels, matrix: np.ndarray, offset: np.ndarray | None = None) -> Levels:
     """A 3 × 3 matrix applied to the channels of each pixel, then an offset added."""
+    matrix = matrix.astype(np.float32)
+    mixed = lax.platform_dependent(
+        image, cpu=lambda image: _product(image, matrix), default=lambda image: _sum(image, matrix)
+    )
+    return mixed if offset is None else mixed + offset.astype(np.float32)[None, None]
+
+
+def _product(image: Levels, matrix: np.ndarray) -> Levels:
     # Seven times faster on CPUs with the short axis in front.
     planes = jnp.moveaxis(image, -1, 0)
-    mixed = jnp.matmul(
-        jnp.asarray(matrix, jnp.float32), planes.reshape(3, -1), precision=lax.Precision.HIGHEST
-    ).reshape(planes.shape)
-    if offset is not None:
-        mixed += jnp.asarray(offset, jnp.float32)[:, None, None]
-    return jnp.moveaxis(mixed, 0, -1)
+    mixed = jnp.matmul(matrix, planes.reshape(3, -1), precision=lax.Precision.HIGHEST)
+    return jnp.moveaxis(mixed.reshape(planes.shape), 0, -1)
+
+
+def _sum(image: Levels, matrix: np.ndarray) -> Levels:
+    # Accelerators compute it with what comes before and behind, where a product would be written.
+    red, green, blue = _planes(image)
+    return jnp.stack([a * red + b * green + c * blue for a, b, c in matrix.tolist()], axis=-1)
 
 
 def _white_relative_xyz(rgb: Levels) -> Levels:

@@ -51,6 +51,8 @@ def profiled(
         with log.aside():
             try:
                 if on:
+                    # JAX would find out at the end, and then refuse to trace until it ends itself.
+                    folder.mkdir(parents=True, exist_ok=True)
                     options = jax.profiler.ProfileOptions()
                     options.python_tracer_level = 0  # it would slow the host down
                     jax.profiler.start_trace(

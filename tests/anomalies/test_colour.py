@@ -3,6 +3,7 @@ import colorsys
 import jax
 import numpy as np
 import pytest
+from jax import lax
 from skimage import color
 
 from draem_jax.anomalies.colour import (
@@ -49,9 +50,13 @@ INDEPENDENT = {
 }
 
 
+@pytest.mark.parametrize("accelerator", [False, True])
 @pytest.mark.parametrize("convert", INDEPENDENT)
-def test_agrees_with_an_independent_conversion(colours, convert):
-    ours = np.asarray(jax.jit(convert)(colours), np.float64)
+def test_agrees_with_an_independent_conversion(colours, convert, accelerator, monkeypatch):
+    if accelerator:
+        monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+        jax.clear_caches()  # what was traced before
+    ours = np.asarray(jax.jit(lambda rgb: convert(rgb))(colours), np.float64)
     error = np.abs(ours - INDEPENDENT[convert](colours).clip(0, 255))
     if convert in (rgb_to_hsv, rgb_to_hls):
         error[..., 0] = np.minimum(error[..., 0], 180 - error[..., 0])

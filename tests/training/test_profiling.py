@@ -53,6 +53,9 @@ def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path, tiny_config, train
     train(tiny_config(**{"train.profile": (2, 2)}), workdir)
     assert capsys.readouterr().err.count("no profile is written to") == 1
     assert _losses(workdir) == _losses(trained)
+    other = tmp_path / "other"
+    train(tiny_config(**{"train.profile": (2, 2)}), other, quiet=True)
+    assert list(_traced(other)) == [({2}, 4)]
 
 
 @pytest.mark.parametrize(

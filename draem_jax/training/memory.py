@@ -93,4 +93,5 @@ def _sources_of(
 
 def _is_sum(operation: Operation, output: Value) -> bool:
     largest = max((value.nbytes for value in operation.inputs), default=0)
-    return operation.name.startswith("reduce_") and _SUMMED * output.nbytes < largest
+    is_reduction = operation.name == "reduce" or operation.name.startswith("reduce_")
+    return is_reduction and _SUMMED * output.nbytes < largest

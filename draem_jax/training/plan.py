@@ -28,9 +28,9 @@ from draem_jax.training.step import train_step
 
 _GIB = 2**30
 
-# XLA's compilers take more than is counted: for an H100 up to 1.2 times as much, as they keep masks
-# of rectifiers as well, and for CPUs, whose kernels want copies in other layouts, up to twice.
-_ACCELERATOR_MARGIN = 1.2
+# XLA's compilers may take more than is counted: for an H100 up to a twentieth, and for CPUs, whose
+# kernels want copies in other layouts, up to twice as much.
+_ACCELERATOR_MARGIN = 1.1
 _CPU_MARGIN = 2.0
 
 # Of a GPU's memory JAX takes three quarters, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.

@@ -86,9 +86,9 @@ def _normalise_by_batch(
         scale: of the normalised ones.
         shift: what is added to them.
         offset: what belongs to the activations, and falls out again.
-        near: numbers near the means of `x` + `offset`. The variance is taken in one pass, from sums
-            around them: within a few deviations of the means as exact as from sums around the
-            means themselves, 30 deviations off to three digits.
+        near: numbers near the means of `x` + `offset`. Accelerators take the variance in one pass,
+            from sums around them: within a few deviations of the means as exact as from sums around
+            the means themselves, 30 deviations off to three digits.
         axis_name: mapped axis that the batch is spread over, None for none.
 
     Returns:
@@ -116,7 +116,7 @@ def _backward(axis_name, kept, cotangents):
     means = _averaged((of_shift / count, of_scale / count), axis_name)
     x, means = lax.optimization_barrier((x, means))
     here, standardised = _behind_relu(x, gradient, factors)
-    of_x = (here - _wide(means[0]) - standardised * _wide(means[1])) * _wide(factors[2])
+    of_x = (here - _wide(means[0]) - standardised * _wide(means[1])) * _wide(factors[3])
     none = jnp.zeros_like(of_shift)
     return of_x.astype(x.dtype), of_scale, of_shift, none, none
 
@@ -128,29 +128,31 @@ def _factors(
     statistics: Statistics,
     scale: Float[Array, " C"],
     shift: Float[Array, " C"],
-    offset: Float[Array, " C"] | float,
-) -> Float[Array, "4 C"]:
-    """What activations without `offset` are normalised by.
+    offset: Float[Array, " C"],
+) -> Float[Array, "5 C"]:
+    """What activations are normalised by, given those without `offset`.
 
     Returns:
-        Their mean, 1 / their deviation, that times `scale`, and `shift`. In one array, or XLA
+        `offset`, the mean, 1 / the deviation, that times `scale`, and `shift`. In one array, or XLA
         copies the parameters among them, which the optimiser writes over.
     """
     inverse = lax.rsqrt(statistics.var + _EPSILON)
-    return jnp.stack([statistics.mean - offset, inverse, inverse * scale, shift])
+    return jnp.stack([offset, statistics.mean, inverse, inverse * scale, shift])
 
 
-def _normalised(x: Float[Array, "B H W C"], factors: Float[Array, "4 C"]) -> Array:
-    mean, _, factor, shift = factors
-    return (x - _wide(mean)) * _wide(factor) + _wide(shift)
+def _normalised(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
+    return _centred(x, factors) * _wide(factors[3]) + _wide(factors[4])
+
+
+def _centred(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
+    return x + _wide(factors[0]) - _wide(factors[1])
 
 
 def _behind_relu(
-    x: Float[Array, "B H W C"], gradient: Float[Array, "B H W C"], factors: Float[Array, "4 C"]
+    x: Float[Array, "B H W C"], gradient: Float[Array, "B H W C"], factors: Float[Array, "5 C"]
 ) -> tuple[Float[Array, "B H W C"], Float[Array, "B H W C"]]:
     """The gradient where ReLU lets it pass, else 0; and the activations, standardised."""
-    mean, inverse, _, _ = factors
-    normalised, standardised = _normalised(x, factors), (x - _wide(mean)) * _wide(inverse)
+    normalised, standardised = _normalised(x, factors), _centred(x, factors) * _wide(factors[2])
     here = lax.platform_dependent(
         normalised,
         gradient.astype(normalised.dtype),
@@ -169,10 +171,24 @@ def _statistics(
 ) -> Statistics:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     off = x + _wide(offset) - _wide(near)
+    mean, var = lax.platform_dependent(off, cpu=_in_two_passes, default=_in_one_pass)
+    if axis_name is not None:
+        mean, square = _averaged((mean, var + lax.square(mean)), axis_name)
+        var = jnp.maximum(square - lax.square(mean), 0)
+    return Statistics(near + mean, var)
+
+
+def _in_one_pass(off: Float[Array, "B H W C"]) -> tuple[Array, Array]:
     first, second = _sums(off, lax.square(off))
-    count = x.size // x.shape[-1]
-    first, second = _averaged((first / count, second / count), axis_name)
-    return Statistics(near + first, jnp.maximum(second - lax.square(first), 0))
+    count = off.size // off.shape[-1]
+    mean = first / count
+    return mean, jnp.maximum(second / count - lax.square(mean), 0)
+
+
+def _in_two_passes(off: Float[Array, "B H W C"]) -> tuple[Array, Array]:
+    # CPUs add up one after the other, and the less that is added up the more exact it is.
+    mean = off.mean(_OVER)
+    return mean, lax.square(off - _wide(mean)).mean(_OVER)
 
 
 def _sums(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> tuple[Array, Array]:

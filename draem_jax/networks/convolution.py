@@ -47,6 +47,7 @@ def _backward(residuals, cotangent):
 
 def _gradient(images, kernel, cotangent):
     images_gradient, kernel_gradient = jax.vjp(_same, images, kernel)[1](cotangent)
+    # Laid out as the kernel here: within the optimiser, it could not update in place.
     flat = lax.optimization_barrier(kernel_gradient.reshape(-1))
     return images_gradient, flat.reshape(kernel.shape)
 

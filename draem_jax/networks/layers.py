@@ -78,7 +78,7 @@ class ConvNormRelu(nn.Module):
     ) -> Float[Array, "B H W {self.features}"]:
         """Applies the three; `train` takes the batch's statistics and updates the running ones."""
         convolved, bias = Conv3x3(self.features, self.dtype, name="conv")(x)
-        norm = NormRelu(self.dtype, self.axis_name, name="norm")
+        norm = NormRelu(self.axis_name, name="norm")
         return norm(convolved, bias, train=train)
 
 

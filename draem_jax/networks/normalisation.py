@@ -1,7 +1,7 @@
 """Batch normalisation and ReLU as one unit, with as few passes over the activations as it takes."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,11 +32,9 @@ class NormRelu(nn.Module):
     """Batch normalisation → ReLU of what a convolution makes.
 
     Attributes:
-        dtype: the dtype of the activations; statistics and parameters are float32.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
     """
 
-    dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
@@ -116,7 +114,8 @@ def _backward(axis_name, kept, cotangents):
     means = _averaged((of_shift / count, of_scale / count), axis_name)
     x, means = lax.optimization_barrier((x, means))
     here, standardised = _behind_relu(x, gradient, factors)
-    of_x = (here - _wide(means[0]) - standardised * _wide(means[1])) * _wide(factors[3])
+    _, _, _, factor, _ = factors
+    of_x = (here - _wide(means[0]) - standardised * _wide(means[1])) * _wide(factor)
     none = jnp.zeros_like(of_shift)
     return of_x.astype(x.dtype), of_scale, of_shift, none, none
 
@@ -141,18 +140,21 @@ def _factors(
 
 
 def _normalised(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
-    return _centred(x, factors) * _wide(factors[3]) + _wide(factors[4])
+    _, _, _, factor, shift = factors
+    return _centred(x, factors) * _wide(factor) + _wide(shift)
 
 
 def _centred(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
-    return x + _wide(factors[0]) - _wide(factors[1])
+    offset, mean, _, _, _ = factors
+    return x + _wide(offset) - _wide(mean)
 
 
 def _behind_relu(
     x: Float[Array, "B H W C"], gradient: Float[Array, "B H W C"], factors: Float[Array, "5 C"]
 ) -> tuple[Float[Array, "B H W C"], Float[Array, "B H W C"]]:
     """The gradient where ReLU lets it pass, else 0; and the activations, standardised."""
-    normalised, standardised = _normalised(x, factors), _centred(x, factors) * _wide(factors[2])
+    _, _, inverse, _, _ = factors
+    normalised, standardised = _normalised(x, factors), _centred(x, factors) * _wide(inverse)
     here = lax.platform_dependent(
         normalised,
         gradient.astype(normalised.dtype),

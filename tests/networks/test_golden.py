@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from draem_jax.losses import draem_losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.scores import anomaly_map, image_score
 from tests.networks.authors_names import from_authors, nhwc
+from tests.networks.authors_step import losses_and_gradients
 
 
 @pytest.fixture(scope="module")
@@ -27,31 +27,6 @@ def _train_outputs(weights, step, dtype):
     variables = jax.tree.map(lambda a: a.astype(dtype), weights)
     forward = jax.jit(lambda x: network.apply(variables, x, train=True, mutable=["batch_stats"]))
     return forward(nhwc(step["augmented"]).astype(dtype))
-
-
-def _losses_and_gradients(weights, step, dtype):
-    network = DraemNetwork(4, 4, dtype=dtype)
-    variables, arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), (weights, dict(step)))
-
-    def loss(params):
-        output, _ = network.apply(
-            {"params": params, "batch_stats": variables["batch_stats"]},
-            nhwc(arrays["augmented"]),
-            train=True,
-            mutable=["batch_stats"],
-        )
-        # The reconstruction falls below −0.5, where the authors' code takes a range of 2.
-        losses = draem_losses(
-            images=nhwc(arrays["image"]),
-            masks=nhwc(arrays["mask"]),
-            reconstruction=output.reconstruction,
-            logits=output.logits,
-            data_range=2.0,
-        )
-        return losses.total, losses
-
-    gradients, losses = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    return losses, gradients
 
 
 def test_structure_is_the_authors(weights):
@@ -149,12 +124,12 @@ def _values_per_channel(path):
 
 @pytest.mark.slow
 def test_losses_and_one_adam_step(weights, step):
-    losses, gradients = _losses_and_gradients(weights, step, jnp.float32)
+    losses, gradients = losses_and_gradients(weights, step, jnp.float32)
     for name in ("l2", "ssim", "focal"):
         np.testing.assert_allclose(getattr(losses, name), step[f"loss_{name}"], rtol=1e-5)
 
     with jax.enable_x64(True):
-        _, exact = _losses_and_gradients(weights, step, jnp.float64)
+        _, exact = losses_and_gradients(weights, step, jnp.float64)
         exact = jax.tree.map(np.asarray, exact)
     optimizer = optax.adam(1e-4)
     updates, _ = optimizer.update(gradients, optimizer.init(weights["params"]))

@@ -6,9 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from draem_jax.losses import draem_losses
-from draem_jax.networks import DraemNetwork
-from tests.networks.authors_names import from_authors, nhwc
+from tests.networks.authors_names import from_authors
+from tests.networks.authors_step import losses_and_gradients
 
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
 
@@ -76,27 +75,9 @@ def test_step_is_ours(golden, rival):
 
 def _our_step(variables, step):
     """Our losses, gradients and parameters after one step, float64."""
-    network, optimizer = DraemNetwork(4, 4, dtype=jnp.float64), optax.adam(1e-4)
-    variables, arrays = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (variables, step))
-
-    def loss(params):
-        output, _ = network.apply(
-            {"params": params, "batch_stats": variables["batch_stats"]},
-            nhwc(arrays["augmented"]),
-            train=True,
-            mutable=["batch_stats"],
-        )
-        losses = draem_losses(
-            images=nhwc(arrays["image"]),
-            masks=nhwc(arrays["mask"]),
-            reconstruction=output.reconstruction,
-            logits=output.logits,
-            data_range=_RANGE,
-        )
-        return losses.total, losses
-
-    params = variables["params"]
-    gradients, losses = jax.jit(jax.grad(loss, has_aux=True))(params)
+    losses, gradients = losses_and_gradients(variables, step, jnp.float64)
+    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables["params"])
+    optimizer = optax.adam(1e-4)
     updates, _ = optimizer.update(gradients, optimizer.init(params))
     after = optax.apply_updates(params, updates)
     return jax.tree.map(np.asarray, (losses, gradients, after))

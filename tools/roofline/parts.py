@@ -33,7 +33,7 @@ class Rule:
 RULES = (
     Rule("normalisation and relu", r"/norm/|networks/normalisation\.py|\(relu\)", directed=True),
     Rule("pooling", r"max_pool|networks/pooling\.py", directed=True),
-    Rule("upsampling and concatenation", r"upsampl|layers\.py:_double", directed=True),
+    Rule("upsampling and concatenation", r"upsampl", directed=True),
     Rule("gradient of biases", r"transpose\(.*/(conv|output|\w+structive|discriminative)/reduce_s"),
     Rule("kernels' casts and layouts", r"/conv/|/output/|:Conv3x3\.|^state\.params.*'kernel"),
     Rule("loss", r"draem_jax/(losses|similarity)\.py", directed=True),

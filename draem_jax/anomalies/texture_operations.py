@@ -15,7 +15,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from draem_jax.anomalies.colour import CONVERSIONS, hsv_to_rgb, rgb_to_hsv
+from draem_jax.anomalies.colour import CONVERSIONS, Planes, hsv_to_rgb, rgb_to_hsv
 from draem_jax.anomalies.draws import draw, draw_whole, happens
 from draem_jax.anomalies.levels import count_levels, from_levels, look_up, to_levels
 from draem_jax.anomalies.params import OperationWeights, TextureParams
@@ -23,6 +23,7 @@ from draem_jax.anomalies.rotation import rotate_image
 
 Image = Float[Array, "H W 3"]
 Operation = Callable[..., Image]
+Conversion = Callable[[Planes], Planes]
 
 
 def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
@@ -63,21 +64,21 @@ def change_brightness(
     def shifted(brightness: Array) -> Array:
         return jnp.clip(brightness + jnp.round(shift), 0, 255)
 
-    def change_in(
-        there: Callable[[Array], Array], back: Callable[[Array], Array], channel: int
-    ) -> Callable[[Array], Array]:
-        def change(rgb: Array) -> Array:
-            converted = there(rgb)
-            brightness = converted[..., channel]
-            brightness = jnp.where(
-                shift_first, multiplied(shifted(brightness)), shifted(multiplied(brightness))
+    def change_in(there: Conversion, back: Conversion, channel: int) -> Callable[[Planes], Planes]:
+        def change(rgb: Planes) -> Planes:
+            planes = list(there(rgb))
+            planes[channel] = jnp.where(
+                shift_first,
+                multiplied(shifted(planes[channel])),
+                shifted(multiplied(planes[channel])),
             )
-            return back(converted.at[..., channel].set(brightness))
+            first, second, third = planes
+            return back((first, second, third))
 
         return change
 
     branches = [change_in(*conversion) for conversion in CONVERSIONS]
-    return from_levels(lax.switch(space, branches, to_levels(image)))
+    return _from_planes(lax.switch(space, branches, _to_planes(image)))
 
 
 def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
@@ -111,18 +112,11 @@ def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayL
         hue: levels, 255 for a full turn; truncated to whole steps of 2°.
         saturation: levels.
     """
-    hsv = rgb_to_hsv(to_levels(image))
-    steps = jnp.trunc(jnp.asarray(hue, jnp.float32) * (180 / 255))
-    hue_shifted = hsv[..., 0] + steps
-    shifted = jnp.stack(
-        [
-            hue_shifted - 180 * jnp.floor(hue_shifted / 180),
-            jnp.clip(hsv[..., 1] + saturation, 0, 255),
-            hsv[..., 2],
-        ],
-        axis=-1,
-    )
-    return from_levels(hsv_to_rgb(shifted))
+    hue_before, saturation_before, value = rgb_to_hsv(_to_planes(image))
+    turned = hue_before + jnp.trunc(jnp.asarray(hue, jnp.float32) * (180 / 255))
+    turned = turned - 180 * jnp.floor(turned / 180)
+    saturated = jnp.clip(saturation_before + saturation, 0, 255)
+    return _from_planes(hsv_to_rgb((turned, saturated, value)))
 
 
 def solarize(image: Image, *, threshold: ArrayLike) -> Image:
@@ -190,6 +184,15 @@ def rotate(image: Image, *, degrees: ArrayLike) -> Image:
     See `rotation.rotate_image` for the difference.
     """
     return from_levels(jnp.round(rotate_image(to_levels(image), degrees=degrees)))
+
+
+def _to_planes(image: Image) -> Planes:
+    levels = to_levels(image)
+    return levels[..., 0], levels[..., 1], levels[..., 2]
+
+
+def _from_planes(planes: Planes) -> Image:
+    return from_levels(jnp.stack(planes, axis=-1))
 
 
 def random_gamma_contrast(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:

@@ -41,7 +41,7 @@ def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
 
 
 def _forward(x):
-    return upsample(x), None
+    return upsample(lax.optimization_barrier(x)), None
 
 
 def _backward(_, gradient):

@@ -6,6 +6,7 @@ products with the one-hot forms of a level's leading and trailing four bits take
 are exact.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -37,16 +38,37 @@ def count_levels(levels: Levels) -> Int[Array, "3 256"]:
 
 def look_up(levels: Levels, *, tables: Float[Array, "3 256"]) -> Levels:
     """Replaces each level by its channel's entry, itself a whole number from 0 to 255."""
-
-    def by_reading(whole: Array, tables: Array) -> Array:
-        positions = whole + 256 * jnp.arange(3)[None, :]
-        return tables.reshape(-1).at[positions].get(mode="promise_in_bounds")
-
     whole = levels.astype(jnp.int32).reshape(-1, 3)
     found = lax.platform_dependent(
-        whole, tables, cpu=by_reading, cuda=by_reading, default=look_up_by_products
+        whole,
+        tables,
+        cpu=_look_up_by_reading,
+        cuda=_look_up_by_reading,
+        default=look_up_by_products,
     )
     return found.reshape(levels.shape)
+
+
+@jax.custom_batching.custom_vmap
+def _look_up_by_reading(
+    whole: Int[Array, "N 3"], tables: Float[Array, "3 256"]
+) -> Float[Array, "N 3"]:
+    return _read(whole, tables)
+
+
+@_look_up_by_reading.def_vmap
+def _look_up_a_batch_by_reading(size, are_batched, whole, tables):
+    # By positions that are one number. XLA's own batching writes a pair for each to memory.
+    whole, tables = (
+        array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+        for array, is_batched in zip((whole, tables), are_batched, strict=True)
+    )
+    return _read(whole, tables), True
+
+
+def _read(whole: Int[Array, "*B N 3"], tables: Float[Array, "*B 3 256"]) -> Float[Array, "*B N 3"]:
+    first = 256 * jnp.arange(tables.size // 256).reshape(*tables.shape[:-2], 1, 3)
+    return tables.reshape(-1).at[whole + first].get(mode="promise_in_bounds")
 
 
 def count_by_products(whole: Int[Array, "N 3"]) -> Int[Array, "3 256"]:

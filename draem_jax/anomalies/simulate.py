@@ -141,7 +141,8 @@ def _simulate_one(
         region = draw_mask(mask_key, image, params=params) if mask is None else mask
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
-        anomaly = opacity * source + (1 - opacity) * image
+        # Of two ones, rounding can make more than one.
+        anomaly = jnp.minimum(opacity * source + (1 - opacity) * image, 1)
         return BLENDS[params.blend](image, anomaly, region), region
 
     augmented, region = lax.cond(

@@ -1,8 +1,8 @@
 """The operations that make a texture look unlike itself; `OPERATIONS` names them.
 
-One contract for all: the image is (H, W, 3) float32 RGB in [0, 1]; the result is the same, rounded
-to the 256 levels of an 8-bit image; further arguments go by keyword; a function whose name starts
-with `random_` takes a key first and the ranges to draw from. The arithmetic is that of the 8-bit
+One contract for all: the image is (H, W, 3) RGB in levels, float32 that holds whole numbers from 0
+to 255, and so is the result; further arguments go by keyword; a function whose name starts with
+`random_` takes a key first and the ranges to draw from. The arithmetic is that of the 8-bit
 operations of imgaug 0.4.0, which the authors' code uses, down to where they truncate and where they
 round; each docstring says what differs.
 """
@@ -13,20 +13,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from draem_jax.anomalies.colour import CONVERSIONS, Planes, hsv_to_rgb, rgb_to_hsv
 from draem_jax.anomalies.draws import draw, draw_whole, happens
-from draem_jax.anomalies.levels import count_levels, from_levels, look_up, to_levels
+from draem_jax.anomalies.levels import Levels, count_levels, from_levels, look_up, to_levels
 from draem_jax.anomalies.params import OperationWeights, TextureParams
 from draem_jax.anomalies.rotation import rotate_image
 
 Image = Float[Array, "H W 3"]
-Operation = Callable[..., Image]
+Operation = Callable[..., Levels]
 Conversion = Callable[[Planes], Planes]
 
 
-def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
+def gamma_contrast(image: Levels, *, gamma: Float[Array, "3"]) -> Levels:
     """Raises each channel to its own power.
 
     As imgaug's `GammaContrast`, which truncates to whole levels, up to a level where float32 rounds
@@ -34,18 +34,18 @@ def gamma_contrast(image: Image, *, gamma: Float[Array, "3"]) -> Image:
     """
     # A power in this form is vectorised on CPUs. The small number keeps whole levels, up to
     # rounding, from being truncated to one below.
-    curve = jnp.exp(gamma[None, None, :] * jnp.log(to_levels(image) / 255))
-    return from_levels(jnp.minimum(jnp.floor(255 * curve + 1e-3), 255))
+    curve = jnp.exp(gamma[None, None, :] * jnp.log(image / 255))
+    return jnp.minimum(jnp.floor(255 * curve + 1e-3), 255)
 
 
 def change_brightness(
-    image: Image,
+    image: Levels,
     *,
     space: ArrayLike,
     factor: ArrayLike,
     shift: ArrayLike,
     shift_first: ArrayLike = False,
-) -> Image:
+) -> Levels:
     """Multiplies and shifts the brightness channel of a colour space.
 
     As imgaug's `MultiplyAndAddToBrightness` up to the colour conversions' rounding, see `colour`.
@@ -81,7 +81,7 @@ def change_brightness(
     return _from_planes(lax.switch(space, branches, _to_planes(image)))
 
 
-def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
+def enhance_sharpness(image: Levels, *, factor: ArrayLike) -> Levels:
     """Blends between a smoothed copy (0), the image (1) and beyond; the border stays as it is.
 
     As imgaug's `EnhanceSharpness`, which is Pillow's: the mean over 3 × 3 with weight 5 in the
@@ -89,9 +89,9 @@ def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
     """
     height, width, channels = image.shape
     if height < 3 or width < 3:
-        return from_levels(to_levels(image))
+        return image
     # Columns and channels on one axis, a neighbour being `channels` further, are read in order.
-    levels = to_levels(image).reshape(height, width * channels)
+    levels = image.reshape(height, width * channels)
     rows = levels[:-2] + levels[1:-1] + levels[2:]
     inner = levels[1:-1, channels:-channels]
     total = rows[:, : -2 * channels] + rows[:, channels:-channels] + rows[:, 2 * channels :]
@@ -99,10 +99,10 @@ def enhance_sharpness(image: Image, *, factor: ArrayLike) -> Image:
     # Whole levels, up to rounding of the product, truncate to themselves and not to one below.
     blended = jnp.clip(jnp.floor(smooth + factor * (inner - smooth) + 1e-4), 0, 255)
     sharpened = lax.dynamic_update_slice(levels, blended, (1, channels))
-    return from_levels(sharpened.reshape(image.shape))
+    return sharpened.reshape(image.shape)
 
 
-def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayLike) -> Image:
+def shift_hue_and_saturation(image: Levels, *, hue: ArrayLike, saturation: ArrayLike) -> Levels:
     """Shifts hue, which wraps, and saturation, which does not.
 
     As imgaug's `AddToHueAndSaturation` up to the colour conversions' rounding, see `colour`.
@@ -119,24 +119,23 @@ def shift_hue_and_saturation(image: Image, *, hue: ArrayLike, saturation: ArrayL
     return _from_planes(hsv_to_rgb((turned, saturated, value)))
 
 
-def solarize(image: Image, *, threshold: ArrayLike) -> Image:
+def solarize(image: Levels, *, threshold: ArrayLike) -> Levels:
     """Inverts values from the threshold (levels) on. Exactly imgaug's `Solarize`."""
-    levels = to_levels(image)
-    return from_levels(jnp.where(levels >= threshold, 255 - levels, levels))
+    return jnp.where(image >= threshold, 255 - image, image)
 
 
-def posterize(image: Image, *, bits: ArrayLike) -> Image:
+def posterize(image: Levels, *, bits: ArrayLike) -> Levels:
     """Keeps the given number of leading bits of each value. Exactly imgaug's `Posterize`."""
     step = jnp.left_shift(1, 8 - jnp.asarray(bits, jnp.int32)).astype(jnp.float32)
-    return from_levels(jnp.floor(to_levels(image) / step) * step)
+    return jnp.floor(image / step) * step
 
 
-def invert(image: Image) -> Image:
+def invert(image: Levels) -> Levels:
     """255 minus each value. Exactly imgaug's `Invert`."""
-    return from_levels(255 - to_levels(image))
+    return 255 - image
 
 
-def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
+def autocontrast(image: Levels, *, cutoff: ArrayLike) -> Levels:
     """Stretches each channel to the full range after cutting its darkest and brightest pixels.
 
     As imgaug's `Autocontrast`, which is Pillow's, up to a level where float32 rounds otherwise.
@@ -145,9 +144,8 @@ def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
         image: as the module says.
         cutoff: percent of the pixels that are cut at each end, below 50.
     """
-    levels = to_levels(image)
-    pixels = levels.shape[0] * levels.shape[1]
-    counts = count_levels(levels)
+    pixels = image.shape[0] * image.shape[1]
+    counts = count_levels(image)
     cut = jnp.floor(pixels * jnp.asarray(cutoff, jnp.float32) / 100).astype(jnp.int32)
     from_below = jnp.cumsum(counts, axis=1)
     from_above = pixels - from_below + counts
@@ -156,14 +154,13 @@ def autocontrast(image: Image, *, cutoff: ArrayLike) -> Image:
     level = jnp.arange(256, dtype=jnp.float32)[None, :]
     stretched = jnp.floor((level - lowest) * 255 / jnp.maximum(highest - lowest, 1))
     tables = jnp.where(highest > lowest, jnp.clip(stretched, 0, 255), level)
-    return from_levels(look_up(levels, tables=tables))
+    return look_up(image, tables=tables)
 
 
-def equalize(image: Image) -> Image:
+def equalize(image: Levels) -> Levels:
     """Flattens each channel's histogram. As imgaug's `Equalize`, which is Pillow's."""
-    levels = to_levels(image)
-    pixels = levels.shape[0] * levels.shape[1]
-    counts = count_levels(levels)
+    pixels = image.shape[0] * image.shape[1]
+    counts = count_levels(image)
     occurring = counts > 0
     last = 255 - jnp.argmax(occurring[:, ::-1], axis=1)
     count_of_last = jnp.sum(
@@ -175,32 +172,31 @@ def equalize(image: Image) -> Image:
     flat = jnp.floor((step // 2 + below + 0.5) / jnp.maximum(step, 1))
     level = jnp.arange(256, dtype=jnp.float32)[None, :]
     tables = jnp.where(step > 0, jnp.minimum(flat, 255), level)
-    return from_levels(look_up(levels, tables=tables))
+    return look_up(image, tables=tables)
 
 
-def rotate(image: Image, *, degrees: ArrayLike) -> Image:
+def rotate(image: Levels, *, degrees: ArrayLike) -> Levels:
     """Turns clockwise about the centre, corners black; as imgaug's `Affine` up to a few levels.
 
     See `rotation.rotate_image` for the difference.
     """
-    return from_levels(jnp.round(rotate_image(to_levels(image), degrees=degrees)))
+    return jnp.round(rotate_image(image, degrees=degrees))
 
 
-def _to_planes(image: Image) -> Planes:
-    levels = to_levels(image)
-    return levels[..., 0], levels[..., 1], levels[..., 2]
+def _to_planes(image: Levels) -> Planes:
+    return image[..., 0], image[..., 1], image[..., 2]
 
 
-def _from_planes(planes: Planes) -> Image:
-    return from_levels(jnp.stack(planes, axis=-1))
+def _from_planes(planes: Planes) -> Levels:
+    return jnp.stack(planes, axis=-1)
 
 
-def random_gamma_contrast(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_gamma_contrast(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`gamma_contrast`, the exponent drawn for each channel."""
     return gamma_contrast(image, gamma=draw(key, params.gamma, (3,)))
 
 
-def random_brightness(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_brightness(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`change_brightness` in one of the colour spaces, in either order."""
     space_key, factor_key, shift_key, order_key = jax.random.split(key, 4)
     return change_brightness(
@@ -212,12 +208,12 @@ def random_brightness(key: PRNGKeyArray, image: Image, *, params: TextureParams)
     )
 
 
-def random_sharpness(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_sharpness(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`enhance_sharpness`, the factor drawn."""
     return enhance_sharpness(image, factor=draw(key, params.sharpness))
 
 
-def random_hue_and_saturation(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_hue_and_saturation(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`shift_hue_and_saturation`, each drawn."""
     hue_key, saturation_key = jax.random.split(key)
     return shift_hue_and_saturation(
@@ -227,7 +223,7 @@ def random_hue_and_saturation(key: PRNGKeyArray, image: Image, *, params: Textur
     )
 
 
-def random_solarize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_solarize(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`solarize` in a share of the cases, the threshold drawn."""
     share_key, threshold_key = jax.random.split(key)
     threshold = draw(threshold_key, params.solarize_threshold)
@@ -235,29 +231,29 @@ def random_solarize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -
     return solarize(image, threshold=jnp.where(acts, threshold, 256.0))
 
 
-def random_posterize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_posterize(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`posterize`, the number of bits drawn."""
     return posterize(image, bits=draw_whole(key, params.posterize_bits))
 
 
-def random_invert(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_invert(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`invert`; nothing is drawn."""
     del key, params
     return invert(image)
 
 
-def random_autocontrast(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_autocontrast(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`autocontrast`, the cutoff drawn."""
     return autocontrast(image, cutoff=draw_whole(key, params.autocontrast_cutoff))
 
 
-def random_equalize(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_equalize(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`equalize`; nothing is drawn."""
     del key, params
     return equalize(image)
 
 
-def random_rotate(key: PRNGKeyArray, image: Image, *, params: TextureParams) -> Image:
+def random_rotate(key: PRNGKeyArray, image: Levels, *, params: TextureParams) -> Levels:
     """`rotate`, the angle drawn."""
     return rotate(image, degrees=draw(key, params.rotation))
 
@@ -298,18 +294,28 @@ def draw_operations(key: PRNGKeyArray, weights: OperationWeights) -> Int[Array, 
 def augment_texture(key: PRNGKeyArray, texture: Image, *, params: TextureParams) -> Image:
     """Applies distinct operations in random order, three in the paper's section 3.3.
 
-    `params.operations` says how many. It is the bound of a loop, so fewer take less time.
+    Args:
+        key: a random key.
+        texture: float32 in [0, 1].
+        params: `operations` says how many. It is the bound of a loop, so fewer take less time.
+
+    Returns:
+        What is made of the texture, float32 in [0, 1], rounded to the 256 levels of an 8-bit image.
     """
     order_key, *operation_keys = jax.random.split(key, 1 + len(OPERATIONS))
     operations, keys = draw_operations(order_key, params.weights), jnp.stack(operation_keys)
 
-    def branch(operation: Operation) -> Callable[[PRNGKeyArray, Image], Image]:
-        return lambda key, image: operation(key, image, params=params)
+    def branch(operation: Operation) -> Callable[[PRNGKeyArray, Levels], Planes]:
+        return lambda key, image: _to_planes(operation(key, image, params=params))
 
-    branches = [*(branch(operation) for operation in OPERATIONS.values()), lambda _, image: image]
+    branches = [*map(branch, OPERATIONS.values()), lambda _, image: _to_planes(image)]
     count = jnp.clip(jnp.asarray(params.operations, jnp.float32), 0, len(OPERATIONS))
 
-    def step(i: Array, image: Image) -> Image:
-        return lax.switch(operations[i], branches, keys[i], image)
+    # Between two operations there are bytes, and where all operations are computed to choose one,
+    # it is chosen plane by plane: both are less to write.
+    def step(i: Array, image: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W 3"]:
+        planes = lax.switch(operations[i], branches, keys[i], image.astype(jnp.float32))
+        return _from_planes(planes).astype(jnp.uint8)
 
-    return lax.fori_loop(0, count.astype(jnp.int32), step, texture)
+    levels = lax.fori_loop(0, count.astype(jnp.int32), step, to_levels(texture).astype(jnp.uint8))
+    return from_levels(levels.astype(jnp.float32))

@@ -136,7 +136,19 @@ def _factors(
         copies the parameters among them, which the optimiser writes over.
     """
     inverse = lax.rsqrt(statistics.var + _EPSILON)
-    return jnp.stack([offset, statistics.mean, inverse, inverse * scale, shift])
+    offset, mean = _told_apart(offset, statistics.mean)
+    return jnp.stack([offset, mean, inverse, inverse * scale, shift])
+
+
+def _told_apart(offset: Float[Array, " C"], mean: Float[Array, " C"]) -> tuple[Array, Array]:
+    """What to add to activations and what to subtract from them, so that they are centred."""
+    return lax.platform_dependent(
+        offset,
+        mean,
+        # In this order the sums are those of a convolution with a bias.
+        cpu=lambda offset, mean: (offset, mean),
+        default=lambda offset, mean: (jnp.zeros_like(offset), mean - offset),
+    )
 
 
 def _normalised(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
@@ -172,7 +184,8 @@ def _statistics(
     axis_name: str | None,
 ) -> Statistics:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    off = x + _wide(offset) - _wide(near)
+    added, subtracted = _told_apart(offset, near)
+    off = x + _wide(added) - _wide(subtracted)
     mean, var = lax.platform_dependent(off, cpu=_in_two_passes, default=_in_one_pass)
     if axis_name is not None:
         mean, square = _averaged((mean, var + lax.square(mean)), axis_name)

@@ -31,6 +31,8 @@ class Rule:
 
 # The first that is found counts: what is within something else stands before it.
 RULES = (
+    # To few channels it is written as a matrix product.
+    Rule(CONVOLUTION, r"/output/\S*dot_general", directed=True),
     Rule("normalisation and relu", r"/norm/|networks/normalisation\.py|\(relu\)", directed=True),
     Rule("pooling", r"max_pool|networks/pooling\.py", directed=True),
     Rule("upsampling and concatenation", r"upsampl", directed=True),

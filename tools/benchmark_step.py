@@ -1,12 +1,13 @@
 """Training and prediction beside a PyTorch rival's, in turns, with all cores of a CPU for both.
 
-    python -m tools.benchmark_step [--rounds=7] [--calls=3] [16/16:128:8 32/16:128:4]
+    python -m tools.benchmark_step [--rounds=7] [--calls=7] [16/16:128:8 32/16:128:4]
 
 Each setting is widths, size and batch. Each side runs in a process of its own, which waits while
-the others measure. Ratios are of times within a round, the rival's over ours: above 1 we are
-faster. The last line is JSON. Ours has large memory pages, as the command line has; with
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command, all have. PyTorch is no dependency of the
-project: pip install torch.
+the others measure. Of its calls in a round the median counts: the first ones after a while may
+wait for the memory that a host has lent out meanwhile. Ratios are of times within a round, the
+rival's over ours: above 1 we are faster. The last line is JSON. Ours has large memory pages, as the
+command line has; with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the command, all have. PyTorch
+is no dependency of the project: pip install torch.
 """
 
 import argparse
@@ -129,10 +130,13 @@ def _serve(side: str, setting: Setting, pipe: Connection) -> None:
     while asked := pipe.recv():
         what, count = asked
         calls[what]()  # brings back what the others have driven out of the caches
-        start = time.perf_counter()
-        for _ in range(count):
-            calls[what]()
-        pipe.send((time.perf_counter() - start) / count)
+        pipe.send(statistics.median(_seconds(calls[what]) for _ in range(count)))
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 @contextlib.contextmanager
@@ -151,7 +155,7 @@ def _signal(process: Any, number: int) -> None:
 
 
 def measure(setting: Setting, *, rounds: int, calls: int) -> dict[tuple[str, str], list[float]]:
-    """Seconds a call, by side and what is called, one for each round."""
+    """Seconds of the median call, by side and what is called, one for each round."""
     context = multiprocessing.get_context("spawn")
     seconds: dict[tuple[str, str], list[float]] = {}
     pipes, processes = {}, {}
@@ -190,7 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("settings", nargs="*", type=Setting.parse, metavar="WIDTHS:SIZE:BATCH")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=3, help="calls of each in a round")
+    parser.add_argument(
+        "--calls", type=int, default=7, help="calls of each in a round, of which the median counts"
+    )
     options = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit("PyTorch, which is compared with, is missing: pip install torch")

@@ -21,6 +21,7 @@ from draem_jax.config import (
     differences,
     image_size,
     loss_weights,
+    region_of_interest,
     with_absolute_paths,
 )
 from draem_jax.data.examples import Examples, read_examples
@@ -120,6 +121,7 @@ def finetune(
         size=image_size(config),
         full_scale=pictures.full_scale,
         depth=config.data.depth,
+        roi=region_of_interest(config),
     )
     learned, held_out = examples.divide(config.finetune.holdout)
 

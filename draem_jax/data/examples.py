@@ -124,7 +124,8 @@ def read_examples(
             accepted.append(resize(decoded.picture, size))
             accepted_planes.append(_plane(roi, path, decoded.picture.shape[:2], size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
-    defective, masks, defect_names = [], [], []
+    defective, masks, defect_names, types = [], [], [], []
+    outside: list[str] = []
     if defects:
         root = Path(defects).expanduser()
         listing = check_headers(list_defects(root))
@@ -147,16 +148,28 @@ def read_examples(
                 )
             decoded = read_decoded(entry.path, full_scale=full_scale)
             highest.append(decoded.highest)
-            defective.append(resize(decoded.picture, size))
-            defect_planes.append(_plane(roi, entry.path, mask.shape, size))
-            masks.append(both(resize_mask(mask, size), defect_planes[-1]))
-            defect_names.append(entry.name)
-        if outside := [n for n, m in zip(defect_names, masks, strict=True) if not m.any()]:
-            notes.append(
-                f"{len(outside)} of the defects ({outside[0]} first) lie outside of the region of "
-                "interest as a whole, and are learned as pictures without a defect"
+            picture, plane = (
+                resize(decoded.picture, size),
+                _plane(roi, entry.path, mask.shape, size),
             )
-        notes += tell_masks(zip((e.defect_type for e in listing.entries), masks, strict=True))
+            mask = both(resize_mask(mask, size), plane)
+            if not mask.any():
+                outside.append(entry.name)
+                accepted.append(picture)
+                accepted_planes.append(plane)
+                accepted_names.append(entry.name)
+                continue
+            defective.append(picture)
+            defect_planes.append(plane)
+            masks.append(mask)
+            defect_names.append(entry.name)
+            types.append(entry.defect_type)
+        if outside:
+            notes.append(
+                f"the whole defect lies outside of the region of interest in {len(outside)} of the "
+                f"pictures ({outside[0]} first), which are learned as accepted ones"
+            )
+        notes += tell_masks(zip(types, masks, strict=True))
     notes += tell_outside(highest, full_scale=full_scale, depth=depth)
     return Examples(
         _stack(accepted, (*size, 3), np.uint8),

@@ -12,7 +12,7 @@ Names that differ only in case, or in how accents are written, are the same unle
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,36 +74,40 @@ class Roi:
         """Whether nothing is left out."""
         return not (self.on_object or self.has_planes)
 
-    @property
-    def digest(self) -> str:
-        """Digest of the masks' contents, by which it is seen whether they have changed.
+    def digest(self, names: Iterable[str]) -> str:
+        """Digest of what the masks of some pictures mark, by which it is seen if they change.
 
-        "" where there are none.
+        Args:
+            names: of the pictures, as `plane` takes them; one mask for all depends on none.
+
+        Returns:
+            The digest; "" where there are no masks.
 
         Raises:
-            UserError: the mask or the folder is not there, or cannot be read.
+            UserError: the masks are not there, or cannot be read.
         """
         if not self._masks:
             return ""
         root = _existing(self._masks)
-        files = {"": [root]} if root.is_file() else find_pictures(root).files
+        masks = {"": root} if root.is_file() else {name: _mask_of(root, name) for name in names}
         digest = hashlib.sha256()
-        for name, paths in sorted(files.items()):
-            for path in sorted(paths):
-                content = hashlib.sha256(_content(path)).hexdigest()
-                digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+        for name, path in sorted(masks.items()):
+            content = hashlib.sha256(_content(path)).hexdigest()
+            digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    @property
-    def key(self) -> str:
-        """A short name that only this region has, made of all it depends on; "" for everything.
+    def key(self, names: Iterable[str]) -> str:
+        """A short name that this region alone has in some pictures; "" for everything.
+
+        Args:
+            names: see `digest`.
 
         Raises:
-            UserError: see `digest`.
+            UserError: the same.
         """
         if self.is_everything:
             return ""
-        all_of_it = f"{self.on_object} {self.ignore_border} {self.digest}"
+        all_of_it = f"{self.on_object} {self.ignore_border} {self.digest(names)}"
         return hashlib.sha256(all_of_it.encode()).hexdigest()[:12]
 
     def __str__(self) -> str:
@@ -209,8 +213,8 @@ def _existing(source: str) -> Path:
     path = expand(source)
     if not path.exists():
         raise UserError(
-            f"there is no file or folder {path} to say where to look (config.data.roi); check the "
-            f"path, or write {FOREGROUND} for the object in each picture"
+            f"there is no file or folder {path} to say where to look (config.data.roi, --roi); "
+            f"check the path, or write {FOREGROUND} for the object in each picture"
         )
     return path
 

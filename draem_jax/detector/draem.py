@@ -92,18 +92,17 @@ class Draem:
         config, state = load_run(workdir, checkpoint=checkpoint)
         devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
-        region = region_of_interest(config, source=roi, ignore_border=ignore_border)
-        kept = thresholds_path(workdir, int(state.step), region)
-        return cls(
+        detector = cls(
             config=config,
             workdir=workdir,
             step=int(state.step),
             batch_size=-(-wanted // devices) * devices,
             _variables=replicate(state.variables),
             trained_on=TrainedOn.load(workdir),
-            thresholds=Thresholds.load(kept) if kept.is_file() else None,
-            roi=region,
+            roi=region_of_interest(config, source=roi, ignore_border=ignore_border),
         )
+        kept = detector.thresholds_path
+        return replace(detector, thresholds=Thresholds.load(kept) if kept.is_file() else None)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -124,6 +123,17 @@ class Draem:
         return None if self.trained_on is None else self.trained_on.full_scale
 
     @property
+    def thresholds_path(self) -> Path:
+        """Where its thresholds are kept, for each region of interest its own.
+
+        Raises:
+            UserError: a mask that says where to look is not there.
+        """
+        key = self.roi.key(self.trained_on.paths if self.trained_on else [])
+        name = f"step_{self.step:07d}" + (f"_roi_{key}" if key else "")
+        return self.workdir / "thresholds" / f"{name}.json"
+
+    @property
     def feature_channels(self) -> int:
         """How many features the networks have of each place; 0 if there are none."""
         return create_network(self.config).feature_channels
@@ -133,7 +143,7 @@ class Draem:
         trained = self.trained_on
         if trained is None or self.roi != region_of_interest(self.config):
             return None  # another region was asked for
-        if trained.roi == self.roi.digest:
+        if trained.roi == self.roi.digest(trained.paths):
             return None
         return (
             f"what {self.roi.source} marks has changed since {self.workdir} was trained; it is "
@@ -418,16 +428,6 @@ def _make_program(
         )
 
     return inspect
-
-
-def thresholds_path(workdir: Path, step: int, roi: Roi) -> Path:
-    """Where the thresholds of a run's checkpoint are kept, for each region of interest its own.
-
-    Raises:
-        UserError: there is no mask that says where to look.
-    """
-    name = f"step_{step:07d}" + (f"_roi_{roi.key}" if roi.key else "")
-    return workdir / "thresholds" / f"{name}.json"
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:

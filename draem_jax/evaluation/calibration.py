@@ -14,7 +14,6 @@ from draem_jax.config import anomaly_params
 from draem_jax.data.loading import Part
 from draem_jax.data.roi import both
 from draem_jax.detector import Draem
-from draem_jax.detector.draem import thresholds_path
 from draem_jax.errors import UserError
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
@@ -89,7 +88,7 @@ def calibrated(detector: Draem, *, keep: bool = True) -> Draem:
         return detector
     thresholds = calibrate(detector)
     if keep:
-        thresholds.save(thresholds_path(detector.workdir, detector.step, detector.roi))
+        thresholds.save(detector.thresholds_path)
     return dataclasses.replace(detector, thresholds=thresholds)
 
 

@@ -6,6 +6,7 @@ decides which differences matter, goes on learning.
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -143,7 +144,9 @@ def finetune(
     ):
         started = bool(checkpoints.steps())
         tuned_from.hold_to(out, started=started)
-        hold_to_data(out, base_data or note_data(config, pictures), started=started)
+        noted = base_data or note_data(config, pictures)
+        noted = replace(noted, roi=region_of_interest(config).digest(noted.paths))
+        hold_to_data(out, noted, started=started)
         saved = checkpoints.restore_newest(config, set_aside=True)
         if saved is None:
             saved = state.replace(opt_state=optimizer.init(state.params))

@@ -218,13 +218,13 @@ def note_data(config: ConfigDict, pictures: TrainingPictures) -> TrainedOn:
         size=pictures.size, holdout=config.data.holdout, part="held_out"
     )
     assert isinstance(pictures.normal, StoredPictures)
-    return TrainedOn(
+    noted = TrainedOn(
         training=digests_of(pictures.normal),
         held_out=digests_of(held_out),
         textures=pictures.textures.digest,
         full_scale=pictures.full_scale,
-        roi=region_of_interest(config).digest,
     )
+    return replace(noted, roi=region_of_interest(config).digest(noted.paths))
 
 
 def data_warnings(config: ConfigDict) -> tuple[str, ...]:

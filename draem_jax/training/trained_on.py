@@ -40,6 +40,11 @@ class TrainedOn:
     full_scale: int | None = None
     roi: str = ""
 
+    @property
+    def paths(self) -> list[str]:
+        """Paths of all of them within the data set, see `StoredPictures.path`."""
+        return [f"train/{name}" for name in (*self.training, *self.held_out)]
+
     @classmethod
     def load(cls, workdir: Path) -> TrainedOn | None:
         """What a run noted; None if it was begun before runs did.

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from draem_jax.data.dataset import DataSet, check
+from draem_jax.data.examples import read_examples
 from draem_jax.data.loading import StoredPlanes
 from draem_jax.data.roi import Roi
 from draem_jax.errors import UserError
@@ -28,8 +29,9 @@ def test_one_mask_and_a_border(tmp_path):
     assert Roi().plane("train/good/7", SIZE) is None
     assert Roi("foreground").plane("train/good/7", SIZE) is None
     assert roi.plane_at("", SIZE, at=(12, 16)).shape == (12, 16)
-    assert [bool(r.key) for r in (Roi(), Roi("foreground"), Roi("", 3), roi)] == [0, 1, 1, 1]
-    assert len({Roi("foreground").key, Roi("", 3).key, roi.key}) == 3
+    keys = [r.key([]) for r in (Roi(), Roi("foreground"), Roi("", 3), roi)]
+    assert keys[0] == ""
+    assert len(set(keys)) == 4
 
 
 def test_a_picture_has_the_mask_whose_path_ends_its_own(tmp_path):
@@ -57,12 +59,14 @@ def test_a_picture_has_the_mask_whose_path_ends_its_own(tmp_path):
 
 def test_what_masks_mark_makes_the_digest(tmp_path):
     left_half(tmp_path / "a.png")
-    one, all_of_them = Roi(str(tmp_path / "a.png")), Roi(str(tmp_path))
-    before = one.digest, all_of_them.digest
+    one, each = Roi(str(tmp_path / "a.png")), Roi(str(tmp_path))
+    before = one.digest([]), each.digest(["train/good/a"])
     assert one.plane("", SIZE).mean() == 0.5
+    left_half(tmp_path / "b.png")  # of a picture that nobody asks for
+    assert (one.digest([]), each.digest(["train/good/a"])) == before
     write_mask(tmp_path / "a.png")
-    assert one.digest != before[0]
-    assert all_of_them.digest != before[1]
+    assert one.digest([]) != before[0]
+    assert each.digest(["train/good/a"]) != before[1]
     assert one.plane("", SIZE).mean() == 0.25
 
 
@@ -113,3 +117,24 @@ def test_planes_of_a_data_set_and_the_check_of_them(tmp_path):
     (problem,) = checked.listing.problems
     assert problem.path.name == "1.png"
     assert "has no mask" in problem.text
+
+
+def test_a_given_defect_that_lies_outside_is_accepted(tmp_path):
+    write_picture(tmp_path / "stains" / "0.png")
+    for name, columns in (("a", slice(0, 8)), ("b", slice(20, 30)), ("c", slice(12, 20))):
+        write_picture(tmp_path / "given" / "hole" / f"{name}.png")
+        mask = np.zeros(SIZE, np.uint8)
+        mask[4:12, columns] = 255
+        path = tmp_path / "given" / "ground_truth" / "hole" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    left_half(tmp_path / "where.png")
+    given = tmp_path / "stains", tmp_path / "given"
+    plain = read_examples(*given, size=SIZE)
+    assert (plain.accepted_planes, plain.defect_planes) == (None, None)
+    found = read_examples(*given, size=SIZE, roi=Roi(str(tmp_path / "where.png")))
+    assert found.accepted_names == ("0.png", "hole/b")
+    assert found.defect_names == ("hole/a", "hole/c")
+    np.testing.assert_array_equal(found.masks.any(axis=1).sum(axis=1), [8, 4])  # c is cut
+    assert found.accepted_planes.shape == found.defect_planes.shape == (2, *SIZE)
+    assert any("lies outside of the region of interest in 1 of" in note for note in found.notes)

@@ -67,6 +67,7 @@ def drawn():
     return jax.jit(draw_samples)
 
 
+@pytest.mark.slow
 def test_nothing_is_there_where_everything_is_looked_at(drawn):
     pictures = pictures_of(noise())
     resident = pictures.read()
@@ -81,7 +82,8 @@ def test_nothing_is_there_where_everything_is_looked_at(drawn):
         np.testing.assert_array_equal(one, other)
 
 
-def test_anomalies_are_inside_alone_resident_or_streamed(drawn):
+@pytest.mark.slow
+def test_anomalies_are_inside_alone(drawn):
     planes = np.zeros((3, *SIZE), bool)
     planes[0, :, :16], planes[1, 8:], planes[2, 20:, 20:] = True, True, True
     normal = noise()
@@ -122,6 +124,7 @@ def test_what_streams_is_what_would_be_taken_on_the_device(workers):
         jax.tree.map(np.testing.assert_array_equal, resident, other)
 
 
+@pytest.mark.slow
 def test_a_picture_that_turns_takes_its_region_along(drawn):
     planes = np.zeros((3, *SIZE), bool)
     planes[:, 5:20, 3:12] = True

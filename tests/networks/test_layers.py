@@ -8,11 +8,16 @@ import pytest
 from jax import lax
 from scipy.interpolate import RegularGridInterpolator
 
-from draem_jax.networks import DraemNetwork, check_size, forward, initialise
+from draem_jax.networks import (
+    DraemNetwork,
+    check_size,
+    cpu_convolution,
+    forward,
+    initialise,
+)
 from draem_jax.networks.convolution import (
     _as_product,
     _gradient,
-    _gradient_as_convolutions,
     _precise,
     conv3x3,
 )
@@ -34,18 +39,19 @@ def test_upsample_aligns_corners():
     np.testing.assert_allclose(upsample(x)[0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5)])
-def test_both_convolution_gradients_agree(size):
-    images, kernel = _normal(0, 2, *size, 3), _normal(1, 3, 3, 3, 5)
-    cotangent = _normal(2, 2, *size, 5)
+@pytest.mark.parametrize("channels", [(3, 5), (16, 2), (17, 3), (6, 32)])
+@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5), (2, 16)])
+def test_both_ways_to_convolve_agree(size, channels):
+    images, kernel = _normal(0, 2, *size, channels[0]), _normal(1, 3, 3, *channels)
+    cotangent = _normal(2, 2, *size, channels[1])
     for a, b in zip(
         _gradient(images, kernel, cotangent),
-        _gradient_as_convolutions(images, kernel, cotangent),
+        cpu_convolution.gradients(images, kernel, cotangent),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-4)
     np.testing.assert_allclose(
-        conv3x3(images, kernel),
+        cpu_convolution.same(images, kernel),
         lax.conv_general_dilated(
             images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         ),

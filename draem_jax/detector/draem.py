@@ -77,7 +77,7 @@ class Draem:
                 damaged.
         """
         workdir = Path(workdir)
-        config, state = load_run(workdir, checkpoint=checkpoint)
+        config, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
         devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
         kept = thresholds_path(workdir, int(state.step))

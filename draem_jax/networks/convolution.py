@@ -78,7 +78,11 @@ def _few_forward(images, kernel):
 
 def _few_backward(residuals, cotangent):
     return lax.platform_dependent(
-        *residuals, cotangent, cpu=_precise_gradient, default=_rounded_gradient
+        *residuals,
+        cotangent,
+        cpu=_precise_gradient,
+        tpu=_swapped_gradient,
+        default=_rounded_gradient,
     )
 
 
@@ -99,6 +103,15 @@ def _precise_gradient(images, kernel, cotangent):
 
 def _rounded_gradient(images, kernel, cotangent):
     return _gradient(images, kernel, cotangent.astype(images.dtype))
+
+
+def _swapped_gradient(images, kernel, cotangent):
+    # As JAX derives it, the kernel's gradient is a convolution to few channels, which leaves the
+    # matrix units of a TPU all but empty: it would take longer than ten large layers, to compile as
+    # to run. Either of the two may stand for the channels out, and here the many do.
+    cotangent = cotangent.astype(images.dtype)
+    images_gradient, _ = _gradient(images, kernel, cotangent)
+    return images_gradient, _turned(_correlated(cotangent, images))
 
 
 def _as_product(images, kernel):

@@ -108,10 +108,10 @@ def _rounded_gradient(images, kernel, cotangent):
 def _swapped_gradient(images, kernel, cotangent):
     # As JAX derives it, the kernel's gradient is a convolution to few channels, which leaves the
     # matrix units of a TPU all but empty: it would take longer than ten large layers, to compile as
-    # to run. Either of the two may stand for the channels out, and here the many do.
+    # to run. On CPUs the many stand for the channels out, and that suits TPUs as well.
     cotangent = cotangent.astype(images.dtype)
     images_gradient, _ = _gradient(images, kernel, cotangent)
-    return images_gradient, _turned(_correlated(cotangent, images))
+    return images_gradient, cpu_convolution.kernel_gradient(images, cotangent)
 
 
 def _as_product(images, kernel):

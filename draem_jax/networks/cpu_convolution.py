@@ -35,21 +35,25 @@ def gradients(
     Those that XLA derives by itself fall to a kernel many times slower where they stand in a loop's
     body. Both are plain convolutions, written so.
     """
-    images_gradient = same(cotangent, _turned(kernel))
+    return same(cotangent, _turned(kernel)), kernel_gradient(images, cotangent)
+
+
+def kernel_gradient(
+    images: Float[Array, "B H W C"], cotangent: Float[Array, "B H W F"]
+) -> Float[Array, "3 3 C F"]:
+    """The second of `gradients`: of channels in and out, the more stand for the channels out."""
     if images.shape[-1] > cotangent.shape[-1]:
-        # The fast kernels want many channels out, and either of the two may stand for them.
-        kernel_gradient = _turned(_correlated(cotangent, images))
-    else:
-        kernel_gradient = _correlated(images, cotangent)
-    return images_gradient, kernel_gradient
+        return _turned(_correlated(cotangent, images))
+    return _correlated(images, cotangent)
 
 
 def _run(channels: int, features: int, width: int) -> int:
     """How many pixels of a row to compute at once, as channels; they must divide the width.
 
-    What is multiplied by zeros on the way costs less than the slower kernel, up to some channels.
+    What is multiplied by zeros on the way costs less than the slower kernel, up to some channels;
+    of small pictures it is not worth another order of additions.
     """
-    if channels > 8 and max(channels, features) > 16:
+    if width < 128 or (channels > 8 and max(channels, features) > 16):
         return 1
     wanted = (64 if channels < 4 else 32) // features
     return next(run for run in (8, 4, 2, 1) if run <= max(wanted, 2) and width % run == 0)

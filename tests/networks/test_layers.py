@@ -41,7 +41,7 @@ def test_upsample_aligns_corners():
 
 
 @pytest.mark.parametrize("channels", [(3, 5), (16, 2), (17, 3), (6, 32)])
-@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5), (2, 16)])
+@pytest.mark.parametrize("size", [(1, 1), (9, 5), (2, 128), (3, 133)])
 def test_all_ways_to_convolve_agree(size, channels):
     images, kernel = _normal(0, 2, *size, channels[0]), _normal(1, 3, 3, *channels)
     cotangent = _normal(2, 2, *size, channels[1])

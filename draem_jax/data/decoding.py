@@ -360,7 +360,7 @@ def _read_deep(
         values = _join(grey_high, grey_low)[..., None]
         alpha: np.ndarray | None = _join(alpha_high, alpha_low)
     elif len(set(raw_modes)) == 1 and raw_mode in _OTHER_BYTES:
-        values = _join(_reread(content, raw_mode), _reread(content, _OTHER_BYTES[raw_mode]))
+        values = _join(np.asarray(picture), _reread(content, _OTHER_BYTES[raw_mode]))
         alpha = values[..., 3] if values.shape[-1] == 4 else None
         values = values[..., :3]
     else:

@@ -24,7 +24,7 @@ from draem_jax.data.tiff import find_blocks
 CACHE_BYTES = 256 << 20
 """What a picture's decoded blocks may take in memory, unless told otherwise."""
 
-_BAND_BYTES = 32 << 20
+_BAND_BYTES = 8 << 20
 """What is read at a time for an overview."""
 
 _TOO_LARGE = (
@@ -230,14 +230,13 @@ def read_overview(
     scale = max(max(height, width) / largest_side, 1)
     factor = int(scale)
     rows = factor * max(_BAND_BYTES // (3 * width * factor), 1)
-    bands = [
-        np.asarray(Image.fromarray(windows.read(top, 0, rows, width)).reduce(factor))
-        for top in range(0, height, rows)
-    ]
-    size = max(round(width / scale), 1), max(round(height / scale), 1)
-    # The squares at the border may lie partly beyond the picture.
+    reduced = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
+    for top in range(0, height, rows):
+        band = Image.fromarray(windows.read(top, 0, rows, width)).reduce(factor)
+        reduced.paste(band, (0, top // factor))
+    # The last squares may lie partly beyond the picture.
     inside = (0, 0, width / factor, height / factor)
-    reduced = Image.fromarray(np.concatenate(bands))
+    size = max(round(width / scale), 1), max(round(height / scale), 1)
     return np.array(reduced.resize(size, Image.Resampling.BILINEAR, box=inside))
 
 

@@ -54,6 +54,13 @@ class _Grid(NamedTuple):
         return math.ceil(self.size[0] / self.block[0]), math.ceil(self.size[1] / self.block[1])
 
 
+class _Notes(NamedTuple):
+    """What is kept of a block in any case; see `draem_jax.data.decoding.Decoded`."""
+
+    highest: int | None
+    opacity_ignored: bool
+
+
 class PictureWindows:
     """A picture of which windows are read; see `open_windows`.
 
@@ -77,6 +84,7 @@ class PictureWindows:
         self.size = (width, height) if grid.orientation >= 5 else (height, width)
         self._path, self._grid, self._close, self._full_scale = path, grid, close, full_scale
         self._is_open = True
+        self._noted: dict[tuple[int, int], _Notes] = {}
         kept = cache_bytes // (3 * math.prod(grid.block))
         self._block = functools.lru_cache(max(kept, 1))(self._decode_block)
 
@@ -126,19 +134,32 @@ class PictureWindows:
     def highest(self) -> int | None:
         """The highest value in the file if it has more than 8 bits a channel, else None.
 
-        Goes through the whole picture.
+        What has not been read yet is decoded for it, but nothing twice.
 
         Raises:
-            UserError: as in `read_picture`.
+            ValueError: the picture was closed.
+            UserError: as in `read`.
         """
         with self._telling():
             found = None
             for row, column in np.ndindex(self._grid.shape):
-                highest = self._decode(row, column).highest
+                highest = self._notes(row, column).highest
                 if highest is None:
                     return None
                 found = max(found or 0, highest)
             return found
+
+    def opacity_ignored(self) -> bool:
+        """Whether it is transparent everywhere, and read as if it were opaque.
+
+        What comes before the first pixel that is not transparent is decoded for it.
+
+        Raises:
+            ValueError: the picture was closed.
+            UserError: as in `read`.
+        """
+        with self._telling():
+            return self._is_transparent
 
     def _telling(self) -> contextlib.AbstractContextManager[None]:
         if not self._is_open:
@@ -164,16 +185,20 @@ class PictureWindows:
             return np.full_like(decoded.picture, 255)
         return decoded.picture
 
-    def _decode(self, row: int, column: int) -> Decoded:
-        return decode(self._grid.content(row, column), full_scale=self._full_scale)
-
     @functools.cached_property
     def _is_transparent(self) -> bool:
-        """Whether the whole picture is transparent; goes through it up to where it is not."""
-        return self._grid.shape == (1, 1) or all(
-            self._decode(row, column).opacity_ignored
-            for row, column in np.ndindex(self._grid.shape)
-        )
+        return all(self._notes(*at).opacity_ignored for at in np.ndindex(self._grid.shape))
+
+    def _notes(self, row: int, column: int) -> _Notes:
+        """What was found in a block, which is decoded if it has not been yet."""
+        if (row, column) not in self._noted:
+            self._decode(row, column)
+        return self._noted[row, column]
+
+    def _decode(self, row: int, column: int) -> Decoded:
+        decoded = decode(self._grid.content(row, column), full_scale=self._full_scale)
+        self._noted[row, column] = _Notes(decoded.highest, decoded.opacity_ignored)
+        return decoded
 
 
 def open_windows(

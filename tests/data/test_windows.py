@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from draem_jax.data import tiff, windows
-from draem_jax.data.pictures import read_highest, read_picture
+from draem_jax.data.pictures import read_decoded, read_highest, read_picture
 from draem_jax.data.windows import open_windows, read_overview
 from draem_jax.errors import UserError
 
@@ -258,15 +258,23 @@ def test_previews_and_masks_of_pages_are_passed_over(tmp_path):
         np.testing.assert_array_equal(opened.read(0, 0, 60, 70), pixels)
 
 
-def test_the_highest_value(tmp_path, decoded):
+def test_what_is_found_in_the_whole_picture(tmp_path, decoded):
+    path, options = tmp_path / "a.tif", {"photometric": "rgb", "tile": (16, 16)}
     deep = surface(60, 70, 3, bits=16)
-    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", tile=(16, 16))
-    with open_windows(tmp_path / "a.tif") as opened:
-        assert opened.highest() == deep.max() == read_highest(tmp_path / "a.tif")
+    tifffile.imwrite(path, deep, **options)
+    with open_windows(path) as opened:
+        opened.read(0, 0, 40, 70)
+        assert opened.highest() == deep.max() == read_highest(path)
+        opened.read(0, 0, 40, 70)
+        assert not opened.opacity_ignored()
     assert len(decoded) == 4 * 5
-    tifffile.imwrite(tmp_path / "a.tif", surface(60, 70, 3), photometric="rgb", tile=(16, 16))
-    with open_windows(tmp_path / "a.tif") as opened:
-        assert opened.highest() is None
+    with_opacity = surface(60, 70, 4)
+    for share in (1, 0):
+        with_opacity[..., 3] *= share
+        tifffile.imwrite(path, with_opacity, **options, extrasamples=["unassalpha"])
+        with open_windows(path) as opened:
+            assert opened.highest() is None
+            assert opened.opacity_ignored() == read_decoded(path).opacity_ignored == (not share)
 
 
 @pytest.mark.parametrize("size", [(120, 200), (1, 300), (97, 101), (50, 64)])

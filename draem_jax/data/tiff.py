@@ -220,11 +220,12 @@ def _find_blocks(order: str, tags: Tags, *, length: int) -> TiffBlocks:
     shape = (planes, *(math.ceil(a / s) for a, s in zip(size, segment, strict=True)))
     offsets = _table(tags, _TILE_OFFSETS if tiled else _STRIP_OFFSETS, shape)
     row_bytes = math.ceil(segment[1] * bits / 8)
+    _expect(row_bytes > 0)
     compression = _number(tags, _COMPRESSION, _NONE)
     if compression == _NONE:
         if not tiled and (np.diff(offsets, axis=1) == segment[0] * row_bytes).all():
             # Row follows upon row through all the strips: they may be cut anywhere.
-            if offsets[:, 0].max() + size[0] * row_bytes > length:
+            if int(offsets[:, 0].max()) + size[0] * row_bytes > length:
                 raise OSError("the file ends before its pixels do")
             segment = min(max(_BLOCK_SIDE**2 // size[1], 1), size[0]), size[1]
             offsets = offsets[:, :1] + np.arange(0, size[0], segment[0])[:, None] * row_bytes

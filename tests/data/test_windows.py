@@ -379,6 +379,8 @@ LIES = [
     {"TileOffsets": 2**62, "StripOffsets": 2**62},
     {"TileByteCounts": 2**43, "StripByteCounts": 2**43},
     {"SamplesPerPixel": 65535},
+    {"ImageLength": 2**32 - 1, "RowsPerStrip": 2**32 - 1, "BitsPerSample": 0},
+    {"ImageLength": 2**32 - 1, "RowsPerStrip": 2**32 - 1, "StripOffsets": 2**62 - 1},
 ]
 
 

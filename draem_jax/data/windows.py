@@ -27,6 +27,9 @@ CACHE_BYTES = 256 << 20
 _BAND_BYTES = 8 << 20
 """What is read at a time for an overview."""
 
+_QUARTERS = (5, 6, 7, 8)
+"""The orientations that swap height and width."""
+
 _TOO_LARGE = (
     "save it as a TIFF of 8 or 16 bits in tiles, which is read window by window, or cut it into "
     "tiles first"
@@ -81,7 +84,7 @@ class PictureWindows:
         cache_bytes: int,
     ):
         height, width = grid.size
-        self.size = (width, height) if grid.orientation >= 5 else (height, width)
+        self.size = (width, height) if grid.orientation in _QUARTERS else (height, width)
         self._path, self._grid, self._close, self._full_scale = path, grid, close, full_scale
         self._is_open = True
         self._noted: dict[tuple[int, int], _Notes] = {}
@@ -134,7 +137,7 @@ class PictureWindows:
     def highest(self) -> int | None:
         """The highest value in the file if it has more than 8 bits a channel, else None.
 
-        What has not been read yet is decoded for it, but nothing twice.
+        Blocks that no window has been read of yet are decoded for it.
 
         Raises:
             ValueError: the picture was closed.
@@ -171,7 +174,7 @@ class PictureWindows:
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """From rows and columns of the picture to those in the file."""
         orientation, (height, width) = self._grid.orientation, self._grid.size
-        if orientation >= 5:
+        if orientation in _QUARTERS:
             rows, columns = columns, rows
         if orientation in (3, 4, 6, 7):
             rows = height - rows[1], height - rows[0]
@@ -221,8 +224,8 @@ def open_windows(
         The opened picture, to be closed.
 
     Raises:
-        UserError: as in `read_picture`, as far as can be seen without decoding. Too many pixels
-            has only a picture that must be decoded whole, or one whose tiles have.
+        UserError: as in `read_picture`, as far as can be seen without decoding. Only a picture that
+            must be decoded whole, or whose single tiles are as large, can have too many pixels.
     """
     path = Path(path)
     with told(path, too_large=_TOO_LARGE), contextlib.ExitStack() as opened:

@@ -110,7 +110,7 @@ def tifffiles_tiffs(draw):
     else:
         options["byteorder"] = draw(st.sampled_from("<>"))
     buffer = io.BytesIO()
-    extratags = [(274, 3, 1, draw(st.integers(1, 8)), True)]
+    extratags = [(274, 3, 1, draw(st.integers(0, 9)), True)]  # 1 to 8 are defined
     tifffile.imwrite(
         buffer, pixels, photometric=photometric, metadata=None, extratags=extratags, **options
     )

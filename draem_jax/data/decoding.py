@@ -87,6 +87,12 @@ def read_header(path: Path, *, turn: bool = True) -> Header:
         return Header(size, deep, _count_pages(picture))
 
 
+def read_orientation(content: bytes) -> int:
+    """The EXIF number of how a picture's file says that it is turned; 1 if it is not."""
+    with _opened(io.BytesIO(content)) as picture:
+        return picture.getexif().get(_ORIENTATION, 1)
+
+
 def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
     """Decodes a picture's file.
 
@@ -113,7 +119,7 @@ def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
                 and orientation == 1
                 and getattr(picture, "n_frames", 1) == 1
             )
-        return Decoded(_turn(rgb, orientation), plain, highest, ignored)
+        return Decoded(turn(rgb, orientation), plain, highest, ignored)
 
 
 def highest_value(content: bytes) -> int:
@@ -136,7 +142,7 @@ def decode_mask(content: bytes) -> Bool[np.ndarray, "H W"]:
             values = np.where(opacity > 0, values, 0)
         elif opacity is not None and values.min() == values.max():
             values = np.zeros_like(values)  # transparent and even: nothing is drawn
-        return _turn(values > (_lossy_threshold(values) if lossy else 0), orientation)
+        return turn(values > (_lossy_threshold(values) if lossy else 0), orientation)
 
 
 class _Deep(NamedTuple):
@@ -176,11 +182,13 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
 def _tiff_kind(source: Path | io.BytesIO) -> str:
     """What the pixels of a TIFF are that Pillow cannot open; "" if it is no TIFF, or damaged."""
     try:
-        content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
-        file = io.BytesIO(content)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(tags.next)
-        tags.load(file)
+        opened = source.open("rb") if isinstance(source, Path) else io.BytesIO(source.getvalue())
+        with opened as file:
+            head = file.read(16)
+            is_big = head[2] == 43  # a BigTIFF, whose head is longer
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head if is_big else head[:8])
+            file.seek(tags.next)
+            tags.load(file)
         bits = tags[_BITS]
         kind = {2: "signed ", 3: "floating-point "}.get(tags.get(_SAMPLE_FORMAT, (1,))[0], "")
         return f"{len(bits)} {kind}channel{'s' * (len(bits) > 1)} of {bits[0]} bits"
@@ -231,7 +239,7 @@ def _lossy_threshold(values: UInt8[np.ndarray, "H W"]) -> float:
     return max(float(_LOSSY_BLACK), lowest_label(values) / 2)
 
 
-def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
+def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes a camera's rotation and mirroring, by the EXIF number for it."""
     if orientation in (5, 7):
         array = np.swapaxes(array, 0, 1)
@@ -352,7 +360,7 @@ def _read_deep(
         values = _join(grey_high, grey_low)[..., None]
         alpha: np.ndarray | None = _join(alpha_high, alpha_low)
     elif len(set(raw_modes)) == 1 and raw_mode in _OTHER_BYTES:
-        values = _join(_reread(content, raw_mode), _reread(content, _OTHER_BYTES[raw_mode]))
+        values = _join(np.asarray(picture), _reread(content, _OTHER_BYTES[raw_mode]))
         alpha = values[..., 3] if values.shape[-1] == 4 else None
         values = values[..., :3]
     else:

@@ -49,7 +49,7 @@ def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np
 
 def read_decoded(path: str | Path, *, full_scale: int | None = None) -> Decoded:
     """Reads a picture as `read_picture` does, and says what was found on the way."""
-    with _told(Path(path)):
+    with told(Path(path)):
         return decode(Path(path).read_bytes(), full_scale=full_scale)
 
 
@@ -65,7 +65,7 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
     Raises:
         UserError: as in `read_picture`.
     """
-    with _told(Path(path)):
+    with told(Path(path)):
         return decode_mask(Path(path).read_bytes())
 
 
@@ -99,7 +99,7 @@ def picture_header(path: str | Path, *, turn: bool = True) -> Header:
     Raises:
         UserError: as in `read_picture`, as far as can be seen without decoding.
     """
-    with _told(Path(path)):
+    with told(Path(path)):
         return read_header(Path(path), turn=turn)
 
 
@@ -115,7 +115,7 @@ def read_highest(path: str | Path) -> int:
     Raises:
         UserError: as in `read_picture`.
     """
-    with _told(Path(path)):
+    with told(Path(path)):
         return highest_value(Path(path).read_bytes())
 
 
@@ -145,7 +145,7 @@ def store_picture(path: str | Path, *, full_scale: int | None = None) -> Stored:
     Raises:
         UserError: as in `read_picture`.
     """
-    with _told(Path(path)):
+    with told(Path(path)):
         content = Path(path).read_bytes()
         decoded = decode(content, full_scale=full_scale)
         kept = content if decoded.plain else encode_png(decoded.picture)
@@ -165,8 +165,13 @@ def encode_png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with a file into a line that names it."""
+def told(path: Path, *, too_large: str = "cut it into tiles first") -> Iterator[None]:
+    """Turns what goes wrong with a picture's file into a line that names it.
+
+    Args:
+        path: the path of the file.
+        too_large: what to do if it has too many pixels, or does not fit in memory.
+    """
     try:
         yield
     except UserError as error:
@@ -184,11 +189,11 @@ def _told(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise UserError(
-            f"{path} has too many pixels to be read safely, more than {limit:.3g} million; cut it "
-            "into tiles first"
+            f"{path} has too many pixels to be read safely, more than {limit:.3g} million; "
+            f"{too_large}"
         ) from error
     except MemoryError as error:
-        raise UserError(f"{path} does not fit in memory; cut it into tiles first") from error
+        raise UserError(f"{path} does not fit in memory; {too_large}") from error
     except Exception as error:  # what a decoder raises on damaged bytes is not documented
         raise UserError(
             f"{path} is not a picture that can be read, or is damaged; remove or replace it"

@@ -134,6 +134,17 @@ def draw_sample(*, category: Category, split: Split, defect_type: str, index: in
     )
 
 
+def repeating_surface(category: Category) -> UInt8[np.ndarray, "H W 3"]:
+    """A surface without defects that goes on without a seam when it is laid side by side.
+
+    It is the whole photograph, tinted, and its mirror images; noise is left to the caller.
+    """
+    rng = np.random.default_rng(list(category.encode()))
+    surface = _colour(rng, category, _photograph(category))
+    surface = np.concatenate([surface, surface[::-1]])
+    return np.concatenate([surface, surface[:, ::-1]], axis=1)
+
+
 def export_samples(
     folder: str | Path,
     *,

@@ -89,7 +89,7 @@ class Draem:
                 damaged, or there is no mask that says where to look.
         """
         workdir = Path(workdir)
-        config, state = load_run(workdir, checkpoint=checkpoint)
+        config, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
         devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
         detector = cls(
@@ -175,7 +175,7 @@ class Draem:
         """
         pictures = _checked(images)
         size = pictures.shape[1:3]
-        pictures = _as_float(pictures, self.image_size)
+        pictures = _resized(pictures, self.image_size)
         if planes is None and (plane := self.roi.plane("", size)) is not None:
             planes = np.broadcast_to(plane, (len(pictures), *size))
         parts = [
@@ -454,8 +454,8 @@ def _as_uint8(image: Image) -> UInt8[np.ndarray, "H W 3"]:
     return picture if picture.dtype == np.uint8 else np.rint(picture * 255).astype(np.uint8)
 
 
-def _as_float(images: np.ndarray, size: tuple[int, int]) -> Float[np.ndarray, "B H W 3"]:
+def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if images.shape[1:3] == size or not len(images):
+        return images
     resized = resize if images.dtype == np.uint8 else resize_channels
-    if images.shape[1:3] != size and len(images):
-        images = np.stack([resized(image, size) for image in images])
-    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    return np.stack([resized(image, size) for image in images])

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 Pictures = Sequence[Float[np.ndarray, "_ F"]]
@@ -177,6 +176,9 @@ def temperature(held_out: HeldOut) -> float:
     Returns:
         From 0.05 to 20; 1 if nothing was held out.
     """
+    # Those who only use a classifier need not wait for it.
+    from scipy.optimize import minimize_scalar
+
     count, types = held_out.logits.shape
     if not count:
         return 1.0

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from draem_jax.networks import cpu_convolution
+
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -22,8 +24,8 @@ def conv3x3(
 ) -> Float[Array, "B H W F"]:
     """Convolves with stride 1 and one pixel of zero padding, so that the size is kept.
 
-    The result and its gradient are those of `lax.conv_general_dilated`; only the way in which the
-    gradient is computed differs by platform. It can be differentiated once, in reverse mode.
+    The result and its gradient are those of `lax.conv_general_dilated`; only the way in which they
+    are computed differs by platform. It can be differentiated once, in reverse mode.
 
     Args:
         images: any floating dtype.
@@ -32,16 +34,16 @@ def conv3x3(
     Returns:
         The convolved images, in the dtype of the arguments.
     """
-    return _same(images, kernel)
+    return lax.platform_dependent(images, kernel, cpu=cpu_convolution.same, default=_same)
 
 
 def _forward(images, kernel):
-    return _same(images, kernel), (images, kernel)
+    return conv3x3(images, kernel), (images, kernel)
 
 
 def _backward(residuals, cotangent):
     return lax.platform_dependent(
-        *residuals, cotangent, cpu=_gradient_as_convolutions, default=_gradient
+        *residuals, cotangent, cpu=cpu_convolution.gradients, default=_gradient
     )
 
 
@@ -50,34 +52,6 @@ def _gradient(images, kernel, cotangent):
     # Laid out as the kernel here: within the optimiser, it could not update in place.
     flat = lax.optimization_barrier(kernel_gradient.reshape(-1))
     return images_gradient, flat.reshape(kernel.shape)
-
-
-def _gradient_as_convolutions(images, kernel, cotangent):
-    # XLA's CPU compiler brings only plain convolutions into the form that its fast kernels need
-    # when they stand in a loop's body; the gradient convolutions that it derives by itself fall
-    # to a kernel many times slower there. Both gradients are plain convolutions, written so.
-    images_gradient = _same(cotangent, _turned(kernel))
-    if images.shape[-1] > cotangent.shape[-1]:
-        # The fast kernels want many channels out, and either of the two may stand for them.
-        kernel_gradient = _turned(_correlated(cotangent, images))
-    else:
-        kernel_gradient = _correlated(images, cotangent)
-    return images_gradient, kernel_gradient
-
-
-def _turned(kernel: Float[Array, "3 3 C F"]) -> Float[Array, "3 3 F C"]:
-    return kernel[::-1, ::-1].swapaxes(2, 3)
-
-
-def _correlated(a: Float[Array, "B H W C"], b: Float[Array, "B H W F"]) -> Float[Array, "3 3 C F"]:
-    """Sums over all pixels, of what is in `b` times what is around it in `a`."""
-    return lax.conv_general_dilated(
-        a.transpose(3, 1, 2, 0),
-        b.transpose(1, 2, 0, 3),
-        window_strides=(1, 1),
-        padding=((1, 1), (1, 1)),
-        dimension_numbers=_NHWC,
-    ).transpose(1, 2, 0, 3)
 
 
 conv3x3.defvjp(_forward, _backward)
@@ -104,7 +78,11 @@ def _few_forward(images, kernel):
 
 def _few_backward(residuals, cotangent):
     return lax.platform_dependent(
-        *residuals, cotangent, cpu=_precise_gradient, default=_rounded_gradient
+        *residuals,
+        cotangent,
+        cpu=_precise_gradient,
+        tpu=_swapped_gradient,
+        default=_rounded_gradient,
     )
 
 
@@ -113,11 +91,11 @@ conv3x3_to_few.defvjp(_few_forward, _few_backward)
 
 def _precise(images, kernel):
     precise = jnp.promote_types(images.dtype, jnp.float32)
-    return _same(images.astype(precise), kernel.astype(precise))
+    return cpu_convolution.same(images.astype(precise), kernel.astype(precise))
 
 
 def _precise_gradient(images, kernel, cotangent):
-    images_gradient, kernel_gradient = _gradient_as_convolutions(
+    images_gradient, kernel_gradient = cpu_convolution.gradients(
         images.astype(cotangent.dtype), kernel.astype(cotangent.dtype), cotangent
     )
     return images_gradient.astype(images.dtype), kernel_gradient.astype(kernel.dtype)
@@ -125,6 +103,15 @@ def _precise_gradient(images, kernel, cotangent):
 
 def _rounded_gradient(images, kernel, cotangent):
     return _gradient(images, kernel, cotangent.astype(images.dtype))
+
+
+def _swapped_gradient(images, kernel, cotangent):
+    # As JAX derives it, the kernel's gradient is a convolution to few channels, which leaves the
+    # matrix units of a TPU all but empty: it would take longer than ten large layers, to compile as
+    # to run. On CPUs the many stand for the channels out, and that suits TPUs as well.
+    cotangent = cotangent.astype(images.dtype)
+    images_gradient, _ = _gradient(images, kernel, cotangent)
+    return images_gradient, cpu_convolution.kernel_gradient(images, cotangent)
 
 
 def _as_product(images, kernel):

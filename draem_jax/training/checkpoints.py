@@ -26,10 +26,11 @@ from orbax.checkpoint.checkpoint_managers import PreservationContext, Preservati
 
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
-from draem_jax.training.state import TrainState, create_state
+from draem_jax.training.state import TrainState, check_params, create_state
 
 _LOG = logging.getLogger("draem_jax")
-_LOSS, _DIGEST = "validation_loss", "sha256"
+_LOSS, _DIGEST, _NETWORKS = "validation_loss", "sha256", "networks"
+_ALTERED = "its data are not those that were saved"
 
 # What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
@@ -42,8 +43,12 @@ class Checkpoints:
     """The checkpoints of one work directory: the latest few and the best.
 
     A checkpoint appears under its name only once it is whole, so one that a kill interrupted is
-    never taken for a checkpoint. Each holds its validation loss, and a digest that is compared when
+    never taken for a checkpoint. Each holds its validation loss, and digests that are compared when
     it is restored. Made by `open_checkpoints`.
+
+    The networks take a third of a checkpoint, the optimizer the rest. Where only the networks are
+    wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
+    their arrays had a digest come with the rest.
     """
 
     def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
@@ -75,40 +80,49 @@ class Checkpoints:
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(host)))
         step = int(host.step)
+        digests = _digests(host)
         self._losses[step] = float(validation_loss)
         shares_process = chosen_devices() is not None
         with _SAVING if shares_process else nullcontext(), _told(self._folder):
             self._manager.save(
                 step,
                 args=ocp.args.StandardSave(host),
-                custom_metadata={_LOSS: float(validation_loss), _DIGEST: _digest(host)},
+                custom_metadata={
+                    _LOSS: float(validation_loss),
+                    _DIGEST: _digest_of_all(digests),
+                    _NETWORKS: _of_networks(digests),
+                },
             )
             if shares_process:
                 self._manager.wait_until_finished()
 
-    def restore(self, config: ConfigDict, step: int) -> TrainState:
+    def restore(self, config: ConfigDict, step: int, *, networks_only: bool = False) -> TrainState:
         """Restores the state of a step.
 
         Args:
             config: that the run was made with; it determines the state's shapes.
             step: one of `steps()`.
+            networks_only: leave out what only training needs.
 
         Raises:
             UserError: the checkpoint is damaged.
         """
         try:
-            return self._restore(config, step)
+            return self._restore(config, step, networks_only)
         except Exception as error:
             raise UserError(
                 f"checkpoint {self._folder / str(step)} cannot be read ({_reason(error)}); choose "
                 "another with --checkpoint"
             ) from error
 
-    def restore_newest(self, config: ConfigDict, *, set_aside: bool = False) -> TrainState | None:
+    def restore_newest(
+        self, config: ConfigDict, *, networks_only: bool = False, set_aside: bool = False
+    ) -> TrainState | None:
         """Restores the newest checkpoint that is whole, and logs a warning for each that is not.
 
         Args:
             config: see `restore`.
+            networks_only: the same; the rest need not be whole then.
             set_aside: move damaged checkpoints to `WORKDIR/damaged_checkpoints/`, so that the run
                 can go on from the one that is returned. They are moved only if there is such a one.
 
@@ -121,7 +135,7 @@ class Checkpoints:
         damaged: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             try:
-                state = self._restore(config, step)
+                state = self._restore(config, step, networks_only)
             except Exception as error:
                 damaged[step] = error
                 continue
@@ -140,17 +154,36 @@ class Checkpoints:
             f"{_reason(damaged[newest])}); train anew in another --workdir"
         ) from damaged[newest]
 
-    def _restore(self, config: ConfigDict, step: int) -> TrainState:
+    def _restore(self, config: ConfigDict, step: int, networks_only: bool) -> TrainState:
         _finish_merging(Path(self._manager.directory) / str(step) / "default")
+        facts = _facts(self._folder / str(step))
+        if networks_only and _NETWORKS in facts:
+            return self._restore_networks(config, step, facts[_NETWORKS])
         device = jax.sharding.SingleDeviceSharding(local_devices()[0])
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
             jax.eval_shape(lambda: create_state(config)),
         )
-        expected = _facts(self._folder / str(step)).get(_DIGEST)
         state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        if expected is not None and _digest(state) != expected:
-            raise ValueError("its data are not those that were saved")
+        expected = facts.get(_DIGEST)
+        if expected is not None and _digest_of_all(_digests(state)) != expected:
+            raise ValueError(_ALTERED)
+        return state.replace(opt_state=()) if networks_only else state
+
+    def _restore_networks(self, config: ConfigDict, step: int, digests: Any) -> TrainState:
+        """Restores what has digests, to the host.
+
+        The digests say what there is: to work that out of the config takes longer than reading it.
+        """
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), digests)
+        found = self._manager.restore(
+            step,
+            args=ocp.args.PyTreeRestore(digests, restore_args=as_numpy, partial_restore=True),
+        )
+        state = TrainState(**found, opt_state=())
+        if _of_networks(_digests(state)) != digests:
+            raise ValueError(_ALTERED)
+        check_params(config, state.params)
         return state
 
     def _set_aside(self, step: int) -> Path:
@@ -268,20 +301,29 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
         return {}
 
 
-def _digest(state: TrainState) -> str:
-    """SHA-256 of all arrays with their places in the tree, types and shapes."""
+def _digests(state: TrainState) -> TrainState:
+    """SHA-256 of each array with its place in the tree, its type and its shape."""
 
-    def one(leaf: tuple[Any, Any]) -> bytes:
+    def one(leaf: tuple[Any, Any]) -> str:
         array = np.asarray(leaf[1])
         digest = hashlib.sha256(
             f"{jax.tree_util.keystr(leaf[0])} {array.dtype} {array.shape}\0".encode()
         )
         digest.update(np.ascontiguousarray(array).data.cast("B"))
-        return digest.digest()
+        return digest.hexdigest()
 
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     with ThreadPoolExecutor() as pool:
-        return hashlib.sha256(b"".join(pool.map(one, leaves))).hexdigest()
+        return jax.tree.unflatten(tree, list(pool.map(one, leaves)))
+
+
+def _digest_of_all(digests: TrainState) -> str:
+    return hashlib.sha256(b"".join(map(bytes.fromhex, jax.tree.leaves(digests)))).hexdigest()
+
+
+def _of_networks(state: TrainState) -> dict[str, Any]:
+    """The part of a state, or of its digests, that the networks are used with."""
+    return {"step": state.step, "params": state.params, "batch_stats": state.batch_stats}
 
 
 def _check_room(folder: Path, needed: int) -> None:

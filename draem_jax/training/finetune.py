@@ -100,7 +100,7 @@ def finetune(
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
     workdir, out = Path(workdir), Path(out_workdir)
-    stored, state = load_run(workdir, checkpoint=checkpoint)
+    stored, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
     config = _tuning_config(workdir, stored, config)
     if out.resolve() == workdir.resolve():
         raise UserError(

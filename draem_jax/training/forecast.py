@@ -5,6 +5,7 @@ Narrow layers at full resolution are bound by the second, wide ones deep down by
 measurement of two layers of either kind gives a and b for this machine.
 """
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
-from scipy.optimize import nnls
 
 from draem_jax.config import image_size
 from draem_jax.networks import DraemNetwork
@@ -79,6 +79,8 @@ def seconds_per_step(config: ConfigDict) -> float:
         (samples, height, width, channels),
         (samples, height // _LEVELS, width // _LEVELS, channels * _LEVELS),
     ]
+    from scipy.optimize import nnls  # here, since all who read samples import this module
+
     works, seconds = zip(*(_measure(shape, network.dtype) for shape in layers), strict=True)
     costs, _ = nnls(np.array(works), np.array(seconds))
     return float(np.dot(work, costs))
@@ -86,6 +88,13 @@ def seconds_per_step(config: ConfigDict) -> float:
 
 def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
+    images, *size_and_channels = shape
+    return Work(*(images * part for part in _work_for_one(network, (1, *size_and_channels))))
+
+
+# Tracing takes longer than the rest of what a run tells before it starts, so it is done once.
+@functools.lru_cache(maxsize=8)
+def _work_for_one(network: DraemNetwork, shape: tuple[int, ...]) -> Work:
     # What it takes to initialise it is no convolution.
     program = trace(
         lambda key, images: network.init(key, images, train=True),

@@ -1,6 +1,7 @@
 """What training changes, and the optimizer that changes it."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -19,7 +20,7 @@ class TrainState(flax.struct.PyTreeNode):
         step: steps made so far, an int32 scalar.
         params: the networks' parameters, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
-        opt_state: Adam's moments and count.
+        opt_state: Adam's moments and count; () where only the networks were loaded.
     """
 
     step: Any
@@ -100,6 +101,33 @@ def create_state(config: ConfigDict) -> TrainState:
         batch_stats=variables["batch_stats"],
         opt_state=create_optimizer(config).init(variables["params"]),
     )
+
+
+def check_params(config: ConfigDict, params: Mapping[str, Any]) -> None:
+    """Raises ValueError unless parameters are of the networks that the config describes.
+
+    Args:
+        config: the config of a run.
+        params: those that some run has saved. They fit together, so that the channels of each
+            network's first kernel tell the shapes of all the others.
+    """
+    network = create_network(config)
+    described = {}
+    if network.reconstructs:
+        described["reconstructive"] = network.reconstructive_width
+    if network.discriminates:
+        described["discriminative"] = network.discriminative_width
+    found = {
+        name: part["encoder1"]["unit1"]["conv"]["kernel"].shape[-1] for name, part in params.items()
+    }
+    if found != described:
+        raise ValueError(
+            f"its widths are {_listed(found)}, those of the config {_listed(described)}"
+        )
+
+
+def _listed(widths: Mapping[str, int]) -> str:
+    return " and ".join(f"{width} ({name})" for name, width in sorted(widths.items()))
 
 
 def run_keys(config: ConfigDict) -> tuple[jax.Array, jax.Array]:

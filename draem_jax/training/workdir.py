@@ -157,13 +157,16 @@ def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:
     return True
 
 
-def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, TrainState]:
+def load_run(
+    workdir: Path, *, checkpoint: str = "latest", networks_only: bool = False
+) -> tuple[ConfigDict, TrainState]:
     """Loads a run's config and one of its checkpoints.
 
     Args:
         workdir: the work directory of the run.
         checkpoint: "latest", "best" or a step. In place of a latest one that is damaged the newest
             whole one is taken, and a warning logged.
+        networks_only: leave out what only training needs, which is most; `opt_state` is () then.
 
     Raises:
         UserError: there is no run, or no such checkpoint, or it is damaged.
@@ -179,7 +182,7 @@ def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, 
     with open_checkpoints(workdir) as checkpoints:
         steps = checkpoints.steps()
         if checkpoint == "latest":
-            state = checkpoints.restore_newest(config)
+            state = checkpoints.restore_newest(config, networks_only=networks_only)
             assert state is not None
             return config, state
         if checkpoint == "best":
@@ -197,4 +200,4 @@ def load_run(workdir: Path, *, checkpoint: str = "latest") -> tuple[ConfigDict, 
                 f"{workdir} has no checkpoint {checkpoint!r}; choose latest, best, or one of "
                 f"{', '.join(map(str, steps))}"
             )
-        return config, checkpoints.restore(config, step)
+        return config, checkpoints.restore(config, step, networks_only=networks_only)

@@ -8,12 +8,18 @@ import pytest
 from jax import lax
 from scipy.interpolate import RegularGridInterpolator
 
-from draem_jax.networks import DraemNetwork, check_size, forward, initialise
+from draem_jax.networks import (
+    DraemNetwork,
+    check_size,
+    cpu_convolution,
+    forward,
+    initialise,
+)
 from draem_jax.networks.convolution import (
     _as_product,
     _gradient,
-    _gradient_as_convolutions,
     _precise,
+    _swapped_gradient,
     conv3x3,
 )
 from draem_jax.networks.layers import ConvNormRelu, Output, Stage
@@ -34,18 +40,17 @@ def test_upsample_aligns_corners():
     np.testing.assert_allclose(upsample(x)[0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5)])
-def test_both_convolution_gradients_agree(size):
-    images, kernel = _normal(0, 2, *size, 3), _normal(1, 3, 3, 3, 5)
-    cotangent = _normal(2, 2, *size, 5)
-    for a, b in zip(
-        _gradient(images, kernel, cotangent),
-        _gradient_as_convolutions(images, kernel, cotangent),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+@pytest.mark.parametrize("channels", [(3, 5), (16, 2), (17, 3), (6, 32)])
+@pytest.mark.parametrize("size", [(1, 1), (9, 5), (2, 128), (3, 133)])
+def test_all_ways_to_convolve_agree(size, channels):
+    images, kernel = _normal(0, 2, *size, channels[0]), _normal(1, 3, 3, *channels)
+    cotangent = _normal(2, 2, *size, channels[1])
+    expected = _gradient(images, kernel, cotangent)
+    for way in (cpu_convolution.gradients, _swapped_gradient):
+        for a, b in zip(way(images, kernel, cotangent), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
     np.testing.assert_allclose(
-        conv3x3(images, kernel),
+        cpu_convolution.same(images, kernel),
         lax.conv_general_dilated(
             images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         ),
@@ -181,7 +186,8 @@ def test_a_convolution_to_few_channels_is_a_convolution(way):
     np.testing.assert_allclose(way(x, kernel), exact, atol=1e-4)
 
 
-def test_what_accelerators_compute_is_what_cpus_do(monkeypatch):
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_what_accelerators_compute_is_what_cpus_do(platform, monkeypatch):
     x = _normal(0, 2, 8, 8, 3)
 
     class Layers(nn.Module):
@@ -199,8 +205,11 @@ def test_what_accelerators_compute_is_what_cpus_do(monkeypatch):
 
         return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables["params"], x)
 
+    def choose(*args, default, **ways):
+        return ways.get(platform, default)(*args)
+
     on_cpu = gradients()
-    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    monkeypatch.setattr(lax, "platform_dependent", choose)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), on_cpu, gradients()
     )

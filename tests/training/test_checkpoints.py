@@ -115,6 +115,52 @@ def test_a_flipped_bit_is_noticed_and_the_one_before_taken(
     _assert_is(load_run(tmp_path)[1], state, 3)
 
 
+def test_the_networks_are_read_alone(tmp_path, save, state):
+    def read(name="run"):
+        return load_run(tmp_path / name, networks_only=True)[1]
+
+    def edit(name, change):
+        path = tmp_path / name / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+        content = json.loads(path.read_text())
+        change(content["custom_metadata"])
+        path.write_text(json.dumps(content))
+
+    save(tmp_path / "run", {1: 1.0})
+    networks = state.replace(opt_state=())
+    _assert_is(read(), networks, 1)
+    # Those of a checkpoint whose arrays have no digests come with the rest.
+    shutil.copytree(tmp_path / "run", tmp_path / "earlier")
+    edit("earlier", lambda facts: facts.pop("networks"))
+    _assert_is(read("earlier"), networks, 1)
+
+    # What differs in one number is noticed; in the optimizer it does not matter.
+    for name, matters in (("batch_stats", True), ("opt_state", False)):
+        other = jax.tree.map(np.copy, state)
+        jax.tree.leaves(getattr(other, name))[-2][-1] += 1
+        with open_checkpoints(tmp_path / name, keep=1) as checkpoints:
+            checkpoints.save(other.replace(step=np.int32(1)), validation_loss=1.0)
+        data = tmp_path / "run" / "checkpoints" / "1" / "default"
+        shutil.rmtree(data)
+        (tmp_path / name / "checkpoints" / "1" / "default").rename(data)
+        with pytest.raises(UserError, match="are not those that were saved"):
+            load_run(tmp_path / "run")
+        if matters:
+            with pytest.raises(UserError, match="are not those that were saved"):
+                read()
+    _assert_is(read(), networks, 1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model.discriminative_width": 8}, {"model.variant": "discriminative"}]
+)
+def test_networks_of_another_config_are_refused(change, tmp_path, save, tiny_config):
+    save(tmp_path, {1: 1.0})
+    (tmp_path / "config.json").write_text(to_json(tiny_config(**change)))
+    for networks_only in (False, True):
+        with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read"):
+            load_run(tmp_path, networks_only=networks_only)
+
+
 def test_where_all_are_damaged_none_is_taken_and_none_moved(tmp_path, save, tiny_config):
     save(tmp_path, {1: 1.0, 2: 2.0})
     for step in (1, 2):

@@ -29,7 +29,7 @@ examples:
   python -m tools.roofline --device=h100 --batch=8 --compilers=~/compilers --save_hlo=step.hlo
   python -m tools.roofline --device=h100 --batch=8 --hlo=step.hlo --largest=normalisation
 
-The train step takes a minute or two to compile for an H100, twenty and more for a TPU.
+The train step takes a minute or two to compile for an H100, for a TPU about seven on one core.
 """
 
 

@@ -132,20 +132,21 @@ def _factors(
     """What activations are normalised by, given those without `offset`.
 
     Returns:
-        `offset`, the mean, 1 / the deviation, that times `scale`, and `shift`. In one array, or XLA
-        copies the parameters among them, which the optimiser writes over.
+        The two of `_centring`, 1 / the deviation, that times `scale`, and `shift`. In one array, or
+        XLA copies the parameters among them, which the optimiser writes over.
     """
     inverse = lax.rsqrt(statistics.var + _EPSILON)
-    offset, mean = _told_apart(offset, statistics.mean)
-    return jnp.stack([offset, mean, inverse, inverse * scale, shift])
+    added, subtracted = _centring(offset, statistics.mean)
+    return jnp.stack([added, subtracted, inverse, inverse * scale, shift])
 
 
-def _told_apart(offset: Float[Array, " C"], mean: Float[Array, " C"]) -> tuple[Array, Array]:
+def _centring(offset: Float[Array, " C"], mean: Float[Array, " C"]) -> tuple[Array, Array]:
     """What to add to activations and what to subtract from them, so that they are centred."""
     return lax.platform_dependent(
         offset,
         mean,
-        # In this order the sums are those of a convolution with a bias.
+        # In this order the sums are those of a convolution with a bias, as the authors have it;
+        # accelerators need not read the bias once more.
         cpu=lambda offset, mean: (offset, mean),
         default=lambda offset, mean: (jnp.zeros_like(offset), mean - offset),
     )
@@ -157,8 +158,8 @@ def _normalised(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Arr
 
 
 def _centred(x: Float[Array, "B H W C"], factors: Float[Array, "5 C"]) -> Array:
-    offset, mean, _, _, _ = factors
-    return x + _wide(offset) - _wide(mean)
+    added, subtracted, _, _, _ = factors
+    return x + _wide(added) - _wide(subtracted)
 
 
 def _behind_relu(
@@ -184,7 +185,7 @@ def _statistics(
     axis_name: str | None,
 ) -> Statistics:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    added, subtracted = _told_apart(offset, near)
+    added, subtracted = _centring(offset, near)
     off = x + _wide(added) - _wide(subtracted)
     mean, var = lax.platform_dependent(off, cpu=_in_two_passes, default=_in_one_pass)
     if axis_name is not None:

@@ -17,6 +17,7 @@ from draem_jax.data.pictures import (
     resize_mask,
     store_picture,
 )
+from draem_jax.data.windows import open_windows
 from draem_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -177,14 +178,18 @@ def test_reads_transparent_palette(tmp_path):
     assert read_picture(tmp_path / "a.png").tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
-def test_what_cannot_be_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("read", [read_picture, open_windows])
+def test_what_is_no_picture(tmp_path, read):
     with pytest.raises(UserError, match="there is no file"):
-        read_picture(tmp_path / "none.png")
+        read(tmp_path / "none.tif")
     with pytest.raises(UserError, match="is a folder"):
-        read_picture(tmp_path)
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UserError, match=r"text\.png is not a picture"):
-        read_picture(tmp_path / "text.png")
+        read(tmp_path)
+    (tmp_path / "text.tif").write_text("no picture")
+    with pytest.raises(UserError, match=r"text\.tif is not a picture"):
+        read(tmp_path / "text.tif")
+
+
+def test_what_cannot_be_read(tmp_path, monkeypatch):
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match=r"float\.tif: its pixels are floating-point"):
         read_picture(tmp_path / "float.tif")

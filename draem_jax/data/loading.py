@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.layouts import GOOD
 from draem_jax.data.names import shuffled
-from draem_jax.data.pictures import decode_picture, resize, stored_size
+from draem_jax.data.pictures import decode_picture, stored_size
 from draem_jax.data.prepared import quiet, warnings_of
 from draem_jax.data.roi import EVERYWHERE, Plane, Roi
 from draem_jax.errors import UserError
@@ -30,7 +31,8 @@ class LabelledPicture(NamedTuple):
     """One picture to evaluate on, with the truth about it.
 
     Attributes:
-        image: the picture, RGB, brought to the size asked for.
+        image: the picture's canvas, RGB: what the networks see of it, see
+            `draem_jax.data.fitting`.
         mask: true on defects, at the picture's original size; empty where `has_mask` is not.
         has_mask: whether it is known which pixels are defect; of normal pictures it always is.
         defect_type: "good", or the type of the defect.
@@ -58,7 +60,7 @@ class StoredPictures:
         split: "train", "test", or another that the data set has.
         indices: the indices of the pictures among the split's records.
         names: the names of the pictures.
-        size: (height, width) that they are brought to.
+        fitting: how they are brought to the networks; a picture is read as its canvas.
         digests: the digests of the pictures as they are stored, by which it is seen whether one has
             changed; none of the built-in data sets.
         full_scale: the value that was taken for white in pictures with more than 8 bits a channel;
@@ -71,7 +73,7 @@ class StoredPictures:
     split: str
     indices: tuple[int, ...]
     names: tuple[str, ...]
-    size: tuple[int, int]
+    fitting: Fitting
     digests: tuple[str, ...] = ()
     full_scale: int | None = None
     warnings: tuple[str, ...] = ()
@@ -80,7 +82,15 @@ class StoredPictures:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return resize(decode_picture(self.record(index)["image"]), self.size)
+        return self.fitting.fit(decode_picture(self.record(index)["image"]))
+
+    def fitted(self, fitting: Fitting) -> "StoredPictures":
+        """The same pictures, brought to the networks in another way."""
+        return dataclasses.replace(self, fitting=fitting)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a picture as it was taken; decodes no pixels."""
+        return stored_size(self.record(index)["image"])
 
     def take(self, indices: Sequence[int]) -> "StoredPictures":
         """Some of the pictures."""
@@ -114,11 +124,11 @@ class StoredPictures:
 
 @dataclass(frozen=True)
 class StoredPlanes:
-    """Where to look in stored pictures, at the size that they are brought to.
+    """Where to look in the canvases of stored pictures.
 
     Attributes:
         pictures: the pictures.
-        roi: the region of interest, which must have planes.
+        roi: the region of interest.
     """
 
     pictures: StoredPictures
@@ -128,10 +138,14 @@ class StoredPlanes:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Plane:
-        size = stored_size(self.pictures.record(index)["image"])
-        plane = self.roi.plane_at(self.pictures.path(index), size, at=self.pictures.size)
-        assert plane is not None
-        return plane
+        own, fitting = self.pictures.own_size(index), self.pictures.fitting
+        plane = self.roi.plane(self.pictures.path(index), own)
+        fitted = fitting.fit_plane(plane, own)
+        if fitted is None:
+            return np.ones(fitting.canvas_size(own), bool)
+        if not fitted.any():
+            raise self.roi.too_small(self.pictures.path(index), fitted.shape)
+        return fitted
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,7 @@ class StoredTestPictures:
         record = self.pictures.record(index)
         mask = decode_picture(record["mask"])[..., 0] > 0
         return LabelledPicture(
-            image=resize(decode_picture(record["image"]), self.pictures.size),
+            image=self.pictures.fitting.fit(decode_picture(record["image"])),
             mask=mask,
             has_mask=bool(record["has_mask"]),
             defect_type=record["defect_type"].decode(),
@@ -171,6 +185,10 @@ class StoredTestPictures:
         mask = decode_picture(record["mask"])[..., 0] > 0
         plane = self.roi.plane(self.pictures.path(index), mask.shape)
         return plane is not None and bool(mask.any()) and not (mask & plane).any()
+
+    def fitted(self, fitting: Fitting) -> "StoredTestPictures":
+        """The same pictures, brought to the networks in another way."""
+        return dataclasses.replace(self, pictures=self.pictures.fitted(fitting))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,7 +212,7 @@ def open_split(builder: Any, split: str, *, size: tuple[int, int]) -> StoredPict
     Args:
         builder: the builder of the prepared category.
         split: "train", "test", or another that the data set has.
-        size: (height, width) to bring the pictures to.
+        size: (height, width) to squeeze the pictures to.
 
     Raises:
         UserError: the prepared data are damaged.
@@ -210,7 +228,7 @@ def open_split(builder: Any, split: str, *, size: tuple[int, int]) -> StoredPict
             split=split,
             indices=tuple(range(len(names))),
             names=names,
-            size=size,
+            fitting=Fitting(size),
             digests=digests,
             full_scale=facts.get("full_scale"),
             warnings=warnings_of(builder),

@@ -171,12 +171,16 @@ class Roi:
             return None
         resized = resize_mask(plane, at)
         if not resized.any():
-            raise UserError(
-                f"the region of interest of the picture {name} is too small to be left at the "
-                f"{at[0]} x {at[1]} pixels that the networks see; mark more ({self.source}), or "
-                "train at a larger config.data.image_size"
-            )
+            raise self.too_small(name, at)
         return resized
+
+    def too_small(self, name: str, at: tuple[int, int]) -> UserError:
+        """What to say where nothing of a picture's plane is left at another size."""
+        return UserError(
+            f"the region of interest of the picture {name} is too small to be left at the "
+            f"{at[0]} x {at[1]} pixels that the networks see; mark more ({self.source}), or train "
+            "at a larger size"
+        )
 
     @property
     def _masks(self) -> str:

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies.inside import find_objects
-from draem_jax.config import anomaly_params, image_size, region_of_interest
+from draem_jax.config import anomaly_params, fitting, image_size, region_of_interest
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import resize, resize_channels, resize_mask, resize_plane
 from draem_jax.data.roi import EVERYWHERE, Plane, Roi, both
 from draem_jax.detector.outputs import AtNetworkSize, BatchOutput, Inspection, Prediction
@@ -108,6 +109,11 @@ class Draem:
     def image_size(self) -> tuple[int, int]:
         """The (height, width) that the networks see pictures at."""
         return image_size(self.config)
+
+    @property
+    def fitting(self) -> Fitting:
+        """How pictures are brought to that size."""
+        return fitting(self.config)
 
     @property
     def score_name(self) -> str:

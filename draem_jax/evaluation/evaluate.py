@@ -160,6 +160,7 @@ def open_test_pictures(
     """
     data = data_set(detector.config, full_scale=detector.full_scale)
     test = data.test_pictures(size=detector.image_size, roi=detector.roi)
+    test = test.fitted(detector.fitting)
     if line := detector.roi_warning():
         warn(line)
     for line in test.warnings:

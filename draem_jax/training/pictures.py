@@ -12,7 +12,7 @@ from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies.inside import Inside
-from draem_jax.config import check_config, data_set, image_size, region_of_interest
+from draem_jax.config import check_config, data_set, fitting, image_size, region_of_interest
 from draem_jax.data.loading import Part, StoredPictures, StoredPlanes
 from draem_jax.data.roi import PlaneSource, Roi
 from draem_jax.data.texture_sources import (
@@ -183,10 +183,11 @@ def open_pictures(
     ]
     if trained_on:
         data = data_set(config, full_scale=trained_on.full_scale)
-        normal = trained_on.take(data.training_pictures(size=size), part)
+        normal = trained_on.take(data.training_pictures(size=size).fitted(fitting(config)), part)
     else:
         data = data_set(config)
         normal = data.training_pictures(size=size, holdout=config.data.holdout, part=part)
+        normal = normal.fitted(fitting(config))
     # A program needs at least one texture to look up, even if it is never looked at.
     textures = [source for source in opened if source is not None] or [
         PictureArray(np.zeros((1, *size, 3), np.uint8))

@@ -88,6 +88,11 @@ class Fitting:
         height, width = self.content_size(own)
         return max(height, self.size[0]), max(width, self.size[1])
 
+    def content_of(self, own: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of a canvas that are the picture's own, not padding."""
+        height, width = self.content_size(own)
+        return slice(height), slice(width)
+
     def pads(self, own: tuple[int, int]) -> bool:
         """Whether a picture of this size does not fill its canvas."""
         return self.content_size(own) != self.canvas_size(own)

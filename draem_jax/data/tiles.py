@@ -50,6 +50,14 @@ class TileGrid:
         """The (height, width) that the tiles cover together."""
         return self.tops[-1] + self.size[0], self.lefts[-1] + self.size[1]
 
+    def shrunk(self, factor: int) -> "TileGrid":
+        """The same on a canvas that has one pixel for so many along each side."""
+        return TileGrid(
+            (self.size[0] // factor, self.size[1] // factor),
+            tuple(top // factor for top in self.tops),
+            tuple(left // factor for left in self.lefts),
+        )
+
     def row_weights(self) -> Float32[np.ndarray, "rows h"]:
         """What the rows of each row of tiles weigh in the whole; see `blending_weights`."""
         return blending_weights(self.tops, self.size[0])
@@ -125,15 +133,17 @@ class Blending:
         """Adds the next tile.
 
         Args:
-            tile: its place; tiles come in their order.
+            tile: its place among the tiles, which come in their order; that on the canvas does not
+                matter.
             values: what it holds.
 
         Returns:
             The rows that nothing is added to any more, those that follow what was returned before;
-            None where there are none.
+            None until a row of tiles is complete.
         """
         weights = np.multiply.outer(self._rows[tile.row], self._columns[tile.column])
-        self._buffer[:, tile.window[1]] += weights[..., None] * values
+        left = self._grid.lefts[tile.column]
+        self._buffer[:, left : left + values.shape[1]] += weights[..., None] * values
         if tile.column + 1 < len(self._grid.lefts):
             return None
         is_last = tile.row + 1 == len(self._grid.tops)

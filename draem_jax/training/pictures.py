@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from draem_jax.anomalies.inside import Inside
 from draem_jax.config import check_config, data_set, fitting, image_size, region_of_interest
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.loading import Part, StoredPictures, StoredPlanes
 from draem_jax.data.roi import PlaneSource, Roi
 from draem_jax.data.texture_sources import (
@@ -123,6 +124,18 @@ class TrainingPictures:
         pictures = len(self.normal) + len(self.textures)
         planes = 0 if self.planes is None else len(self.planes)
         return (3 * pictures + planes) * height * width
+
+    @property
+    def fitting(self) -> Fitting:
+        """How the normal pictures are brought to the networks."""
+        return (
+            self.normal.fitting if isinstance(self.normal, StoredPictures) else Fitting(self.size)
+        )
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a normal picture as it was taken."""
+        assert isinstance(self.normal, StoredPictures)
+        return self.normal.own_size(index)
 
     def take(self, indices: Sequence[int]) -> "TrainingPictures":
         """The same with some of the normal pictures alone."""

@@ -125,20 +125,20 @@ def _pictures(
     looks = look(detector.fitted_to(len(indices)), groups, with_reconstruction=True)
     for start, pictures, looked in zip(starts, kept, looks, strict=True):
         said = jax.device_get(looked)
-        for i, picture in enumerate(pictures):
+        for i, (picture, anomaly_map) in enumerate(
+            zip(pictures, looked.contents(detector, pictures), strict=True)
+        ):
             own = picture.mask.shape
             content = detector.fitting.content_of(own)
             inside = None if looked.small is None else looked.small[i][content]
             mask = None
             if picture.has_mask:
                 mask = resize_mask(picture.mask, detector.fitting.content_size(own))
-            anomaly_map: np.ndarray = said.anomaly_map[i][content]
             score, p_value = float(said.score[i]), None
             if detector.thresholds is not None:
                 p_value = float(detector.thresholds.p_values(np.array([score]))[0])
-            if inside is not None:
-                anomaly_map = np.where(inside, anomaly_map, np.float32(0))
-                mask = mask if mask is None else mask & inside
+            if mask is not None and inside is not None:
+                mask = mask & inside
             size = _shown_size(anomaly_map.shape)
             shown.append(
                 ReportPicture(

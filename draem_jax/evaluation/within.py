@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.roi import Plane, both
@@ -37,6 +37,19 @@ class Looked(NamedTuple):
     score: Any
     small: Sequence[Plane] | Bool[np.ndarray, "B H W"] | None
     own: Sequence[Plane | None]
+
+    def contents(
+        self, detector: Draem, pictures: Sequence[LabelledPicture]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """The pictures' maps without padding, 0 where nobody looks."""
+        contents = []
+        for i, (picture, plane) in enumerate(
+            zip(pictures, jax.device_get(self.anomaly_map), strict=False)
+        ):
+            inside = None if self.small is None else self.small[i]
+            plane = plane if inside is None else np.where(inside, plane, np.float32(0))
+            contents.append(plane[detector.fitting.content_of(picture.mask.shape)])
+        return contents
 
     @property
     def shares(self) -> list[float]:

@@ -14,6 +14,7 @@ from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import check_depth
+from draem_jax.data.roi import FOREGROUND, Roi
 from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
@@ -71,6 +72,7 @@ def with_absolute_paths(config: ConfigDict) -> ConfigDict:
     resolved = config.copy_and_resolve_references()
     resolved.data.root = absolute_value("data.root", config.data.root)
     resolved.data.texture_source = absolute_value("data.texture_source", config.data.texture_source)
+    resolved.data.roi = absolute_value("data.roi", config.data.roi)
     return resolved
 
 
@@ -80,6 +82,8 @@ def absolute_value(name: str, value: Any) -> Any:
         return files.absolute_path(value)
     if name == "data.texture_source":
         return with_absolute_folders(value)
+    if name == "data.roi" and value not in ("", FOREGROUND):
+        return files.absolute_path(value)
     return value
 
 
@@ -106,6 +110,21 @@ def data_set(config: ConfigDict, *, full_scale: int | None = None) -> DataSet:
         depth=data.depth,
         full_scale=full_scale,
     )
+
+
+def region_of_interest(
+    config: ConfigDict, *, source: str | None = None, ignore_border: int | None = None
+) -> Roi:
+    """Where the config says to look.
+
+    Args:
+        config: the config of a run.
+        source: takes the place of `config.data.roi` unless None.
+        ignore_border: takes the place of `config.data.ignore_border` unless None.
+    """
+    source = config.data.roi if source is None else source
+    border = config.data.ignore_border if ignore_border is None else ignore_border
+    return Roi(absolute_value("data.roi", source), border)
 
 
 def anomaly_params(config: ConfigDict) -> AnomalyParams:
@@ -185,6 +204,10 @@ def check_config(config: ConfigDict) -> None:
     if not config.data.resident_gib >= 0:
         raise UserError(
             f"config.data.resident_gib must be 0 or more, not {config.data.resident_gib}"
+        )
+    if config.data.ignore_border < 0:
+        raise UserError(
+            f"config.data.ignore_border must be 0 or more pixels, not {config.data.ignore_border}"
         )
     if config.data.workers < -1:
         raise UserError(

@@ -96,6 +96,9 @@ GROUPS: Mapping[str, Group] = {
                 AUTO, "of pictures with more than 8 bits: auto, full, or a number of bits"
             ),
             "holdout": Field(0.0, "share of the normal pictures that is kept from training"),
+            # A mask is white where to look. What is outside raises nothing and is not measured.
+            "roi": Field("", "where to look: a mask for all, a folder of masks, or foreground"),
+            "ignore_border": Field(0, "pixels along the pictures' sides that are not looked at"),
             # dtd, self, solid, noise, blocks and elsewhere are told in the README.
             "texture_source": Field(
                 "builtin", f"a folder, {', '.join(NAMED_SOURCES)}; or a mix such as dtd:3,DIR:1"

@@ -9,11 +9,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from draem_jax.errors import UserError
 
-Score = Callable[[Float[Array, "B H W"]], Float[Array, " B"]]
+Map = Float[Array, "B H W"]
+Inside = Bool[Array, "B H W"]
+Score = Callable[[Map, Inside | None], Float[Array, " B"]]
 
 DEFAULT_SCORE = "mean21"
 """The paper's image score."""
@@ -32,19 +34,24 @@ def anomaly_map(logits: Float[Array, "B H W 2"]) -> Float[Array, "B H W"]:
     return jax.nn.sigmoid(margin(logits))
 
 
-def image_score(anomaly_map: Float[Array, "B H W"], *, window: int = 21) -> Float[Array, " B"]:
+def image_score(
+    anomaly_map: Map, inside: Inside | None = None, *, window: int = 21
+) -> Float[Array, " B"]:
     """The largest mean of the map within a square window (paper, section 3.3, equation 5).
 
     As in the authors' code, the map is padded with zeros and the sum is divided by the whole
-    window's area at the border as well.
+    window's area at the border as well. Where nobody looks counts as beyond the border.
 
     Args:
         anomaly_map: in [0, 1].
+        inside: true where to look; everywhere if None.
         window: side of the square in pixels, odd.
 
     Returns:
         Scores in [0, 1], higher for more anomalous pictures.
     """
+    if inside is not None:
+        anomaly_map = jnp.where(inside, anomaly_map, 0)
     pad = window // 2
     for axis in (1, 2):
         dimensions, padding = [1, 1, 1], [(0, 0), (0, 0), (0, 0)]
@@ -53,7 +60,7 @@ def image_score(anomaly_map: Float[Array, "B H W"], *, window: int = 21) -> Floa
     return jnp.max(anomaly_map, axis=(1, 2)) / window**2
 
 
-def top_score(anomaly_map: Float[Array, "B H W"], *, count: int) -> Float[Array, " B"]:
+def top_score(anomaly_map: Map, inside: Inside | None = None, *, count: int) -> Float[Array, " B"]:
     """The mean of the map's largest values, wherever they stand.
 
     Unlike `image_score` it adds up what lies apart: several small defects, or a scratch that is
@@ -61,13 +68,16 @@ def top_score(anomaly_map: Float[Array, "B H W"], *, count: int) -> Float[Array,
 
     Args:
         anomaly_map: in [0, 1].
+        inside: true where to look; everywhere if None.
         count: how many values, at least 1; all of a map that has fewer.
 
     Returns:
-        Scores in [0, 1], higher for more anomalous pictures.
+        Scores in [0, 1], higher for more anomalous pictures; 0 where there is nowhere to look.
     """
-    flat = anomaly_map.reshape(len(anomaly_map), -1)
-    return jnp.mean(lax.top_k(flat, min(count, flat.shape[1]))[0], axis=1)
+    largest = _largest(anomaly_map, inside, count)
+    if inside is None:
+        return jnp.mean(largest, axis=1)
+    return _mean_of_first(largest, jnp.sum(inside, axis=(1, 2)))
 
 
 def score_by_name(name: str) -> Score:
@@ -77,13 +87,15 @@ def score_by_name(name: str) -> Score:
       will do, and `mean1` is the map's maximum. See `image_score`.
     - `top100`: the mean of the 100 largest pixels. See `top_score`.
     - `top1%`: the mean of the largest one per cent of the pixels, rounded up to whole ones, so
-      that it means the same at every size of picture; decimals such as `top0.5%` will do.
+      that it means the same at every size of picture, and of what is looked at in it; decimals
+      such as `top0.5%` will do.
 
     Args:
         name: the name of the score.
 
     Returns:
-        A function that can be jitted, from maps in [0, 1] to scores in [0, 1].
+        A function that can be jitted, from maps in [0, 1], and from where to look in them or None
+        for everywhere, to scores in [0, 1].
 
     Raises:
         UserError: there is no such score.
@@ -103,6 +115,28 @@ def score_by_name(name: str) -> Score:
     )
 
 
-def _top_share(anomaly_map: Float[Array, "B H W"], *, share: Fraction) -> Float[Array, " B"]:
+def _top_share(
+    anomaly_map: Map, inside: Inside | None = None, *, share: Fraction
+) -> Float[Array, " B"]:
     height, width = anomaly_map.shape[1:]
-    return top_score(anomaly_map, count=math.ceil(share * height * width))
+    count = math.ceil(share * height * width)
+    if inside is None:
+        return top_score(anomaly_map, count=count)
+    # Less a little, so that what rounding adds to a whole number does not make it the next one.
+    counts = jnp.ceil(jnp.sum(inside, axis=(1, 2)) * float(share) - 1e-3).astype(jnp.int32)
+    return _mean_of_first(_largest(anomaly_map, inside, count), counts)
+
+
+def _largest(anomaly_map: Map, inside: Inside | None, count: int) -> Float[Array, "B K"]:
+    """The largest values of each map, in descending order; 0 for what is not looked at."""
+    if inside is not None:
+        anomaly_map = jnp.where(inside, anomaly_map, 0)
+    flat = anomaly_map.reshape(len(anomaly_map), -1)
+    return lax.top_k(flat, min(count, flat.shape[1]))[0]
+
+
+def _mean_of_first(values: Float[Array, "B K"], counts: Int[Array, " B"]) -> Float[Array, " B"]:
+    """The mean of so many values of each row as it counts, as far as there are as many."""
+    counts = jnp.minimum(counts, values.shape[1])[:, None]
+    first = jnp.where(jnp.arange(values.shape[1])[None] < counts, values, 0)
+    return jnp.sum(first, axis=1) / jnp.maximum(counts[:, 0], 1)

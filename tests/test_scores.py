@@ -54,6 +54,30 @@ def test_top_scores_count_whole_pixels():
     np.testing.assert_allclose(score_by_name("top500")(maps), [0.495], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [*CANDIDATE_SCORES, "top7%"])
+def test_what_is_not_looked_at_is_not_scored(name):
+    rng = np.random.default_rng(2)
+    maps = rng.random((4, 40, 26)).astype(np.float32)
+    inside = np.zeros(maps.shape, bool)
+    inside[0], inside[1, 5:30, 3:23], inside[2, 7:9, 7:12] = True, True, True
+    kind, number, share = re.fullmatch(r"(mean|top)(\d+)(%?)", name).groups()
+    expected = []
+    for plane, within in zip(maps, inside, strict=True):
+        if kind == "mean":
+            kept = np.where(within, plane, 0)
+            expected.append(ndimage.uniform_filter(kept, int(number), mode="constant").max())
+        else:
+            values = np.sort(plane[within])[::-1]
+            count = -(-int(number) * len(values) // 100) if share else int(number)
+            expected.append(values[:count].mean() if len(values) else 0.0)
+    score = jax.jit(score_by_name(name))
+    found = score(jnp.asarray(maps), jnp.asarray(inside))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found[:1], score(jnp.asarray(maps), None)[:1], rtol=1e-6)
+    loud = np.where(inside, maps, 1.0)
+    np.testing.assert_array_equal(found, score(jnp.asarray(loud), jnp.asarray(inside)))
+
+
 @pytest.mark.parametrize(
     "name", ["", "mean", "mean20", "mean0", "top0", "top0%", "top101%", "max", "mean21 ", "top²"]
 )

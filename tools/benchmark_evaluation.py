@@ -21,6 +21,7 @@ class Repeated:
     def __init__(self, pictures, repeats):
         self.pictures = pictures
         self.names = pictures.names * repeats
+        self.normal = pictures.normal * repeats
 
     def __len__(self):
         return len(self.names)

@@ -1,6 +1,6 @@
 """Simulated anomalies, batch by batch, from keys to pictures inside one compiled program."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,13 +80,25 @@ def simulate_with_keys(
     params: AnomalyParams,
     *,
     masks: Masks | None = None,
+    inside: Bool[Array, "B H W 1"] | None = None,
 ) -> Simulated:
-    """`simulate` with a key for each sample, on which alone its draws depend."""
+    """`simulate` with a key for each sample, on which alone its draws depend.
 
-    def sample(key: PRNGKeyArray, image: Array, texture: Array, *mask: Array) -> Simulated:
-        return Simulated(*_simulate_one(key, image, texture, params, *mask))
+    Args:
+        keys: the keys.
+        images: see `simulate`.
+        textures: the same.
+        params: the same.
+        masks: the same.
+        inside: true where anomalies may be, whatever the masks; everywhere if None.
+    """
 
-    return map_samples(sample, keys, images, textures, *(() if masks is None else (masks,)))
+    def sample(
+        key: PRNGKeyArray, image: Array, texture: Array, mask: Any, inside: Any
+    ) -> Simulated:
+        return Simulated(*_simulate_one(key, image, texture, params, mask, inside))
+
+    return map_samples(sample, keys, images, textures, masks, inside)
 
 
 def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
@@ -103,8 +115,14 @@ def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> 
     return rotate_normals_with_keys(_sample_keys(key, images), images, params)
 
 
-def rotate_normals_with_keys(keys: Keys, images: Images, params: AnomalyParams) -> Images:
-    """`rotate_normals` with a key for each sample, on which alone its draws depend."""
+def rotate_normals_with_keys(
+    keys: Keys, images: Float[Array, "B H W C"], params: AnomalyParams
+) -> Float[Array, "B H W C"]:
+    """`rotate_normals` with a key for each sample, on which alone its draws depend.
+
+    What belongs to the images, such as where to look in them, turns as they do with the same keys;
+    it may have any number of channels.
+    """
 
     def sample(key: PRNGKeyArray, image: Array) -> Array:
         share_key, rotation_key = jax.random.split(key)
@@ -128,7 +146,8 @@ def _simulate_one(
     image: Float[Array, "H W 3"],
     texture: Float[Array, "H W 3"],
     params: AnomalyParams,
-    mask: Float[Array, "H W 1"] | None = None,
+    mask: Float[Array, "H W 1"] | None,
+    inside: Bool[Array, "H W 1"] | None,
 ) -> tuple[Float[Array, "H W 3"], Float[Array, "H W 1"], Bool[Array, ""]]:
     share_key, mask_key, texture_key, opacity_key = jax.random.split(key, 4)
     height, width, _ = image.shape
@@ -139,6 +158,8 @@ def _simulate_one(
 
     def touched(image: Array, texture: Array) -> tuple[Array, Array]:
         region = draw_mask(mask_key, image, params=params) if mask is None else mask
+        if inside is not None:
+            region = jnp.where(inside, region, 0)
         source = augment_texture(texture_key, texture, params=params.texture)
         opacity = draw(opacity_key, params.opacity)
         # Of two ones, rounding can make more than one.

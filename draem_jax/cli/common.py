@@ -135,17 +135,54 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
-def load_calibrated(values: Any, workdir: Path) -> Any:
+def define_roi(values: flags.FlagValues) -> None:
+    """Defines --roi and --ignore_border."""
+    define_path(
+        values, "roi", None, "Where to look, in the place of config.data.roi: a mask for all "
+        "pictures (white where to look), a folder of masks, foreground, or nothing for everywhere.",
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "ignore_border", None, "Pixels along the pictures' sides that are not looked at, in the "
+        "place of config.data.ignore_border.", lower_bound=0, flag_values=values,
+    )  # fmt: skip
+
+
+def tell_roi(values: Any) -> None:
+    """Says what it means for thresholds if the flags of `define_roi` say where to look."""
+    if values.roi is not None or values.ignore_border is not None:
+        say(
+            "looking where --roi and --ignore_border say; thresholds for this region are its own, "
+            "and kept beside the run's"
+        )
+
+
+def load_calibrated(
+    values: Any, workdir: Path, *, roi: str | None = None, ignore_border: int | None = None
+) -> Any:
     """The detector that the flags of `define_checkpoint` name, with thresholds if it can have any.
 
     Decides which devices JAX shows, by --cpu_devices, so it must come before JAX is used.
+
+    Args:
+        values: the flags.
+        workdir: the work directory of the run.
+        roi: where to look; where the run was trained to look if None.
+        ignore_border: pixels along the sides to leave out; as the run does if None.
     """
     from draem_jax.detector import Draem
     from draem_jax.evaluation.calibration import calibrated
     from draem_jax.training.parallel import use_cpu_devices
 
     use_cpu_devices(values.cpu_devices)
-    detector = Draem.load(workdir, checkpoint=values.checkpoint, batch_size=values.batch_size)
+    detector = Draem.load(
+        workdir,
+        checkpoint=values.checkpoint,
+        batch_size=values.batch_size,
+        roi=roi,
+        ignore_border=ignore_border,
+    )
+    if line := detector.roi_warning():
+        warn(line)
     return calibrated(detector)
 
 

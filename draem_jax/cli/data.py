@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_path, say_warnings
+from draem_jax.cli.common import PROGRAM, Verb, define_path, define_roi, say_warnings
 from draem_jax.data.layouts import LAYOUTS
 from draem_jax.errors import UserError
 
@@ -55,6 +55,7 @@ def _define_prepare(values: flags.FlagValues) -> None:
 
 def _define_check(values: flags.FlagValues) -> None:
     _define_source(values)
+    define_roi(values)
     _define_data_dir(values)
 
 
@@ -99,11 +100,18 @@ def _list(values: Any) -> None:
 def _check(values: Any, name: str) -> None:
     from draem_jax.data.checks import LEAST_NORMAL
     from draem_jax.data.dataset import check
+    from draem_jax.data.roi import Roi
 
     data = _data_set(values, name)
     if data.root is None:
         raise UserError(f"--root=DIR_OR_ARCHIVE is missing; see `{PROGRAM} data check --help`")
-    root, found = data.root, check(data, values.category)
+    roi = Roi(values.roi or "", values.ignore_border or 0)
+    if roi.on_object:
+        raise UserError(
+            f"--roi={roi.source} is found in each picture by `{PROGRAM} preview`, which shows it; "
+            "give a mask or a folder of masks"
+        )
+    root, found = data.root, check(data, values.category, roi=roi)
     wrong, warned = 0, 0
     for category, checked in found.items():
         title = category or name
@@ -114,6 +122,8 @@ def _check(values: Any, name: str) -> None:
         entries, problems = checked.listing.entries, checked.listing.problems
         train = sum(entry.split == "train" for entry in entries)
         print(f"{title}: {train} to train, {len(entries) - train} to test")
+        if roi.has_planes:
+            print(f"  looked at: {100 * checked.looked_at:.3g} % of a picture, on average")
         for problem in problems:
             print(f"  {problem.text}")
         for kind, count in Counter(problem.kind for problem in problems).items():
@@ -278,10 +288,14 @@ VERBS = (
     Verb(
         "data check",
         "Read every picture and mask of a data set, and tell all that is wrong; keep nothing.",
-        _usage("Ends with status 1 if there are problems.")
+        _usage(
+            "With --roi it says as well whether that fits every picture. Ends with status 1 if "
+            "there are problems."
+        )
         + """
 
       draem-jax data check folder --root=photos/
+      draem-jax data check folder --root=photos/ --roi=where.png --ignore_border=20
     """,
         _define_check,
         _check,

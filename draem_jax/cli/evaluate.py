@@ -10,11 +10,13 @@ from draem_jax.cli.common import (
     define_alpha,
     define_checkpoint,
     define_cpu_devices,
+    define_roi,
     define_workdir,
     parse_workdir,
     progress_bar,
     say,
     say_warnings,
+    tell_roi,
 )
 from draem_jax.errors import UserError
 
@@ -43,6 +45,7 @@ def _define(values: flags.FlagValues) -> None:
         "save_maps", False, "Write each picture's map to WORKDIR/evaluation/maps/.",
         flag_values=values,
     )  # fmt: skip
+    define_roi(values)
     define_cpu_devices(values)
 
 
@@ -65,6 +68,7 @@ def _run(values: Any) -> None:
             f"--aupro_limits={','.join(values.aupro_limits)} must be rates in (0, 1], such as 0.3"
         ) from error
     use_cpu_devices(values.cpu_devices)
+    tell_roi(values)
     with progress_bar("picture") as progress:
         metrics = evaluate(
             workdir,
@@ -75,6 +79,8 @@ def _run(values: Any) -> None:
                 alpha=values.alpha,
                 original_size=values.original_size,
                 save_maps=values.save_maps,
+                roi=values.roi,
+                ignore_border=values.ignore_border,
             ),
             progress=progress,
             warn=lambda line: say_warnings([line]),
@@ -91,7 +97,8 @@ VERB = Verb(
     Writes metrics.json, scores.csv and report.html to WORKDIR/evaluation/. Where the data set has
     no test pictures, anomalies are simulated on normal ones that were held out from training. Where
     some were held out, a threshold is set by half of them: at most the share --alpha of normal
-    pictures is called anomalous.
+    pictures is called anomalous. What lies outside of the region of interest (config.data.roi,
+    --roi) is neither scored nor counted; a picture whose whole defect lies there is normal.
 
       draem-jax evaluate --workdir=runs/quickstart
       draem-jax evaluate --workdir=runs/quickstart --alpha=0.1 --checkpoint=best

@@ -10,6 +10,7 @@ from draem_jax.cli.common import (
     check_detection,
     define_detection,
     define_path,
+    define_roi,
     define_workdir,
     load_calibrated,
     parse_workdir,
@@ -20,6 +21,7 @@ from draem_jax.cli.common import (
     say_warnings,
     shown,
     tell_left_out,
+    tell_roi,
     warn,
 )
 from draem_jax.errors import StoppedError
@@ -42,6 +44,7 @@ def _define(values: flags.FlagValues) -> None:
         "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
         "those that it leaves out.",
     )  # fmt: skip
+    define_roi(values)
     define_detection(values)
 
 
@@ -59,7 +62,8 @@ def _run(values: Any) -> None:
     check_out(Path(values.out))
     given = find_pictures_in(values.images)  # a wrong path shall be told before loading
     tell_left_out(given.left_out, tell_pictures(given.paths))
-    detector = load_calibrated(values, workdir)
+    tell_roi(values)
+    detector = load_calibrated(values, workdir, roi=values.roi, ignore_border=values.ignore_border)
     if detector.thresholds is not None and (warning := detector.thresholds.warning(values.alpha)):
         warn(warning)
     types = load_types(detector)
@@ -113,7 +117,8 @@ VERB = Verb(
                          lengths, which keep holes
       maps/              the anomaly maps (16-bit PNG, 65535 for certainty)
       masks/             the regions, white on black
-      overlays/          the pictures with map, numbered outlines and a scale bar
+      overlays/          the pictures with map, numbered outlines and a scale bar; dark where
+                         nobody looks (see --roi)
 
     A picture that cannot be read is left out, and the status is 3 then; --strict stops at it. The
     tables gain lines as pictures are done, and keep them when Ctrl-C or SIGTERM stops the command

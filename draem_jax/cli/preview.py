@@ -18,7 +18,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.inspection.preview import preview_sheet
+    from draem_jax.inspection.preview import preview_samples
     from draem_jax.reports.pictures import write_png
     from draem_jax.training.parallel import use_cpu_devices
 
@@ -26,8 +26,11 @@ def _run(values: Any) -> None:
         raise UserError(f"--out={values.out} must end in .png")
     _check_apart(Path(values.out), values.config.data)
     use_cpu_devices(1)
-    write_png(values.out, preview_sheet(values.config, rows=values.rows))
+    preview = preview_samples(values.config, rows=values.rows)
+    write_png(values.out, preview.sheet)
     print(f"wrote {values.out}")
+    if preview.looked_at < 1:
+        print(f"looked at: {100 * preview.looked_at:.3g} % of these pictures, on average")
 
 
 def _check_apart(out: Path, data: Any) -> None:
@@ -35,7 +38,7 @@ def _check_apart(out: Path, data: Any) -> None:
     from draem_jax.data.texture_sources import parse_texture_sources
 
     textures = parse_texture_sources(data.texture_source)
-    for folder in (data.root, *(source.name for source in textures if source.is_folder)):
+    for folder in (data.root, data.roi, *(source.name for source in textures if source.is_folder)):
         if folder and expand(folder).resolve() in out.resolve().parents:
             raise UserError(
                 f"--out={out} lies in {folder}, where it would be taken for one of the pictures "
@@ -48,7 +51,8 @@ VERB = Verb(
     "Draw a sheet of simulated anomalies, to judge a recipe by eye.",
     """\
     Draws normal pictures, the same with simulated anomalies, the masks, and what changed:
-    the first samples that training would see, had none of them to stay untouched.
+    the first samples that training would see, had none of them to stay untouched. Where a part
+    of the pictures alone is looked at (config.data.roi), it shows which.
 
       draem-jax preview --config=configs/quickstart.py --out=sheet.png
       draem-jax preview --config=configs/quickstart.py --config.anomalies.opacity=0.1,0.5

@@ -14,6 +14,7 @@ from draem_jax.data.depth import AUTO, FULL, Depth, check_depth, find_full_scale
 from draem_jax.data.facts import tell_facts
 from draem_jax.data.layouts import LAYOUTS, AbsentError, Layout, Listing, Problem
 from draem_jax.data.loading import Part, StoredPictures, StoredTestPictures, open_split, take_part
+from draem_jax.data.pictures import picture_size
 from draem_jax.data.prepared import (
     BUILT_IN,
     builder_class,
@@ -34,6 +35,7 @@ from draem_jax.data.preparing import (
     put_in_place,
     temporary,
 )
+from draem_jax.data.roi import EVERYWHERE, Roi
 from draem_jax.data.sources import Source, find_source, folder_config
 from draem_jax.errors import UserError
 from draem_jax.files import expand
@@ -150,12 +152,15 @@ class DataSet:
                 raise
         return published.train, f"as published; {data.name} is not prepared here"
 
-    def test_pictures(self, *, size: tuple[int, int], split: str = "test") -> StoredTestPictures:
+    def test_pictures(
+        self, *, size: tuple[int, int], split: str = "test", roi: Roi = EVERYWHERE
+    ) -> StoredTestPictures:
         """The pictures to evaluate on, to be read one by one; they are prepared first where needed.
 
         Args:
             size: (height, width) to bring them to; their masks keep their original size.
             split: another split to take in their place, such as "stain" of the built-in surfaces.
+            roi: where to look in them.
 
         Returns:
             The pictures in natural order of their names; none where the user's folder has none.
@@ -163,7 +168,7 @@ class DataSet:
         Raises:
             UserError: see `prepare`.
         """
-        return StoredTestPictures(open_split(self.prepare(), split, size=size))
+        return StoredTestPictures(open_split(self.prepare(), split, size=size), roi)
 
 
 @dataclass(frozen=True)
@@ -173,10 +178,12 @@ class Checked:
     Attributes:
         listing: the pictures that can be used, and all problems.
         warnings: what `DataSet.warnings` would say once it is prepared.
+        looked_at: the mean share of the pictures that the region of interest leaves.
     """
 
     listing: Listing
     warnings: Sequence[str]
+    looked_at: float = 1.0
 
 
 def prepare_all(
@@ -241,7 +248,11 @@ def prepare_all(
 
 
 def check(
-    data: DataSet, chosen: Sequence[str] | None = None, *, progress: bool | None = None
+    data: DataSet,
+    chosen: Sequence[str] | None = None,
+    *,
+    progress: bool | None = None,
+    roi: Roi = EVERYWHERE,
 ) -> dict[str, Checked | UserError]:
     """Reads every file of a data set as `prepare_all` would, and keeps nothing.
 
@@ -250,6 +261,7 @@ def check(
             its folder of prepared data sets for the while.
         chosen: the categories; where None, all that the root holds.
         progress: see `DataSet.prepare`.
+        roi: where to look in them; that it cannot be told of a picture is a problem.
 
     Returns:
         By category, what was found; or, where the layout itself is wrong, the UserError.
@@ -269,7 +281,9 @@ def check(
     with _opened_for(wanted, source, progress) as folder:
         for each in wanted:
             try:
-                found[each.category] = _check_category(each, folder, source, progress)
+                found[each.category] = _look_within(
+                    _check_category(each, folder, source, progress), roi
+                )
             except UserError as error:
                 if chosen is not None or not isinstance(error, AbsentError):
                     found[each.category] = type(error)(_shown(str(error), folder, source))
@@ -466,6 +480,24 @@ def _check_category(data: DataSet, folder: Path, source: Source, progress: bool 
         replace(examination.listing, problems=tuple(problems)),
         [_shown(line, folder, source) for line in lines],
     )
+
+
+def _look_within(checked: Checked, roi: Roi) -> Checked:
+    """Adds to what was found what the region of interest leaves of each picture."""
+    if not roi.has_planes:
+        return checked
+    entries, problems, shares = [], list(checked.listing.problems), []
+    for entry in checked.listing.entries:
+        try:
+            plane = roi.plane(f"{entry.split}/{entry.name}", picture_size(entry.path))
+        except UserError as error:
+            problems.append(Problem("region of interest that does not fit", entry.path, str(error)))
+        else:
+            assert plane is not None
+            shares.append(float(plane.mean()))
+            entries.append(entry)
+    listing = replace(checked.listing, entries=tuple(entries), problems=tuple(problems))
+    return replace(checked, listing=listing, looked_at=sum(shares) / max(1, len(shares)))
 
 
 def _opened_for(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -15,6 +16,7 @@ from draem_jax.data.layouts import Problem
 from draem_jax.data.layouts.defects import list_defects
 from draem_jax.data.names import shuffled
 from draem_jax.data.pictures import read_decoded, read_mask, resize, resize_mask
+from draem_jax.data.roi import EVERYWHERE, Roi, both
 from draem_jax.errors import UserError
 
 LEAST_HELD_OUT = 4
@@ -32,6 +34,9 @@ class Examples:
         masks: true on the defects.
         defect_names: "<type>/<name>" of them.
         notes: what was left out of the folders, and how they were read, one line each.
+        accepted_planes: true where to look in the accepted pictures, see `draem_jax.data.roi`; None
+            for everywhere.
+        defect_planes: the same of the defects.
     """
 
     accepted: UInt8[np.ndarray, "A H W 3"]
@@ -40,6 +45,8 @@ class Examples:
     masks: Bool[np.ndarray, "D H W"]
     defect_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    accepted_planes: Bool[np.ndarray, "A H W"] | None = None
+    defect_planes: Bool[np.ndarray, "D H W"] | None = None
 
     def divide(self, share: float) -> tuple["Examples", "Examples"]:
         """Divides the pictures into those to learn from and those to measure with.
@@ -68,6 +75,8 @@ class Examples:
             self.masks[defects],
             tuple(np.array(self.defect_names, object)[defects]),
             self.notes,
+            None if self.accepted_planes is None else self.accepted_planes[accepted],
+            None if self.defect_planes is None else self.defect_planes[defects],
         )
 
 
@@ -78,6 +87,7 @@ def read_examples(
     size: tuple[int, int],
     full_scale: int | None = None,
     depth: Depth = AUTO,
+    roi: Roi = EVERYWHERE,
 ) -> Examples:
     """Reads accepted pictures and labelled defects.
 
@@ -88,10 +98,12 @@ def read_examples(
         full_scale: the value that is white in pictures with more than 8 bits a channel, that of
             the normal pictures, see `draem_jax.data.loading.StoredPictures`.
         depth: that the normal pictures were read with, see `draem_jax.data.depth`.
+        roi: where to look in them. Of defects, what is marked outside is left out.
 
     Raises:
         UserError: neither is given, a folder holds no pictures, one cannot be read, or a mask is
-            missing, of another size than its picture, or without any defect, here or at `size`.
+            missing, of another size than its picture, or without any defect, here or at `size`;
+            or see `Roi.plane`.
     """
     if not accept and not defects:
         raise UserError(
@@ -99,6 +111,8 @@ def read_examples(
             "--defects=DIR (pictures of defects with masks), or both"
         )
     accepted, accepted_names, notes = [], [], []
+    accepted_planes: list[Any] = []
+    defect_planes: list[Any] = []
     highest: list[int | None] = []
     if accept:
         root = Path(accept).expanduser()
@@ -108,8 +122,10 @@ def read_examples(
             decoded = read_decoded(path, full_scale=full_scale)
             highest.append(decoded.highest)
             accepted.append(resize(decoded.picture, size))
+            accepted_planes.append(_plane(roi, path, decoded.picture.shape[:2], size))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
-    defective, masks, defect_names = [], [], []
+    defective, masks, defect_names, types = [], [], [], []
+    outside: list[str] = []
     if defects:
         root = Path(defects).expanduser()
         listing = check_headers(list_defects(root))
@@ -132,10 +148,28 @@ def read_examples(
                 )
             decoded = read_decoded(entry.path, full_scale=full_scale)
             highest.append(decoded.highest)
-            defective.append(resize(decoded.picture, size))
-            masks.append(resize_mask(mask, size))
+            picture, plane = (
+                resize(decoded.picture, size),
+                _plane(roi, entry.path, mask.shape, size),
+            )
+            mask = both(resize_mask(mask, size), plane)
+            if not mask.any():
+                outside.append(entry.name)
+                accepted.append(picture)
+                accepted_planes.append(plane)
+                accepted_names.append(entry.name)
+                continue
+            defective.append(picture)
+            defect_planes.append(plane)
+            masks.append(mask)
             defect_names.append(entry.name)
-        notes += tell_masks(zip((e.defect_type for e in listing.entries), masks, strict=True))
+            types.append(entry.defect_type)
+        if outside:
+            notes.append(
+                f"the whole defect lies outside of the region of interest in {len(outside)} of the "
+                f"pictures ({outside[0]} first), which are learned as accepted ones"
+            )
+        notes += tell_masks(zip(types, masks, strict=True))
     notes += tell_outside(highest, full_scale=full_scale, depth=depth)
     return Examples(
         _stack(accepted, (*size, 3), np.uint8),
@@ -144,7 +178,15 @@ def read_examples(
         _stack(masks, size, bool),
         tuple(defect_names),
         tuple(notes),
+        _stack(accepted_planes, size, bool) if roi.has_planes else None,
+        _stack(defect_planes, size, bool) if roi.has_planes else None,
     )
+
+
+def _plane(
+    roi: Roi, path: Path, size: tuple[int, int], at: tuple[int, int]
+) -> Bool[np.ndarray, "H W"] | None:
+    return roi.plane_at(path.with_suffix("").as_posix(), size, at=at)
 
 
 def _tell_left_out(folder: Path, left_out: Mapping[str, int]) -> list[str]:

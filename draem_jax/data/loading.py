@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.layouts import GOOD
 from draem_jax.data.names import shuffled
-from draem_jax.data.pictures import decode_picture, resize
+from draem_jax.data.pictures import decode_picture, resize, stored_size
 from draem_jax.data.prepared import quiet, warnings_of
+from draem_jax.data.roi import EVERYWHERE, Plane, Roi
 from draem_jax.errors import UserError
 
 Part = Literal["training", "held_out", "selection", "calibration"]
@@ -33,6 +35,8 @@ class LabelledPicture(NamedTuple):
         has_mask: whether it is known which pixels are defect; of normal pictures it always is.
         defect_type: "good", or the type of the defect.
         name: "<type>/<number>".
+        plane: true where to look, at the original size, see `draem_jax.data.roi`; None for
+            everywhere.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -40,6 +44,7 @@ class LabelledPicture(NamedTuple):
     has_mask: bool
     defect_type: str
     name: str
+    plane: Bool[np.ndarray, "h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class StoredPictures:
             digests=tuple(self.digests[i] for i in indices) if self.digests else (),
         )
 
+    def path(self, index: int) -> str:
+        """The path of a picture within the data set, as `draem_jax.data.roi` takes it."""
+        return f"{self.split}/{self.names[index]}"
+
     def record(self, index: int) -> dict[str, Any]:
         """What is stored of a picture, image and mask still encoded.
 
@@ -104,32 +113,74 @@ class StoredPictures:
 
 
 @dataclass(frozen=True)
+class StoredPlanes:
+    """Where to look in stored pictures, at the size that they are brought to.
+
+    Attributes:
+        pictures: the pictures.
+        roi: the region of interest, which must have planes.
+    """
+
+    pictures: StoredPictures
+    roi: Roi
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Plane:
+        size = stored_size(self.pictures.record(index)["image"])
+        plane = self.roi.plane_at(self.pictures.path(index), size, at=self.pictures.size)
+        assert plane is not None
+        return plane
+
+
+@dataclass(frozen=True)
 class StoredTestPictures:
     """Pictures to evaluate on, with the truth about them, read one at a time by index.
 
     Attributes:
         pictures: where they are read from.
+        roi: where to look in them.
     """
 
     pictures: StoredPictures
+    roi: Roi = EVERYWHERE
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> LabelledPicture:
         record = self.pictures.record(index)
+        mask = decode_picture(record["mask"])[..., 0] > 0
         return LabelledPicture(
             image=resize(decode_picture(record["image"]), self.pictures.size),
-            mask=decode_picture(record["mask"])[..., 0] > 0,
+            mask=mask,
             has_mask=bool(record["has_mask"]),
             defect_type=record["defect_type"].decode(),
             name=self.pictures.names[index],
+            plane=self.roi.plane(self.pictures.path(index), mask.shape),
         )
+
+    def is_outside(self, index: int) -> bool:
+        """Whether a picture has a defect, and all of it lies where nobody looks, by its mask.
+
+        Where the region is the object in the picture, it is taken to be everywhere: what was found
+        in a picture must not decide what it counts as.
+        """
+        record = self.pictures.record(index)
+        mask = decode_picture(record["mask"])[..., 0] > 0
+        plane = self.roi.plane(self.pictures.path(index), mask.shape)
+        return plane is not None and bool(mask.any()) and not (mask & plane).any()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the pictures, in their order."""
         return self.pictures.names
+
+    @property
+    def normal(self) -> tuple[bool, ...]:
+        """Which of them are of nothing but good surface."""
+        return tuple(name.startswith(f"{GOOD}/") for name in self.names)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -103,6 +103,12 @@ def picture_header(path: str | Path, *, turn: bool = True) -> Header:
         return read_header(Path(path), turn=turn)
 
 
+def stored_size(content: bytes) -> tuple[int, int]:
+    """The (height, width) of a picture as `store_picture` keeps it; reads no pixels."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return picture.height, picture.width
+
+
 def read_highest(path: str | Path) -> int:
     """The highest value in a picture of more than 8 bits a channel.
 

@@ -6,13 +6,14 @@ Nothing here imports JAX, so that a worker process is light and never touches an
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
+from draem_jax.data.roi import PlaneSource
 from draem_jax.data.texture_sources import PictureSource, SourceKind
 from draem_jax.errors import UserError
 
@@ -24,11 +25,14 @@ class PicturePairs(NamedTuple):
         normal: the normal pictures, RGB.
         textures: the texture of each; black where the device makes it itself.
         parts: index of the part of the anomaly source that each texture is from.
+        planes: true where to look in the normal pictures, see `draem_jax.data.roi`; None for
+            everywhere.
     """
 
     normal: UInt8[np.ndarray, "*batch H W 3"]
     textures: UInt8[np.ndarray, "*batch H W 3"]
     parts: Int[np.ndarray, "*batch"]
+    planes: Bool[np.ndarray, "*batch H W"] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class PairReader:
         textures: where textures are read from.
         kinds: the kinds of the parts of the anomaly source.
         choices: normal picture, part of the anomaly source and texture of each sample.
+        planes: where to look in normal pictures; None for everywhere.
     """
 
     normal: PictureSource
     textures: PictureSource
     kinds: tuple[SourceKind, ...]
     choices: Int[np.ndarray, "rows 3"]
+    planes: PlaneSource | None = None
 
     def __len__(self) -> int:
         return len(self.choices)
@@ -60,7 +66,8 @@ class PairReader:
                 source = self.normal[texture]
             case _:
                 source = np.zeros_like(picture)
-        return PicturePairs(picture, source, np.array(part, np.int32))
+        plane = None if self.planes is None else self.planes[normal]
+        return PicturePairs(picture, source, np.array(part, np.int32), plane)
 
 
 def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:
@@ -81,7 +88,7 @@ def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterat
     import grain
     from absl import flags
 
-    batches = grain.MapDataset.source(reader).batch(batch_size, batch_fn=_stack)
+    batches = grain.MapDataset.source(reader).batch(batch_size, batch_fn=stack)
     # One thread a worker: more would compete with the other workers for the same cores.
     threads = grain.ReadOptions(num_threads=1 if workers else 4, prefetch_buffer_size=4)
     stream = batches.to_iter_dataset(threads)
@@ -118,5 +125,12 @@ def _end_with_parent(worker: int, workers: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _stack(pairs: list[PicturePairs]) -> PicturePairs:
-    return PicturePairs(*(np.stack(pictures) for pictures in zip(*pairs, strict=True)))
+def stack(pairs: Sequence[PicturePairs]) -> PicturePairs:
+    """Puts the pictures of samples one behind the other."""
+    normal, textures, parts, planes = zip(*pairs, strict=True)
+    return PicturePairs(
+        np.stack(normal),
+        np.stack(textures),
+        np.stack(parts),
+        None if planes[0] is None else np.stack(planes),
+    )

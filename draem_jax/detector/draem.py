@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.config import image_size
-from draem_jax.data.pictures import resize, resize_channels, resize_plane
+from draem_jax.anomalies.inside import find_objects
+from draem_jax.config import anomaly_params, image_size, region_of_interest
+from draem_jax.data.pictures import resize, resize_channels, resize_mask, resize_plane
+from draem_jax.data.roi import EVERYWHERE, Plane, Roi, both
 from draem_jax.detector.outputs import AtNetworkSize, BatchOutput, Inspection, Prediction
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.regions.edges import above_edges
@@ -50,6 +52,7 @@ class Draem:
         trained_on: the pictures that the run was begun with; None where they were not noted.
         thresholds: that decisions and regions follow from; None where none were worked out, see
             `draem_jax.evaluation.calibration.calibrated`.
+        roi: where it looks. What is elsewhere raises nothing.
     """
 
     config: ConfigDict
@@ -59,10 +62,17 @@ class Draem:
     _variables: Any = field(repr=False)
     trained_on: TrainedOn | None = field(default=None, repr=False)
     thresholds: Thresholds | None = field(default=None, repr=False)
+    roi: Roi = EVERYWHERE
 
     @classmethod
     def load(
-        cls, workdir: str | Path, *, checkpoint: str = "latest", batch_size: int | None = None
+        cls,
+        workdir: str | Path,
+        *,
+        checkpoint: str = "latest",
+        batch_size: int | None = None,
+        roi: str | None = None,
+        ignore_border: int | None = None,
     ) -> Draem:
         """Loads what a training run saved.
 
@@ -71,25 +81,28 @@ class Draem:
             checkpoint: "latest", "best" (by validation loss) or a step.
             batch_size: pictures a call; `config.evaluation.batch_size` if None. It is raised to a
                 multiple of the number of devices.
+            roi: where to look, as `config.data.roi`; where the run was trained to look if None.
+            ignore_border: as `config.data.ignore_border`; that of the run if None.
 
         Raises:
             UserError: there is no run in `workdir`, or no such checkpoint, or its thresholds are
-                damaged.
+                damaged, or there is no mask that says where to look.
         """
         workdir = Path(workdir)
         config, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
         devices = len(local_devices())
         wanted = batch_size or config.evaluation.batch_size
-        kept = thresholds_path(workdir, int(state.step))
-        return cls(
+        detector = cls(
             config=config,
             workdir=workdir,
             step=int(state.step),
             batch_size=-(-wanted // devices) * devices,
             _variables=replicate(state.variables),
             trained_on=TrainedOn.load(workdir),
-            thresholds=Thresholds.load(kept) if kept.is_file() else None,
+            roi=region_of_interest(config, source=roi, ignore_border=ignore_border),
         )
+        kept = detector.thresholds_path
+        return replace(detector, thresholds=Thresholds.load(kept) if kept.is_file() else None)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -110,11 +123,39 @@ class Draem:
         return None if self.trained_on is None else self.trained_on.full_scale
 
     @property
+    def thresholds_path(self) -> Path:
+        """Where its thresholds are kept, for each region of interest its own.
+
+        Raises:
+            UserError: a mask that says where to look is not there.
+        """
+        key = self.roi.key(self.trained_on.paths if self.trained_on else [])
+        name = f"step_{self.step:07d}" + (f"_roi_{key}" if key else "")
+        return self.workdir / "thresholds" / f"{name}.json"
+
+    @property
     def feature_channels(self) -> int:
         """How many features the networks have of each place; 0 if there are none."""
         return create_network(self.config).feature_channels
 
-    def predict(self, images: np.ndarray | jax.Array) -> Prediction:
+    def roi_warning(self) -> str | None:
+        """Says in one line if the masks that say where to look have changed since training."""
+        trained = self.trained_on
+        if trained is None or self.roi != region_of_interest(self.config):
+            return None  # another region was asked for
+        if trained.roi == self.roi.digest(trained.paths):
+            return None
+        return (
+            f"what {self.roi.source} marks has changed since {self.workdir} was trained; it is "
+            "looked where it says now"
+        )
+
+    def predict(
+        self,
+        images: np.ndarray | jax.Array,
+        *,
+        planes: Bool[np.ndarray, "B H W"] | None = None,
+    ) -> Prediction:
         """Looks for anomalies.
 
         Pictures of another size than the networks were trained at are brought to it, and maps and
@@ -123,18 +164,25 @@ class Draem:
 
         Args:
             images: (B, H, W, 3), RGB, uint8 or float in [0, 1].
+            planes: true where to look in each; as the detector's `roi` says if None.
 
         Returns:
             The prediction, at the pictures' own size.
 
         Raises:
             ValueError: the array is of another shape or kind, or floats lie outside [0, 1].
+            UserError: the detector's `roi` does not fit the pictures, or needs their names.
         """
         pictures = _checked(images)
         size = pictures.shape[1:3]
         pictures = _resized(pictures, self.image_size)
+        if planes is None and (plane := self.roi.plane("", size)) is not None:
+            planes = np.broadcast_to(plane, (len(pictures), *size))
         parts = [
-            self._predict_batch(pictures[i : i + self.batch_size])
+            self._predict_batch(
+                pictures[i : i + self.batch_size],
+                None if planes is None else planes[i : i + self.batch_size],
+            )
             for i in range(0, len(pictures), self.batch_size)
         ]
         if not parts:
@@ -143,11 +191,17 @@ class Draem:
                 np.zeros(0, np.float32),
                 np.zeros((0, *size, 3), np.float32),
             )
-        maps, scores, reconstructions = (np.concatenate(p) for p in zip(*parts, strict=True))
+        output = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+        maps, reconstructions = output.anomaly_map, output.reconstruction
         if size != self.image_size:
             maps = np.stack([resize_plane(plane, size) for plane in maps])
             reconstructions = np.stack([resize_channels(r, size) for r in reconstructions])
-        return Prediction(maps, scores, reconstructions)
+        on_object: Any = output.on_object
+        if on_object is not None:
+            on_object = np.stack([resize_mask(mask, size) for mask in on_object])
+        if (inside := both(planes, on_object)) is not None:
+            maps = np.where(inside, maps, np.float32(0))
+        return Prediction(maps, output.score, reconstructions)
 
     def region_rule(
         self,
@@ -178,10 +232,15 @@ class Draem:
         rule: RegionRule | None = None,
         alpha: float = 0.05,
         with_features: bool = False,
+        plane: Plane | None = None,
     ) -> Inspection:
         """Looks for anomalies in one picture of any size; see `inspect_pictures`."""
         (found,) = self.inspect_pictures(
-            [image], rule=rule, alpha=alpha, with_features=with_features
+            [image],
+            rule=rule,
+            alpha=alpha,
+            with_features=with_features,
+            planes=None if plane is None else [plane],
         )
         return found
 
@@ -192,6 +251,7 @@ class Draem:
         rule: RegionRule | None = None,
         alpha: float = 0.05,
         with_features: bool = False,
+        planes: Iterable[Plane | None] | None = None,
     ) -> Iterator[Inspection]:
         """Looks for anomalies in pictures of any sizes, a batch of them at a time.
 
@@ -202,26 +262,40 @@ class Draem:
             alpha: the share of normal pictures that may be called anomalous.
             with_features: whether to keep what the discriminative network computes, for
                 `draem_jax.inspection.features`.
+            planes: true where to look in each picture, at its size, or None for everywhere, as
+                `Roi.plane` gives it for a picture's name; as the detector's `roi` says if None.
 
         Yields:
             What is said of each picture, in their order.
 
         Raises:
             ValueError: an array is of another shape or kind, or floats lie outside [0, 1].
+            UserError: the detector's `roi` does not fit the pictures, or needs their names.
         """
         rule = rule or self.region_rule()
-        given = map(_as_uint8, images)
-        while batch := list(itertools.islice(given, self.batch_size)):
-            small = np.stack([resize(image, self.image_size) for image in batch])
+        given: Iterator[UInt8[np.ndarray, "_ _ 3"]] = map(_as_uint8, images)
+        if planes is None:
+            given, sized = itertools.tee(given)
+            planes = (self.roi.plane("", image.shape[:2]) for image in sized)
+        pairs = zip(given, planes, strict=True)
+        while batch := list(itertools.islice(pairs, self.batch_size)):
+            small = np.stack([resize(image, self.image_size) for image, _ in batch])
             fitted = self.fitted_to(len(batch))
-            outputs = jax.device_get(fitted.run_batch(small, with_features=with_features))
-            for i, image in enumerate(batch):
+            outputs = jax.device_get(
+                fitted.run_batch(
+                    small,
+                    self.small_planes([plane for _, plane in batch]),
+                    with_features=with_features,
+                )
+            )
+            for i, (image, plane) in enumerate(batch):
                 own = jax.tree.map(operator.itemgetter(i), outputs)
-                yield self._inspection(image, small[i], own, rule, alpha)
+                yield self._inspection((image, plane), small[i], own, rule, alpha)
 
     def run_batch(
         self,
         images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
+        planes: Bool[np.ndarray, "B H W"] | None = None,
         *,
         with_features: bool = False,
     ) -> BatchOutput:
@@ -229,14 +303,19 @@ class Draem:
 
         Args:
             images: of the trained size, RGB, uint8 or float in [0, 1].
+            planes: true where to look in them, at the same size; None for everywhere. Where the
+                detector looks at objects alone, both must hold.
             with_features: whether to return the discriminative network's features as well.
 
         Returns:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
+            Scores are of what is looked at; margin and map are of the whole picture.
         """
-        padding = [(0, self.batch_size - len(images))] + [(0, 0)] * 3
         program = _make_program(create_network(self.config), self.score_name, with_features)
-        return program(self._variables, shard_batch(np.pad(images, padding)))
+        border_share = None
+        if self.roi.on_object:
+            border_share = anomaly_params(self.config).shapes.foreground_border
+        return program(self._variables, *map(self._padded, (images, planes)), border_share)
 
     def fitted_to(self, pictures: int) -> Draem:
         """The same detector with a smaller batch, so that few pictures do not take all its time.
@@ -252,24 +331,48 @@ class Draem:
         size = devices * (1 << max(0, of_each - 1).bit_length())
         return replace(self, batch_size=min(size, self.batch_size))
 
-    def _predict_batch(self, images: np.ndarray) -> Prediction:
-        output = self.fitted_to(len(images)).run_batch(images)
-        return Prediction(
-            *(np.asarray(getattr(output, part))[: len(images)] for part in Prediction._fields)
+    def _padded(self, array: np.ndarray | None) -> jax.Array | None:
+        """An array of as many pictures as a batch has, spread over the devices."""
+        if array is None:
+            return None
+        padding = [(0, self.batch_size - len(array))] + [(0, 0)] * (array.ndim - 1)
+        return shard_batch(np.pad(array, padding))
+
+    def small_planes(self, planes: Sequence[Plane | None]) -> Bool[np.ndarray, "B h w"] | None:
+        """Planes of some pictures at the size that the networks see; None if all are None.
+
+        Args:
+            planes: true where to look in each picture, of any size; None for everywhere.
+        """
+        if all(plane is None for plane in planes):
+            return None
+        everywhere = np.ones(self.image_size, bool)
+        return np.stack(
+            [everywhere if p is None else resize_mask(p, self.image_size) for p in planes]
         )
+
+    def _predict_batch(self, images: np.ndarray, planes: np.ndarray | None) -> BatchOutput:
+        small = None if planes is None else self.small_planes(list(planes))
+        output = self.fitted_to(len(images)).run_batch(images, small)
+        return jax.tree.map(lambda array: np.asarray(array)[: len(images)], output)
 
     def _inspection(
         self,
-        image: UInt8[np.ndarray, "H W 3"],
+        picture: tuple[UInt8[np.ndarray, "H W 3"], Plane | None],
         small: UInt8[np.ndarray, "h w 3"],
         output: Any,
         rule: RegionRule,
         alpha: float,
     ) -> Inspection:
         """Brings a picture's part of a batch's output to its own size, and finds its regions."""
+        image, plane = picture
         size = image.shape[:2]
         margin = resize_plane(output.margin, size)
         anomaly_map = resize_plane(output.anomaly_map, size)
+        on_object = None if output.on_object is None else resize_mask(output.on_object, size)
+        inside = both(plane, on_object)
+        if inside is not None:
+            anomaly_map = np.where(inside, anomaly_map, np.float32(0))
         scale = math.sqrt(margin.size / math.prod(self.image_size))
         score = float(output.score)
         p_value = None
@@ -284,12 +387,13 @@ class Draem:
             p_value=p_value,
             is_anomalous=None if p_value is None else p_value <= alpha,
             regions=find_regions(
-                above_edges(margin, rule.threshold.margin, scale=scale),
+                above_edges(margin, rule.threshold.margin, scale=scale, inside=inside),
                 anomaly_map=anomaly_map,
                 join_gap=rule.join_gap,
                 min_area=rule.min_area,
             ),
             at_network_size=AtNetworkSize(small, output.reconstruction, output.features),
+            inside=inside,
         )
 
 
@@ -301,7 +405,7 @@ def _make_program(
     score = score_by_name(score_name)
 
     @jax.jit
-    def inspect(variables, images):
+    def inspect(variables, images, planes, border_share):
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255
         features = None
@@ -311,14 +415,19 @@ def _make_program(
             output = forward(network, variables, images)
         maps = anomaly_map(output.logits)
         reconstruction = jnp.clip(output.reconstruction, 0, 1)
-        return BatchOutput(margin(output.logits), maps, score(maps), reconstruction, features)
+        on_object = None
+        if border_share is not None:
+            on_object = find_objects(images, border_share=border_share)
+        return BatchOutput(
+            margin(output.logits),
+            maps,
+            score(maps, both(planes, on_object)),
+            reconstruction,
+            features,
+            on_object,
+        )
 
     return inspect
-
-
-def thresholds_path(workdir: Path, step: int) -> Path:
-    """Where the thresholds of a run's checkpoint are kept."""
-    return workdir / "thresholds" / f"step_{step:07d}.json"
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:

@@ -14,7 +14,7 @@ class Prediction(NamedTuple):
     """What a detector says of a batch of pictures, at their own size.
 
     Attributes:
-        anomaly_map: how likely each pixel is anomalous, float32 in [0, 1].
+        anomaly_map: how likely each pixel is anomalous, float32 in [0, 1]; 0 where nobody looks.
         score: of each picture, float32 in [0, 1], higher for more anomalous ones.
         reconstruction: the pictures as they would be without defects, float32 in [0, 1].
     """
@@ -35,6 +35,7 @@ class BatchOutput(NamedTuple):
         reconstruction: in [0, 1].
         features: what the discriminative network computes on its way to the margin, at a lower
             resolution; None where it was not asked for, or there is no such network.
+        on_object: true on the object in each picture, where it alone is looked at; else None.
     """
 
     margin: Float[jax.Array, "B H W"]
@@ -42,6 +43,7 @@ class BatchOutput(NamedTuple):
     score: Float[jax.Array, " B"]
     reconstruction: Float[jax.Array, "B H W 3"]
     features: Float[jax.Array, "B h w C"] | None = None
+    on_object: Bool[jax.Array, "B H W"] | None = None
 
 
 class AtNetworkSize(NamedTuple):
@@ -67,7 +69,7 @@ class Inspection:
         image: RGB, as it was given.
         reconstruction: the picture as it would be without defects, in [0, 1].
         margin: logit₁ − logit₀ of each pixel.
-        anomaly_map: how likely each pixel is anomalous, in [0, 1].
+        anomaly_map: how likely each pixel is anomalous, in [0, 1]; 0 where nobody looks.
         score: the score of the picture, in [0, 1].
         p_value: how often a normal picture scores as high, in (0, 1]; None for a detector without
             thresholds, since no normal pictures were held out from its training.
@@ -75,6 +77,7 @@ class Inspection:
             None without a p-value.
         regions: the anomalous ones, the largest first.
         at_network_size: the picture as the networks saw it.
+        inside: true where the detector looks, see `draem_jax.data.roi`; None for everywhere.
         highest: the highest value in the picture's file where it has more than 8 bits a channel;
             None for what was not read from a file.
     """
@@ -88,6 +91,7 @@ class Inspection:
     is_anomalous: bool | None
     regions: list[Region]
     at_network_size: AtNetworkSize
+    inside: Bool[np.ndarray, "H W"] | None = None
     highest: int | None = None
 
     @property

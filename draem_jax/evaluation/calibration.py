@@ -1,7 +1,9 @@
 """Thresholds of a trained detector, from normal pictures that its training never saw."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,17 +11,63 @@ from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.config import anomaly_params
+from draem_jax.data.loading import Part
+from draem_jax.data.roi import both
 from draem_jax.detector import Draem
-from draem_jax.detector.draem import thresholds_path
 from draem_jax.errors import UserError
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
-from draem_jax.training.feed import read_samples
+from draem_jax.training.feed import read_pictures, samples_of
 from draem_jax.training.pictures import TrainingPictures, open_pictures
 from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.state import run_keys
 
 _LEAST_ANOMALOUS = 64
+
+
+class PictureSet(NamedTuple):
+    """Pictures in memory to set thresholds by or to measure with, and the truth about them.
+
+    Attributes:
+        images: the pictures, RGB.
+        masks: true where an anomaly is.
+        planes: true where to look, see `draem_jax.data.roi`; None for everywhere.
+    """
+
+    images: UInt8[np.ndarray, "N H W 3"]
+    masks: Bool[np.ndarray, "N H W"]
+    planes: Bool[np.ndarray, "N H W"] | None = None
+
+    def followed_by(self, other: "PictureSet") -> "PictureSet":
+        """Both as one, of the same region of interest."""
+        return jax.tree.map(lambda *parts: np.concatenate(parts), self, other)
+
+
+class Judged(NamedTuple):
+    """What a detector makes of pictures.
+
+    Attributes:
+        margins: of all pixels.
+        scores: by its name each score of all pictures.
+        inside: true where the detector looks; None for everywhere.
+    """
+
+    margins: Float[np.ndarray, "N H W"]
+    scores: Mapping[str, Float[np.ndarray, " N"]]
+    inside: Bool[np.ndarray, "N H W"] | None
+
+    @property
+    def largest_margins(self) -> Float[np.ndarray, " N"]:
+        """The largest margin where the detector looks in each picture."""
+        margins = self.margins
+        if self.inside is not None:
+            # Where there is nowhere to look, nothing is above any threshold.
+            margins = np.where(self.inside, margins, margins.min())
+        return margins.max(axis=(1, 2))
+
+    def pixels(self, plane: np.ndarray) -> np.ndarray:
+        """The values in a plane of each picture that lie where the detector looks."""
+        return plane.ravel() if self.inside is None else plane[self.inside]
 
 
 def calibrated(detector: Draem, *, keep: bool = True) -> Draem:
@@ -40,7 +88,7 @@ def calibrated(detector: Draem, *, keep: bool = True) -> Draem:
         return detector
     thresholds = calibrate(detector)
     if keep:
-        thresholds.save(thresholds_path(detector.workdir, detector.step))
+        thresholds.save(detector.thresholds_path)
     return dataclasses.replace(detector, thresholds=thresholds)
 
 
@@ -60,33 +108,30 @@ def calibrate(detector: Draem) -> Thresholds:
     config = detector.config
     auto = config.evaluation.score == "auto"
     names = CANDIDATE_SCORES if auto else (config.evaluation.score,)
-    selection = open_pictures(config, part="selection", trained_on=detector.trained_on)
+    selection = _open_part(detector, "selection")
     score, counts = names[0], (0, 0)
     best: tuple[BestF1 | None, BestF1 | None] = (None, None)
     if len(selection.normal):
-        normal = read_all(selection)
-        anomalous, masks = simulate_on(config, selection)
-        margins, scores = margins_and_scores(detector, np.concatenate([normal, anomalous]), names)
-        defective = np.arange(len(margins)) >= len(normal)
+        normal, anomalous = read_all(selection), simulate_on(config, selection)
+        both_kinds = normal.followed_by(anomalous)
+        judged = judge(detector, both_kinds, names)
+        scores = judged.scores
+        defective = np.arange(len(both_kinds.images)) >= len(normal.images)
         if auto:
             # It takes a second to import, which those who find thresholds kept need not wait for.
             from sklearn.metrics import roc_auc_score
 
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
-        truth = np.concatenate([np.zeros((len(normal), *masks.shape[1:]), bool), masks])
         best = (
             best_f1(scores[score], defective),
-            best_f1(margins.ravel(), truth.ravel()),
+            best_f1(judged.pixels(judged.margins), judged.pixels(both_kinds.masks)),
         )
-        counts = len(margins), len(anomalous)
-    calibration = read_all(
-        open_pictures(config, part="calibration", trained_on=detector.trained_on)
-    )
-    margins, scores = margins_and_scores(detector, calibration, (score,))
+        counts = len(both_kinds.images), len(anomalous.images)
+    judged = judge(detector, read_all(_open_part(detector, "calibration")), (score,))
     return Thresholds(
         score=score,
-        normal_scores=ascending(scores[score]),
-        normal_margins=ascending(margins.max(axis=(1, 2))),
+        normal_scores=ascending(judged.scores[score]),
+        normal_margins=ascending(judged.largest_margins),
         best_f1_score=best[0] and best[0].threshold,
         best_f1_margin=best[1] and best[1].threshold,
         simulated_pictures=counts[0],
@@ -96,21 +141,22 @@ def calibrate(detector: Draem) -> Thresholds:
             "category": config.data.category,
             "step": detector.step,
             "seed": config.seed,
+            **({} if detector.roi.is_everything else {"roi": str(detector.roi)}),
         },
     )
 
 
-def simulate_on(
-    config: ConfigDict, pictures: TrainingPictures
-) -> tuple[UInt8[np.ndarray, "N H W 3"], Bool[np.ndarray, "N H W"]]:
+def simulate_on(config: ConfigDict, pictures: TrainingPictures) -> PictureSet:
     """Simulates anomalies on normal pictures by the config's recipe; none is rotated.
+
+    There are none where nobody looks.
 
     Args:
         config: the config of the run.
         pictures: to put them on.
 
     Returns:
-        At least 64 pictures unless the recipe makes hardly any anomaly, each with one, and masks.
+        At least 64 pictures unless the recipe makes hardly any anomaly, each with one.
 
     Raises:
         UserError: the recipe makes no anomaly at all.
@@ -122,7 +168,8 @@ def simulate_on(
     # A mask may come out empty; twice as many samples leave enough of the others.
     indices = np.arange(2 * count, dtype=np.int32)
     draw = Draw(run_keys(config)[1], ReservedStep.CALIBRATION, indices)
-    samples = read_samples(pictures, draw, params)
+    drawn_from = read_pictures(pictures, draw)
+    samples = samples_of(drawn_from, draw, params)
     masks = np.asarray(samples.mask)[..., 0] > 0
     chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
     if not chosen.size:
@@ -131,43 +178,54 @@ def simulate_on(
             "config.anomalies.threshold"
         )
     augmented = np.rint(np.asarray(samples.augmented)[chosen] * 255).astype(np.uint8)
-    return augmented, masks[chosen]
+    planes = None if drawn_from.inside is None else drawn_from.inside.planes
+    return PictureSet(
+        augmented, masks[chosen], None if planes is None else np.asarray(planes)[chosen]
+    )
 
 
-def read_all(pictures: TrainingPictures) -> UInt8[np.ndarray, "N H W 3"]:
-    """All normal pictures as one array."""
-    return np.stack([pictures.normal[i] for i in range(len(pictures.normal))])
+def read_all(pictures: TrainingPictures) -> PictureSet:
+    """All normal pictures, on which there is no anomaly."""
+    indices = range(len(pictures.normal))
+    images = np.stack([pictures.normal[i] for i in indices])
+    planes = None
+    if pictures.planes is not None:
+        planes = np.stack([pictures.planes[i] for i in indices])
+    return PictureSet(images, np.zeros(images.shape[:3], bool), planes)
 
 
-def margins_and_scores(
-    detector: Draem, images: UInt8[np.ndarray, "N H W 3"], names: tuple[str, ...]
-) -> tuple[Float[np.ndarray, "N H W"], dict[str, Float[np.ndarray, " N"]]]:
+def judge(detector: Draem, pictures: PictureSet, names: tuple[str, ...]) -> Judged:
     """Runs a detector on pictures, a batch at a time, and gives what thresholds are set by.
 
     Args:
         detector: the trained detector.
-        images: of the trained size, one at least.
+        pictures: of the trained size, one at least.
         names: the names of image scores, see `draem_jax.scores.score_by_name`.
-
-    Returns:
-        The margins of all pixels; and by its name each score of all pictures.
     """
     functions: dict[str, Callable] = {name: jax.jit(score_by_name(name)) for name in names}
-    parts = list(_batches(detector, images, functions))
-    margins = np.concatenate([margins for margins, _ in parts])
-    return margins, {n: np.concatenate([scores[n] for _, scores in parts]) for n in names}
+    parts = list(_batches(detector, pictures, functions))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _batches(
-    detector: Draem, images: np.ndarray, functions: dict[str, Callable]
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    for start in range(0, len(images), detector.batch_size):
-        batch = images[start : start + detector.batch_size]
-        output = detector.run_batch(batch)
-        yield (
-            np.asarray(output.margin)[: len(batch)],
-            {
-                name: np.asarray(score(output.anomaly_map))[: len(batch)]
-                for name, score in functions.items()
-            },
+    detector: Draem, pictures: PictureSet, functions: dict[str, Callable]
+) -> Iterator[Judged]:
+    for start in range(0, len(pictures.images), detector.batch_size):
+        places = slice(start, start + detector.batch_size)
+        images, _, planes = jax.tree.map(operator.itemgetter(places), pictures)
+        output: Any = detector.run_batch(images, planes)
+        count = len(images)
+        if planes is not None:
+            planes = np.pad(planes, [(0, len(output.margin) - count), (0, 0), (0, 0)])
+        inside = both(planes, output.on_object)
+        scores = {name: score(output.anomaly_map, inside) for name, score in functions.items()}
+        yield jax.tree.map(
+            lambda array, count=count: np.asarray(array)[:count],
+            Judged(output.margin, scores, inside),
         )
+
+
+def _open_part(detector: Draem, part: Part) -> TrainingPictures:
+    return open_pictures(
+        detector.config, part=part, trained_on=detector.trained_on, roi=detector.roi
+    )

@@ -12,12 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from draem_jax import files
 from draem_jax.config import data_set
 from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.pictures import resize_plane
+from draem_jax.data.roi import Plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
 from draem_jax.evaluation.options import EvaluationOptions
@@ -26,7 +27,8 @@ from draem_jax.evaluation.report import write_report
 from draem_jax.evaluation.results import Evaluation, Metrics, compute_metrics
 from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_totals
-from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask, unknown_mask
+from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask
+from draem_jax.evaluation.within import Looked, look, mean_share, within_roi
 from draem_jax.reports.pictures import write_map_png
 from draem_jax.training.trained_on import digests_of
 
@@ -50,6 +52,11 @@ class LabelledPictures(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Of all, "<type>/<number>" each."""
+        ...
+
+    @property
+    def normal(self) -> tuple[bool, ...]:
+        """Which of them count as normal."""
         ...
 
 
@@ -87,7 +94,15 @@ def evaluate(
             cannot be written.
     """
     workdir = Path(workdir)
-    detector = calibrated(Draem.load(workdir, checkpoint=checkpoint, batch_size=batch_size))
+    detector = calibrated(
+        Draem.load(
+            workdir,
+            checkpoint=checkpoint,
+            batch_size=batch_size,
+            roi=options.roi,
+            ignore_border=options.ignore_border,
+        )
+    )
     test, simulated = open_test_pictures(detector, warn=warn)
     out = workdir / "evaluation"
     files.mark_output(out)
@@ -144,7 +159,9 @@ def open_test_pictures(
         warn: is told what is odd about the data set, line by line.
     """
     data = data_set(detector.config, full_scale=detector.full_scale)
-    test = data.test_pictures(size=detector.image_size)
+    test = data.test_pictures(size=detector.image_size, roi=detector.roi)
+    if line := detector.roi_warning():
+        warn(line)
     for line in test.warnings:
         warn(line)
     if len(test):
@@ -153,8 +170,11 @@ def open_test_pictures(
                 f"{len(seen)} test pictures are among those that the run was trained on "
                 f"({seen[0]} first); figures of them say nothing"
             )
-        return test, False
-    return simulated_pictures(detector.config, trained_on=detector.trained_on), True
+        return within_roi(test, warn=warn), False
+    simulated = simulated_pictures(
+        detector.config, trained_on=detector.trained_on, roi=detector.roi
+    )
+    return simulated, True
 
 
 def _trained_on(detector: Draem, test: StoredTestPictures) -> list[str]:
@@ -197,36 +217,42 @@ def measure(
     }
     streams = {name: MetricStream(options) for name, options in chosen.items()}
     normal, defective = (
-        [i for i, name in enumerate(test.names) if name.startswith(f"{GOOD}/") == wanted][
+        [i for i, is_normal in enumerate(test.normal) if is_normal == wanted][
             jax.process_index() :: jax.process_count()
         ]
         for wanted in (True, False)
     )
+    shares: list[float] = []
     # Names have no suffix; a dot in one is a dot.
     maps = files.distinct_names([PurePath(f"{name}.png") for name in test.names], ".png")
     done = 0
     # The metrics need all normal pictures, of all processes, before the defective ones.
     for part in (normal, defective):
         for indices, pictures in _read_ahead(test, part, detector.batch_size):
-            output = detector.run_batch(np.stack([picture.image for picture in pictures]))
+            looked = look(detector, pictures)
+            output = looked.output
             kinds = [picture.defect_type for picture in pictures]
+            shares += looked.shares
             for name, stream in streams.items():
                 margin: Any = output.margin
                 if original_size:
-                    margin, truth = _at_original_size(margin, pictures)
+                    margin, truth = _at_original_size(margin, pictures, looked.own)
                 else:
-                    truth = _truths(pictures, name, detector)
+                    truth = _truths(pictures, looked.small, name, detector)
                 stream.update(margin, truth, output.score, kinds, indices=indices)
             if maps_folder is not None:
                 paths = [maps_folder / maps[index] for index in indices]
-                _write_maps(paths, pictures, np.asarray(output.anomaly_map))
+                _write_maps(paths, pictures, looked)
             done += len(pictures)
             progress(done, len(normal) + len(defective))
         if part is normal:
             for stream in streams.values():
                 stream.close_normal(merge=gather_totals)
+    looked_at = mean_share(shares)
     return {
-        name: compute_metrics(gather_totals(stream.totals()), chosen[name])
+        name: replace(
+            compute_metrics(gather_totals(stream.totals()), chosen[name]), looked_at=looked_at
+        )
         for name, stream in streams.items()
     }
 
@@ -255,26 +281,30 @@ def _read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _write_maps(
-    paths: Sequence[Path], pictures: Sequence[LabelledPicture], maps: Float32[np.ndarray, "B H W"]
-) -> None:
-    for path, picture, plane in zip(paths, pictures, maps, strict=False):
-        write_map_png(path, resize_plane(plane, picture.mask.shape))
+def _write_maps(paths: Sequence[Path], pictures: Sequence[LabelledPicture], looked: Looked) -> None:
+    maps = np.asarray(looked.output.anomaly_map)
+    for path, picture, plane, inside in zip(paths, pictures, maps, looked.own, strict=False):
+        resized = resize_plane(plane, picture.mask.shape)
+        write_map_png(path, resized if inside is None else np.where(inside, resized, 0))
 
 
 def _truths(
-    pictures: Sequence[LabelledPicture], protocol: str, detector: Draem
+    pictures: Sequence[LabelledPicture],
+    inside: Bool[np.ndarray, "n H W"] | None,
+    protocol: str,
+    detector: Draem,
 ) -> Float32[np.ndarray, "B H W"]:
     size = detector.image_size
     truth = np.full((detector.batch_size, *size), LEFT_OUT, np.float32)
-    for plane, picture in zip(truth, pictures, strict=False):
+    for i, picture in enumerate(pictures):
         if picture.has_mask:
-            plane[:] = encode_mask(PROTOCOLS[protocol](picture.mask, size))
+            mask = PROTOCOLS[protocol](picture.mask, size)
+            truth[i] = encode_mask(mask, None if inside is None else inside[i])
     return truth
 
 
 def _at_original_size(
-    margin: Any, pictures: Sequence[LabelledPicture]
+    margin: Any, pictures: Sequence[LabelledPicture], inside: Sequence[Plane | None]
 ) -> tuple[Float32[np.ndarray, "B H W"], Float32[np.ndarray, "B H W"]]:
     shapes = [picture.mask.shape for picture in pictures]
     height, width = (-(-max(side) // _PADDED_TO) * _PADDED_TO for side in zip(*shapes, strict=True))
@@ -283,13 +313,14 @@ def _at_original_size(
     for i, (plane, picture) in enumerate(zip(np.asarray(margin), pictures, strict=False)):
         h, w = picture.mask.shape
         margins[i, :h, :w] = resize_plane(plane, (h, w))
-        truth[i, :h, :w] = encode_mask(picture.mask) if picture.has_mask else unknown_mask((h, w))
+        if picture.has_mask:
+            truth[i, :h, :w] = encode_mask(picture.mask, inside[i])
     return margins, truth
 
 
 def _facts(
     detector: Draem, evaluation: Evaluation, *, simulated: bool, original_size: bool
-) -> dict[str, str | int]:
+) -> dict[str, str | int | float]:
     height, width = detector.image_size
     config = detector.config
     return {
@@ -301,6 +332,8 @@ def _facts(
         "compared_at": "original size" if original_size else f"{height} x {width}",
         "step": detector.step,
         "widths": f"{config.model.reconstructive_width} / {config.model.discriminative_width}",
+        "region_of_interest": str(detector.roi),
+        "share_looked_at": round(evaluation.looked_at, 4),
         "image_score": detector.score_name,
         "mask_protocol": "default: nearest, above 0",
     }

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax import files
-from draem_jax.config import image_size
+from draem_jax.config import image_size, region_of_interest
 from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
 from draem_jax.data.loading import Part
-from draem_jax.data.texture_sources import PictureArray
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
-from draem_jax.evaluation.calibration import calibrated, margins_and_scores, read_all, simulate_on
+from draem_jax.evaluation.calibration import (
+    Judged,
+    PictureSet,
+    calibrated,
+    judge,
+    read_all,
+    simulate_on,
+)
 from draem_jax.metrics.table import title
 from draem_jax.reports.pictures import sheet, write_png
 from draem_jax.training.pictures import open_pictures
@@ -132,10 +138,10 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
     if tuned_from is None:
         raise UserError(f"{workdir} was not fine-tuned; give the --out-workdir of a fine-tuned run")
     base = Draem.load(tuned_from.workdir, checkpoint=str(tuned_from.step))
-    sets, notes = _pictures(tuned.config, tuned_from, tuned.trained_on)
-    before = _measure(calibrated(base, keep=False), sets, alpha)
+    kinds, notes = _pictures(tuned.config, tuned_from, tuned.trained_on)
+    before = _measure(calibrated(base, keep=False), kinds, alpha)
     tuned = calibrated(tuned)
-    after = _measure(tuned, sets, alpha)
+    after = _measure(tuned, kinds, alpha)
     if tuned.thresholds is None:
         notes.append(
             "no normal pictures were held out (config.data.holdout is 0), so there is no threshold "
@@ -147,17 +153,16 @@ def compare(workdir: str | Path, *, alpha: float = 0.05) -> Comparison:
         replace(one, after=other.before)
         for one, other in zip(before.figures, after.figures, strict=True)
     ]
-    return Comparison(tuple(figures), tuple(notes), _sheet(sets, before, after))
+    return Comparison(tuple(figures), tuple(notes), _sheet(kinds, before, after))
 
 
 @dataclass(frozen=True)
-class _PictureSet:
-    """Pictures to measure with: their kind, what they are, and the truth about them."""
+class _Kind:
+    """Pictures of one kind to measure with: its name, what they are, and the pictures."""
 
     kind: str
     text: str
-    images: UInt8[np.ndarray, "N H W 3"]
-    masks: Bool[np.ndarray, "N H W"]
+    pictures: PictureSet
 
     @property
     def defective(self) -> bool:
@@ -166,14 +171,9 @@ class _PictureSet:
 
 def _pictures(
     config: ConfigDict, tuned_from: TunedFrom, trained_on: TrainedOn | None
-) -> tuple[list[_PictureSet], list[str]]:
+) -> tuple[list[_Kind], list[str]]:
     """All that is measured on, normal pictures first, and notes on them."""
-    sets, notes = [], []
-
-    def add(kind: str, text: str, images: np.ndarray, masks: np.ndarray | None = None) -> None:
-        none = np.zeros(images.shape[:3], bool)
-        sets.append(_PictureSet(kind, text, images, none if masks is None else masks))
-
+    kinds, notes = [], []
     held_out = bool(config.data.holdout)
     part: Part = "selection" if held_out else "training"
     normal = open_pictures(config, part=part, trained_on=trained_on)
@@ -181,17 +181,17 @@ def _pictures(
         normal = open_pictures(config, part="held_out", trained_on=trained_on)
     if not held_out:
         some = np.linspace(0, len(normal.normal) - 1, min(_MOST_TRAINED_ON, len(normal.normal)))
-        few = [normal.normal[i] for i in np.unique(some.astype(int)).tolist()]
-        normal = replace(normal, normal=PictureArray(np.stack(few)))
+        normal = normal.take(np.unique(some.astype(int)).tolist())
     text = "held-out normal pictures" if held_out else "normal pictures trained on"
-    add("normal", text, read_all(normal))
-    add("simulated", "simulated anomalies", *simulate_on(config, normal))
+    kinds.append(_Kind("normal", text, read_all(normal)))
+    kinds.append(_Kind("simulated", "simulated anomalies", simulate_on(config, normal)))
     examples = read_examples(
         tuned_from.accept,
         tuned_from.defects,
         size=image_size(config),
         full_scale=normal.full_scale,
         depth=config.data.depth,
+        roi=region_of_interest(config),
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):
@@ -199,82 +199,98 @@ def _pictures(
             continue
         enough = len(getattr(apart, kind)) > 0
         chosen = apart if enough else learned
-        masks = chosen.masks if kind == "defects" else None
-        add(kind, f"{'held-out' if enough else 'learned'} {text}", getattr(chosen, kind), masks)
+        images = getattr(chosen, kind)
+        if kind == "defects":
+            pictures = PictureSet(images, chosen.masks, chosen.defect_planes)
+        else:
+            nothing = np.zeros(images.shape[:3], bool)
+            pictures = PictureSet(images, nothing, chosen.accepted_planes)
+        kinds.append(_Kind(kind, f"{'held-out' if enough else 'learned'} {text}", pictures))
         if not enough:
             notes.append(
                 f"too few {text} to hold some out ({LEAST_HELD_OUT} are the least, at a share of "
                 f"{config.finetune.holdout:g}): all were learned, and the figures are of these"
             )
-    return sets, notes
+    return kinds, notes
 
 
 class _Measured(NamedTuple):
-    """What one detector makes of all sets of pictures.
+    """What one detector makes of all pictures.
 
     Attributes:
         figures: all that are shown, as figures before fine-tuning.
-        margins: of each set's pixels.
-        scores: of each set's pictures.
+        judged: what it makes of each kind.
+        scores: of each kind's pictures.
     """
 
     figures: list[Change]
-    margins: list[Float[np.ndarray, "N H W"]]
+    judged: list[Judged]
     scores: list[Float[np.ndarray, " N"]]
 
 
-def _measure(detector: Draem, sets: Sequence[_PictureSet], alpha: float) -> _Measured:
+def _measure(detector: Draem, kinds: Sequence[_Kind], alpha: float) -> _Measured:
     thresholds = detector.thresholds
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
     measured = _Measured([], [], [])
     figures = measured.figures
-    for pictures in sets:
-        margins, by_name = margins_and_scores(detector, pictures.images, (detector.score_name,))
-        scores = by_name[detector.score_name]
-        measured.margins.append(margins)
+    for kind in kinds:
+        judged = judge(detector, kind.pictures, (detector.score_name,))
+        scores = judged.scores[detector.score_name]
+        measured.judged.append(judged)
         measured.scores.append(scores)
-        if not pictures.defective:
+        if not kind.defective:
             alarms = None if limit is None else float(np.mean(scores > limit))
-            figures.append(_figure(pictures, "false_alarms", "false alarms", alarms, lower=True))
+            figures.append(_figure(kind, "false_alarms", "false alarms", alarms, lower=True))
             continue
-        normal = measured.margins[0]  # the normal pictures come first
-        truth = np.concatenate([np.zeros(normal.shape, bool), pictures.masks])
-        margins = np.concatenate([normal, margins])
-        defective = np.arange(len(truth)) >= len(normal)
-        auroc = float(roc_auc_score(defective, np.concatenate([measured.scores[0], scores])))
-        ap = float(average_precision_score(truth.ravel(), margins.ravel()))
-        figures.append(_figure(pictures, "image_auroc", title("image_auroc"), auroc))
-        figures.append(_figure(pictures, "pixel_ap", title("pixel_ap"), ap))
+        # The normal pictures come first.
+        both = [(kinds[0].pictures, measured.judged[0]), (kind.pictures, judged)]
+        truth, margins = (
+            np.concatenate([own.pixels(plane) for plane, own in parts])
+            for parts in (
+                [(pictures.masks, own) for pictures, own in both],
+                [(own.margins, own) for _, own in both],
+            )
+        )
+        together = np.concatenate([measured.scores[0], scores])
+        defective = np.arange(len(together)) >= len(measured.scores[0])
+        auroc = float(roc_auc_score(defective, together))
+        ap = float(average_precision_score(truth, margins)) if truth.any() else None
+        figures.append(_figure(kind, "image_auroc", title("image_auroc"), auroc))
+        figures.append(_figure(kind, "pixel_ap", title("pixel_ap"), ap))
     return measured
 
 
 def _sheet(
-    sets: Sequence[_PictureSet], before: _Measured, after: _Measured
+    kinds: Sequence[_Kind], before: _Measured, after: _Measured
 ) -> UInt8[np.ndarray, "H W 3"]:
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("picture", "mask", "before", "after")
     }
     labels = []
-    for i, pictures in enumerate(sets):
+    for i, kind in enumerate(kinds):
         order = np.argsort(before.scores[i])
-        worst = order[:_SHOWN] if pictures.defective else order[::-1][:_SHOWN]
-        columns["picture"].append(pictures.images[worst])
-        columns["mask"].append(pictures.masks[worst][..., None])
+        worst = order[:_SHOWN] if kind.defective else order[::-1][:_SHOWN]
+        columns["picture"].append(kind.pictures.images[worst])
+        columns["mask"].append(kind.pictures.masks[worst][..., None])
         for name, measured in (("before", before), ("after", after)):
-            columns[name].append(expit(measured.margins[i][worst])[..., None])
+            judged = measured.judged[i]
+            maps = expit(judged.margins[worst])
+            if judged.inside is not None:
+                maps = np.where(judged.inside[worst], maps, 0)
+            columns[name].append(maps[..., None])
         labels += [
-            f"{pictures.kind} {before.scores[i][k]:.2f} to {after.scores[i][k]:.2f}" for k in worst
+            f"{kind.kind} {before.scores[i][k]:.2f} to {after.scores[i][k]:.2f}" for k in worst
         ]
     return sheet({name: np.concatenate(parts) for name, parts in columns.items()}, labels)
 
 
 def _figure(
-    pictures: _PictureSet, name: str, text: str, value: float | None, *, lower: bool = False
+    kind: _Kind, name: str, text: str, value: float | None, *, lower: bool = False
 ) -> Change:
     return Change(
-        name=f"{name}_{pictures.kind}",
-        text=f"{text}, {pictures.text}",
-        pictures=len(pictures.images),
+        name=f"{name}_{kind.kind}",
+        text=f"{text}, {kind.text}",
+        pictures=len(kind.pictures.images),
         before=value,
         after=None,
         lower_is_better=lower,

@@ -15,9 +15,13 @@ class EvaluationOptions:
         original_size: bring the maps to the pictures' original size, for the default protocol,
             instead of the masks to the training size; margins are interpolated bilinearly.
         save_maps: write each picture's map to `WORKDIR/evaluation/maps/`, as 16-bit PNG.
+        roi: where to look, as `config.data.roi`; where the run was trained to look if None.
+        ignore_border: as `config.data.ignore_border`; that of the run if None.
     """
 
     metrics: MetricOptions = field(default_factory=MetricOptions)
     alpha: float = 0.05
     original_size: bool = False
     save_maps: bool = False
+    roi: str | None = None
+    ignore_border: int | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from draem_jax import files
@@ -12,6 +13,7 @@ from draem_jax.detector import Draem
 from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.evaluation.results import Evaluation, Metrics
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.evaluation.within import look
 from draem_jax.metrics.rankings import Curve
 from draem_jax.reports.gallery import rank_errors
 from draem_jax.reports.page import Report, ReportPicture, render
@@ -37,7 +39,7 @@ def write_report(
     test: Any,
     evaluation: Evaluation,
     *,
-    facts: Mapping[str, str | int],
+    facts: Mapping[str, str | int | float],
     options: EvaluationOptions,
     simulated: bool,
 ) -> None:
@@ -111,27 +113,34 @@ def _worst(
 def _pictures(
     detector: Draem, test: Any, indices: Sequence[int], errors: np.ndarray
 ) -> list[ReportPicture]:
-    pictures = [test[index] for index in indices]
-    prediction = detector.predict(np.stack([picture.image for picture in pictures]))
-    scores = prediction.score.astype(np.float64)
-    p_values = [None] * len(scores)
-    if detector.thresholds is not None:
-        p_values = detector.thresholds.p_values(scores).tolist()
-    return [
-        ReportPicture(
-            name=picture.name,
-            defect_type=picture.defect_type,
-            score=float(scores[i]),
-            image=picture.image,
-            reconstruction=prediction.reconstruction[i],
-            anomaly_map=prediction.anomaly_map[i],
-            mask=resize_mask(picture.mask, detector.image_size) if picture.has_mask else None,
-            is_defective=picture.defect_type != GOOD,
-            rank_error=float(errors[i]),
-            p_value=p_values[i],
-        )
-        for i, picture in enumerate(pictures)
-    ]
+    shown = []
+    for start in range(0, len(indices), detector.batch_size):
+        pictures = [test[index] for index in indices[start : start + detector.batch_size]]
+        looked = look(detector.fitted_to(len(pictures)), pictures)
+        output = jax.device_get(looked.output)
+        for i, picture in enumerate(pictures):
+            inside = None if looked.small is None else looked.small[i]
+            mask = resize_mask(picture.mask, detector.image_size) if picture.has_mask else None
+            anomaly_map: np.ndarray = output.anomaly_map[i]
+            score, p_value = float(output.score[i]), None
+            if detector.thresholds is not None:
+                p_value = float(detector.thresholds.p_values(np.array([score]))[0])
+            shown.append(
+                ReportPicture(
+                    name=picture.name,
+                    defect_type=picture.defect_type,
+                    score=score,
+                    image=picture.image,
+                    reconstruction=output.reconstruction[i],
+                    anomaly_map=anomaly_map if inside is None else np.where(inside, anomaly_map, 0),
+                    mask=mask if mask is None or inside is None else mask & inside,
+                    is_defective=picture.defect_type != GOOD,
+                    rank_error=float(errors[start + i]),
+                    p_value=p_value,
+                    inside=inside,
+                )
+            )
+    return shown
 
 
 def _known(intervals: Mapping[str, Any]) -> dict[str, Any]:

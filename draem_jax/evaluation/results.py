@@ -73,11 +73,13 @@ class Evaluation:
         overall: of all pictures.
         types: of each defect type's pictures together with all normal ones, in alphabetical order.
         pictures: what is known of each, by index.
+        looked_at: the mean share of the pictures that the detector looked at.
     """
 
     overall: Metrics
     types: dict[str, Metrics]
     pictures: list[PictureRow]
+    looked_at: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
         """The metrics overall and by defect type, see `Metrics.as_json`."""

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Bool, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.data.loading import LabelledPicture
+from draem_jax.data.roi import Roi
 from draem_jax.errors import UserError
-from draem_jax.evaluation.calibration import read_all, simulate_on
+from draem_jax.evaluation.calibration import PictureSet, read_all, simulate_on
+from draem_jax.evaluation.truth import GOOD
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
 
@@ -21,27 +21,30 @@ class SimulatedPictures:
     """Test pictures in memory; see `simulated_pictures`.
 
     Attributes:
-        images: the pictures, RGB.
-        masks: true where an anomaly was simulated.
+        pictures: the pictures; masks are true where an anomaly was simulated.
         names: "good/<number>" and "simulated/<number>".
     """
 
-    images: UInt8[np.ndarray, "N H W 3"]
-    masks: Bool[np.ndarray, "N H W"]
+    pictures: PictureSet
     names: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> LabelledPicture:
-        name = self.names[index]
-        return LabelledPicture(
-            self.images[index], self.masks[index], True, name.partition("/")[0], name
-        )
+        name, (images, masks, planes) = self.names[index], self.pictures
+        plane = None if planes is None else planes[index]
+        kind = name.partition("/")[0]
+        return LabelledPicture(images[index], masks[index], True, kind, name, plane)
+
+    @property
+    def normal(self) -> tuple[bool, ...]:
+        """Which of them have no simulated anomaly."""
+        return tuple(name.startswith(f"{GOOD}/") for name in self.names)
 
 
 def simulated_pictures(
-    config: ConfigDict, *, trained_on: TrainedOn | None = None
+    config: ConfigDict, *, trained_on: TrainedOn | None = None, roi: Roi | None = None
 ) -> SimulatedPictures:
     """Makes test pictures of the normal ones that training never saw.
 
@@ -53,6 +56,7 @@ def simulated_pictures(
     Args:
         config: the config of a run with `data.holdout` above 0.
         trained_on: see `draem_jax.training.pictures.open_pictures`.
+        roi: the same.
 
     Raises:
         UserError: no pictures were held out, or they cannot be read.
@@ -63,12 +67,10 @@ def simulated_pictures(
             "ones were held out; train with --config.data.holdout=0.2 in another --workdir, or add "
             "test pictures"
         )
-    pictures = open_pictures(config, part="held_out", trained_on=trained_on)
-    normal = read_all(pictures)
-    anomalous, masks = simulate_on(config, pictures)
+    pictures = open_pictures(config, part="held_out", trained_on=trained_on, roi=roi)
+    normal, anomalous = read_all(pictures), simulate_on(config, pictures)
     return SimulatedPictures(
-        images=np.concatenate([normal, anomalous]),
-        masks=np.concatenate([np.zeros(normal.shape[:3], bool), masks]),
-        names=tuple(f"good/{i:03d}" for i in range(len(normal)))
-        + tuple(f"{SIMULATED}/{i:03d}" for i in range(len(anomalous))),
+        normal.followed_by(anomalous),
+        tuple(f"{GOOD}/{i:03d}" for i in range(len(normal.images)))
+        + tuple(f"{SIMULATED}/{i:03d}" for i in range(len(anomalous.images))),
     )

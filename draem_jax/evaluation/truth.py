@@ -9,23 +9,31 @@ from draem_jax.data.layouts import GOOD
 __all__ = ["GOOD", "LEFT_OUT", "encode_mask", "region_weights", "unknown_mask"]
 
 LEFT_OUT = -1.0
-"""Marks pixels that no pixel metric counts: padding, and pictures whose mask is not known."""
+"""Marks pixels that no pixel metric counts: padding, pictures whose mask is not known, and what is
+not looked at."""
 
 _EIGHT_CONNECTED = np.ones((3, 3), int)
 
 
-def encode_mask(mask: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+def encode_mask(
+    mask: Bool[np.ndarray, "H W"], inside: Bool[np.ndarray, "H W"] | None = None
+) -> Float32[np.ndarray, "H W"]:
     """Encodes a mask for the pixel metrics.
 
     Args:
         mask: true where a pixel is defective.
+        inside: true where to look, see `draem_jax.data.roi`; everywhere if None. Of a defect that
+            lies partly outside only the part inside counts.
 
     Returns:
         0 at normal pixels; at defect pixels 1 / size of their 8-connected region, so that each
         region weighs 1 (the regions of the per-region overlap: Bergmann et al., IJCV 2021, section
-        5.1).
+        5.1); and `LEFT_OUT` where nobody looks.
     """
-    return region_weights(mask).astype(np.float32)
+    if inside is None:
+        return region_weights(mask).astype(np.float32)
+    weights = region_weights(mask & inside)
+    return np.where(inside, weights, LEFT_OUT).astype(np.float32)
 
 
 def region_weights(mask: Bool[np.ndarray, "H W"]) -> Float64[np.ndarray, "H W"]:

@@ -1,5 +1,6 @@
 """Inspecting pictures that lie in files; one that cannot be read does not stop the others."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from draem_jax.data.pictures import read_decoded
+from draem_jax.data.roi import Plane
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.regions.rule import RegionRule
@@ -24,24 +26,32 @@ def inspect_files(
     """Inspects the pictures of files; see `Draem.inspect_pictures` for the options.
 
     Yields:
-        What is said of each picture, in their order, or why it cannot be read.
+        What is said of each picture, in their order, or why it cannot be read, or nobody can tell
+        where to look in it.
     """
     unreadable: dict[int, UserError] = {}
     highest: dict[int, int | None] = {}
 
-    def readable() -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    def readable() -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], Plane | None]]:
         for i, path in enumerate(paths):
             try:
                 # As those were read that the detector was trained on.
                 decoded = read_decoded(path, full_scale=detector.full_scale)
+                name = path.absolute().with_suffix("").as_posix()
+                plane = detector.roi.plane(name, decoded.picture.shape[:2])
             except UserError as error:
                 unreadable[i] = error
             else:
                 highest[i] = decoded.highest
-                yield decoded.picture
+                yield decoded.picture, plane
 
+    images, planes = itertools.tee(readable())
     inspections = detector.inspect_pictures(
-        readable(), rule=rule, alpha=alpha, with_features=with_features
+        (image for image, _ in images),
+        rule=rule,
+        alpha=alpha,
+        with_features=with_features,
+        planes=(plane for _, plane in planes),
     )
     # Pictures are read a batch ahead, so what precedes one that was inspected has been read.
     following = next(inspections, None)

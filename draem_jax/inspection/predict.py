@@ -24,6 +24,7 @@ from draem_jax.inspection.types import Named, TypeModel
 from draem_jax.regions.find import Region
 from draem_jax.regions.rule import PixelThreshold, RegionRule
 from draem_jax.reports.pictures import (
+    dim_outside,
     label_places,
     outline,
     overlay,
@@ -110,15 +111,17 @@ def predict_files(
     `out` gets
 
     - `predictions.csv`: of each picture the score, p-value, whether it is called anomalous, the
-      share of its pixels above the pixel threshold, its map, overlay and mask, its number of
-      regions, and the type of the largest one. Without thresholds p-value and decision stay empty.
-      Of a picture that cannot be read it has the reason, as `error`, and nothing else.
+      share of its pixels above the pixel threshold (of those that are looked at), its map, overlay
+      and mask, its number of regions, and the type of the largest one. Without thresholds p-value
+      and decision stay empty. Of a picture that cannot be read it has the reason, as `error`, and
+      nothing else.
     - `regions.csv`: a line for each region, see `draem_jax.inspection.table`.
     - `regions.json` and `regions_rle.json`: the regions in COCO's format, as polygons and as run
       lengths, see `draem_jax.inspection.coco`. A picture's file name is its path within `images`.
     - `maps/NAME.png`: the anomaly map at the picture's own size, 16 bits, 65535 for certainty.
     - `masks/NAME.png`: 255 in regions, 0 elsewhere.
-    - `overlays/NAME.png`: map, outlines and numbers of the regions on the picture, over a scale.
+    - `overlays/NAME.png`: map, outlines and numbers of the regions on the picture, over a scale;
+      dark where nobody looks.
 
     The tables gain a picture's lines as soon as it is done; the JSON files are written last, also
     where SIGTERM or Ctrl-C asked to stop, or an error ends it. Tables and JSON files of an earlier
@@ -230,7 +233,7 @@ class _Outputs:
                     picture,
                     f"{inspection.score:.6f}",
                     *_decision(inspection),
-                    f"{np.mean(inspection.margin > self._threshold.margin):.6f}",
+                    f"{_share_above(inspection, self._threshold):.6f}",
                     *(Path(kind) / output for kind in _KINDS),
                     len(inspection.regions),
                     *table.name_cells(named[0] if named else None),
@@ -326,6 +329,8 @@ def _overlay(
     inspection: Inspection, mm_per_pixel: float | None
 ) -> UInt8[np.ndarray, "height width 3"]:
     drawn = overlay(inspection.image, inspection.anomaly_map)
+    if inspection.inside is not None:
+        drawn = dim_outside(drawn, inspection.inside)
     drawn = outline(drawn, inspection.mask, width=max(1, min(inspection.mask.shape) // 500))
     labels = {_top(region): str(region.label) for region in inspection.regions}
     return scale_bar(label_places(drawn, labels), mm_per_pixel=mm_per_pixel)
@@ -335,6 +340,14 @@ def _top(region: Region) -> tuple[int, int]:
     """The first pixel of its first row."""
     top, left, _, _ = region.bbox
     return top, left + int(region.mask[0].argmax())
+
+
+def _share_above(inspection: Inspection, threshold: PixelThreshold) -> float:
+    """Of the pixels that are looked at."""
+    above = inspection.margin > threshold.margin
+    if inspection.inside is None:
+        return float(above.mean())
+    return float(above[inspection.inside].sum() / max(1, inspection.inside.sum()))
 
 
 def _decision(inspection: Inspection) -> tuple[str, str]:

@@ -23,23 +23,34 @@ best; this lies between. It was chosen on two detectors of `surfaces`, brick.
 
 
 def above_edges(
-    margin: Float[np.ndarray, "H W"], threshold: float, *, scale: float = 1.0
+    margin: Float[np.ndarray, "H W"],
+    threshold: float,
+    *,
+    scale: float = 1.0,
+    inside: Bool[np.ndarray, "H W"] | None = None,
 ) -> Float[np.ndarray, "H W"]:
     """Subtracts from the margin what makes a pixel part of a region.
 
     That is the threshold, and for broad parts of a region a lower level: a third of the way down
     to the picture's median margin. Every region has a pixel above the threshold. If half of the
-    picture or more lies above it, there is no surface to compare with, and no lower level.
+    picture or more lies above it, there is no surface to compare with, and no lower level. What is
+    not looked at is no part of a region, and does not count for the median.
 
     Args:
         margin: of each pixel, at the picture's own size.
         threshold: on the margin.
         scale: how many pixels of the picture are one of the network's, along a side.
+        inside: true where to look; everywhere if None.
 
     Returns:
         The differences, above 0 in regions: what `find_regions` takes, with 0 as the threshold.
     """
-    low = threshold + _DEPTH * (float(np.median(margin)) - threshold)
+    looked_at = margin if inside is None or not inside.any() else margin[inside]
+    low = threshold + _DEPTH * (float(np.median(looked_at)) - threshold)
+    if inside is not None:
+        # As far below as it would be above, so that outlines end half way to the next pixel.
+        level = min(low, threshold)
+        margin = np.where(inside, margin, level - np.abs(margin - level))
     sure = margin > threshold
     if low >= threshold or not sure.any():
         return margin - threshold

@@ -8,7 +8,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from draem_jax.reports.data_uris import fit, fit_mask, jpeg, png
-from draem_jax.reports.pictures import Mask, Picture, heat_map, outline, overlay, to_uint8
+from draem_jax.reports.pictures import (
+    Mask,
+    Picture,
+    dim_outside,
+    heat_map,
+    outline,
+    overlay,
+    to_uint8,
+)
 from draem_jax.reports.plots import percent
 
 Outcome = Literal["miss", "false alarm", "right"]
@@ -36,6 +44,7 @@ class ReportPicture:
         rank_error: see `rank_errors`. Give it for every picture or for none; where it is None,
             `render` works it out from the pictures that it is given.
         p_value: how likely a normal picture is to score as high, where it is known.
+        inside: values above 0 where the model looks; None for everywhere.
     """
 
     name: str
@@ -48,6 +57,7 @@ class ReportPicture:
     is_defective: bool
     rank_error: float | None = None
     p_value: float | None = None
+    inside: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +207,8 @@ def _entry(picture: ReportPicture, rank_error: float, made: Outcome | None) -> G
     anomaly_map = fit(picture.anomaly_map.astype(np.float32))
     glow = overlay(image, anomaly_map)
     mask = None
+    if picture.inside is not None:
+        glow = dim_outside(glow, fit_mask(picture.inside))
     if picture.mask is not None and picture.mask.any():
         mask = fit_mask(picture.mask)
         glow = outline(glow, mask)

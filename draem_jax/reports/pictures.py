@@ -24,6 +24,7 @@ Pictures = Float[np.ndarray, "N H W _"] | UInt8[np.ndarray, "N H W _"] | Bool[np
 
 _HEAT = colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
 _QUIET = 0.05  # map values up to here leave the picture as it is in an overlay
+_DIM = 0.35  # what is left of the light where nobody looks
 _BRIGHT = np.array([64, 255, 200], np.uint8)
 _BLACK = np.array([0, 0, 0], np.uint8)
 
@@ -84,6 +85,20 @@ def overlay(
     # hide it.
     glow = heat_map(0.35 + 0.5 * value)
     return np.rint((1 - weight) * picture + weight * glow).astype(np.uint8)
+
+
+def dim_outside(image: Picture, inside: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Darkens what is not looked at in a picture.
+
+    Args:
+        image: the picture, grey or RGB.
+        inside: true where it is looked at.
+
+    Returns:
+        A copy of the picture, as it is inside and dark outside, RGB.
+    """
+    picture = _rgb(image)
+    return np.where(inside[..., None], picture, np.rint(_DIM * picture).astype(np.uint8))
 
 
 def outline(image: Picture, mask: Mask, *, width: int = 1) -> UInt8[np.ndarray, "H W 3"]:

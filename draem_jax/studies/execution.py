@@ -121,8 +121,10 @@ def read_maps(run: Run, workdir: Path) -> dict[int, Float32[np.ndarray, "H W"]]:
 
 def _keep_maps(folder: Path, detector: Draem, test: LabelledPictures) -> None:
     indices = shown_pictures(test.names)
-    images: Any = np.stack([test[index].image for index in indices])
-    maps = np.rint(detector.predict(images).anomaly_map * 65535).astype(np.uint16)
+    shown = [test[index] for index in indices]
+    images: Any = np.stack([picture.image for picture in shown])
+    planes = detector.small_planes([picture.plane for picture in shown])
+    maps = np.rint(detector.predict(images, planes=planes).anomaly_map * 65535).astype(np.uint16)
     with files.atomic_path(folder / "maps.npz") as temporary:
         np.savez_compressed(temporary, indices=np.array(indices), maps=maps)
 

@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.data.streaming import PairReader, PicturePairs, stream_pairs
+from draem_jax.data.streaming import PairReader, PicturePairs, stack, stream_pairs
 from draem_jax.training import parallel
 from draem_jax.training.forecast import size_text
 from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix, TrainingPictures
@@ -105,7 +105,7 @@ class _Streaming:
             f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
         )
         self._max_steps = max_steps
-        self._kinds = pictures.mix.kinds
+        self._pictures = pictures
         devices, each = sample_indices.shape
         self._shape = (devices, each)
         rows = _choices(pictures, key, steps, sample_indices.reshape(-1))
@@ -117,13 +117,13 @@ class _Streaming:
         batches = [next(self._stream) for _ in range(steps)]
         # A call takes the same shape whatever its length; what is behind is not looked at.
         batches += batches[-1:] * (self._max_steps - steps)
-        normal, textures, parts = (
-            parallel.shard_batch(
-                np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in step], axis=1)
-            )
-            for step in zip(*batches, strict=True)
+        laid_out = jax.tree.map(
+            lambda *steps: parallel.shard_batch(
+                np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in steps], axis=1)
+            ),
+            *batches,
         )
-        return Chosen(normal, textures, Parts(parts, self._kinds))
+        return _chosen(self._pictures, laid_out)
 
 
 def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) -> Samples:
@@ -137,7 +137,11 @@ def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) 
     Returns:
         What training would see in that step.
     """
-    chosen = read_pictures(pictures, draw)
+    return samples_of(read_pictures(pictures, draw), draw, params)
+
+
+def samples_of(chosen: Chosen, draw: Draw, params: AnomalyParams) -> Samples:
+    """Makes the samples of one step of what `read_pictures` read for it; see `read_samples`."""
     draw = Draw(draw.key, np.int32(draw.step), parallel.shard_if_divided(draw.indices))
     return jax.jit(make_samples)(draw, chosen, params)
 
@@ -147,11 +151,14 @@ def read_pictures(pictures: TrainingPictures, draw: Draw) -> Chosen:
     step = int(draw.step)
     rows = _choices(pictures, draw.key, range(step, step + 1), draw.indices)
     reader = _reader(pictures, rows)
-    normal, textures, parts = (
-        parallel.shard_if_divided(np.stack(part))
-        for part in zip(*(reader[row] for row in range(len(reader))), strict=True)
-    )
-    return Chosen(normal, textures, Parts(parts, pictures.mix.kinds))
+    pairs = stack([reader[row] for row in range(len(reader))])
+    return _chosen(pictures, jax.tree.map(parallel.shard_if_divided, pairs))
+
+
+def _chosen(pictures: TrainingPictures, pairs: Any) -> Chosen:
+    """Pairs that were read and brought to the devices, as samples are made of them."""
+    parts = Parts(pairs.parts, pictures.mix.kinds)
+    return Chosen(pairs.normal, pairs.textures, parts, pictures.inside(pairs.planes))
 
 
 def _choices(
@@ -182,4 +189,4 @@ def _choose_for_steps(draws: Draw, normal_count: int, mix: TextureMix) -> Int[Ar
 
 
 def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:
-    return PairReader(pictures.normal, pictures.textures, pictures.mix.kinds, rows)
+    return PairReader(pictures.normal, pictures.textures, pictures.mix.kinds, rows, pictures.planes)

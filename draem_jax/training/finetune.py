@@ -6,6 +6,7 @@ decides which differences matter, goes on learning.
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -21,6 +22,7 @@ from draem_jax.config import (
     differences,
     image_size,
     loss_weights,
+    region_of_interest,
     with_absolute_paths,
 )
 from draem_jax.data.examples import Examples, read_examples
@@ -120,6 +122,7 @@ def finetune(
         size=image_size(config),
         full_scale=pictures.full_scale,
         depth=config.data.depth,
+        roi=region_of_interest(config),
     )
     learned, held_out = examples.divide(config.finetune.holdout)
 
@@ -141,7 +144,9 @@ def finetune(
     ):
         started = bool(checkpoints.steps())
         tuned_from.hold_to(out, started=started)
-        hold_to_data(out, base_data or note_data(config, pictures), started=started)
+        noted = base_data or note_data(config, pictures)
+        noted = replace(noted, roi=region_of_interest(config).digest(noted.paths))
+        hold_to_data(out, noted, started=started)
         saved = checkpoints.restore_newest(config, set_aside=True)
         if saved is None:
             saved = state.replace(opt_state=optimizer.init(state.params))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Array, UInt8
 from ml_collections import ConfigDict
 
-from draem_jax.config import check_config, data_set, image_size
-from draem_jax.data.loading import Part, StoredPictures
+from draem_jax.anomalies.inside import Inside
+from draem_jax.config import check_config, data_set, image_size, region_of_interest
+from draem_jax.data.loading import Part, StoredPictures, StoredPlanes
+from draem_jax.data.roi import PlaneSource, Roi
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -62,11 +64,13 @@ class Pictures(NamedTuple):
         normal: the normal pictures, RGB.
         textures: the pictures among the anomaly source, RGB, of the same height and width.
         mix: the parts of the anomaly source.
+        inside: where to look in the normal pictures; None for everywhere.
     """
 
     normal: UInt8[Array, "N H W 3"]
     textures: UInt8[Array, "T H W 3"]
     mix: TextureMix
+    inside: Inside | None = None
 
 
 class Chosen(NamedTuple):
@@ -79,11 +83,13 @@ class Chosen(NamedTuple):
         normal: the normal picture of each sample, RGB.
         textures: the texture of each, RGB; of no meaning where the device makes it.
         parts: the parts of the anomaly source that the textures are from.
+        inside: where to look in the normal pictures; None for everywhere.
     """
 
     normal: UInt8[Array, "*steps B H W 3"]
     textures: UInt8[Array, "*steps B H W 3"]
     parts: Parts
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,9 @@ class TrainingPictures:
         size: (height, width) of all.
         full_scale: the value that is white in normal pictures with more than 8 bits a channel, see
             `draem_jax.data.loading.StoredPictures`.
+        planes: where to look in the normal pictures, as far as it is known without looking at
+            them; None for everywhere.
+        on_object: whether to look at the object in each picture alone.
     """
 
     normal: PictureSource
@@ -104,12 +113,31 @@ class TrainingPictures:
     mix: TextureMix
     size: tuple[int, int]
     full_scale: int | None = None
+    planes: PlaneSource | None = None
+    on_object: bool = False
 
     @property
     def nbytes(self) -> int:
-        """Device memory that all of them take as uint8."""
+        """Device memory that all of them take as uint8, with a byte for each pixel of a plane."""
         height, width = self.size
-        return (len(self.normal) + len(self.textures)) * height * width * 3
+        pictures = len(self.normal) + len(self.textures)
+        planes = 0 if self.planes is None else len(self.planes)
+        return (3 * pictures + planes) * height * width
+
+    def take(self, indices: Sequence[int]) -> "TrainingPictures":
+        """The same with some of the normal pictures alone."""
+        assert isinstance(self.normal, StoredPictures)
+        normal, planes = self.normal.take(indices), self.planes
+        if planes is not None:
+            assert isinstance(planes, StoredPlanes)
+            planes = StoredPlanes(normal, planes.roi)
+        return replace(self, normal=normal, planes=planes)
+
+    def inside(self, planes: Any) -> Inside | None:
+        """What says where to look, given the planes of some of the normal pictures."""
+        if planes is None and not self.on_object:
+            return None
+        return Inside(planes, self.on_object)
 
     def read(self) -> Pictures:
         """Reads all of them onto the default device.
@@ -117,13 +145,21 @@ class TrainingPictures:
         Raises:
             UserError: one of them is missing or damaged.
         """
+        planes = None if self.planes is None else jnp.asarray(_stack(self.planes))
         return Pictures(
-            jnp.asarray(_stack(self.normal)), jnp.asarray(_stack(self.textures)), self.mix
+            jnp.asarray(_stack(self.normal)),
+            jnp.asarray(_stack(self.textures)),
+            self.mix,
+            self.inside(planes),
         )
 
 
 def open_pictures(
-    config: ConfigDict, *, part: Part = "training", trained_on: TrainedOn | None = None
+    config: ConfigDict,
+    *,
+    part: Part = "training",
+    trained_on: TrainedOn | None = None,
+    roi: Roi | None = None,
 ) -> TrainingPictures:
     """Opens the pictures that the config names.
 
@@ -132,10 +168,12 @@ def open_pictures(
         part: the part of the normal pictures, see `draem_jax.data.loading.Part`.
         trained_on: what the run was begun with: the normal pictures are those of its part that are
             left as they were, and read in its range. Where None, the part is made of what there is.
+        roi: where to look in them; where the config says if None.
 
     Raises:
         UserError: the data set cannot be had, see `DataSet.training_pictures`; or the anomaly
-            source is wrong, see `parse_texture_sources`.
+            source is wrong, see `parse_texture_sources`; or it cannot be told where to look, see
+            `draem_jax.data.roi.Roi.plane`.
     """
     size = image_size(config)
     sources = parse_texture_sources(config.data.texture_source)
@@ -154,8 +192,18 @@ def open_pictures(
         PictureArray(np.zeros((1, *size, 3), np.uint8))
     ]
     counts = [len(normal) if source is None else len(source) for source in opened]
+    roi = region_of_interest(config) if roi is None else roi
+    planes = StoredPlanes(normal, roi) if roi.has_planes else None
+    if planes is not None and len(planes):
+        planes[0]  # so that a region that fits no picture is told before anything begins
     return TrainingPictures(
-        normal, Joined(textures), make_mix(sources, counts), size, normal.full_scale
+        normal,
+        Joined(textures),
+        make_mix(sources, counts),
+        size,
+        normal.full_scale,
+        planes,
+        roi.on_object,
     )
 
 
@@ -170,12 +218,13 @@ def note_data(config: ConfigDict, pictures: TrainingPictures) -> TrainedOn:
         size=pictures.size, holdout=config.data.holdout, part="held_out"
     )
     assert isinstance(pictures.normal, StoredPictures)
-    return TrainedOn(
+    noted = TrainedOn(
         training=digests_of(pictures.normal),
         held_out=digests_of(held_out),
         textures=pictures.textures.digest,
         full_scale=pictures.full_scale,
     )
+    return replace(noted, roi=region_of_interest(config).digest(noted.paths))
 
 
 def data_warnings(config: ConfigDict) -> tuple[str, ...]:
@@ -208,9 +257,10 @@ def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> Texture
     )
 
 
-def _stack(source: PictureSource) -> UInt8[np.ndarray, "N H W 3"]:
+def _stack(source: PictureSource | PlaneSource) -> np.ndarray:
+    """All pictures or planes as one array, read by threads."""
     first = source[0]
-    pictures = np.empty((len(source), *first.shape), np.uint8)
+    pictures = np.empty((len(source), *first.shape), first.dtype)
 
     def fill(index: int) -> None:
         pictures[index] = source[index]

@@ -14,7 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from draem_jax.config import check_config, data_set, image_size, resolve_steps, with_absolute_paths
+from draem_jax.config import (
+    check_config,
+    data_set,
+    image_size,
+    region_of_interest,
+    resolve_steps,
+    with_absolute_paths,
+)
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.texture_sources import TextureSource, open_textures, parse_texture_sources
 from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, forward
@@ -186,7 +193,8 @@ def count_pictures(config: ConfigDict, pictures: int | None = None) -> Data:
         _count_textures(source) for source in parse_texture_sources(config.data.texture_source)
     )
     height, width = image_size(config)
-    nbytes = (normal + max(1, textures)) * height * width * 3
+    planes = normal if region_of_interest(config).has_planes else 0
+    nbytes = (3 * (normal + max(1, textures)) + planes) * height * width
     return Data(normal, textures, assumed, nbytes, nbytes > config.data.resident_gib * _GIB)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from draem_jax.anomalies import (
     AnomalyParams,
@@ -83,11 +83,13 @@ class Samples(NamedTuple):
         normal: what the reconstruction shall be, float in [0, 1].
         augmented: what the network sees, float in [0, 1].
         mask: 1 where an anomaly was simulated, else 0, float.
+        inside: true where anomalies may be, turned as the picture is; None for everywhere.
     """
 
     normal: Float[Array, "B H W 3"]
     augmented: Float[Array, "B H W 3"]
     mask: Float[Array, "B H W 1"]
+    inside: Bool[Array, "B H W 1"] | None = None
 
 
 def draw_samples(
@@ -126,7 +128,8 @@ def take_pictures(i: Int[ArrayLike, ""], draw: Draw, pictures: Pictures | Chosen
         itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
         textures = jnp.where(itself, pictures.normal[choices.texture], textures)
     parts = Parts(choices.part, pictures.mix.kinds)
-    return Chosen(pictures.normal[choices.normal], textures, parts)
+    inside = jax.tree.map(lambda planes: planes[choices.normal], pictures.inside)
+    return Chosen(pictures.normal[choices.normal], textures, parts, inside)
 
 
 def choose(draw: Draw, normal_count: int, mix: TextureMix) -> Choices:
@@ -163,9 +166,15 @@ def make_samples(draw: Draw, chosen: Chosen, params: AnomalyParams) -> Samples:
             sources,
             images,
         )
+    inside = None
+    if chosen.inside is not None:
+        inside = chosen.inside.of(images, border_share=params.shapes.foreground_border)
+        # By the same keys, so that it turns as the picture does.
+        turned = rotate_normals_with_keys(keys[:, 2], inside.astype(jnp.float32), params)
+        inside = turned >= 0.5
     images = rotate_normals_with_keys(keys[:, 2], images, params)
-    simulated = simulate_with_keys(keys[:, 3], images, sources, params)
-    return Samples(images, simulated.augmented, simulated.mask)
+    simulated = simulate_with_keys(keys[:, 3], images, sources, params, inside=inside)
+    return Samples(images, simulated.augmented, simulated.mask, inside)
 
 
 def _choose_part(key: Key[Array, ""], mix: TextureMix) -> Int[Array, ""]:

@@ -30,12 +30,20 @@ class TrainedOn:
         held_out: the same of those that are kept from training.
         textures: a digest of the textures' names and sizes or contents.
         full_scale: see `draem_jax.data.loading.StoredPictures`.
+        roi: a digest of the masks that say where to look, see `draem_jax.data.roi.Roi`; "" where
+            there are none.
     """
 
     training: Mapping[str, str]
     held_out: Mapping[str, str]
     textures: str
     full_scale: int | None = None
+    roi: str = ""
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of all of them within the data set, see `StoredPictures.path`."""
+        return [f"train/{name}" for name in (*self.training, *self.held_out)]
 
     @classmethod
     def load(cls, workdir: Path) -> TrainedOn | None:
@@ -54,6 +62,7 @@ class TrainedOn:
                 dict(stored["held_out"]),
                 str(stored["textures"]),
                 None if stored["full_scale"] is None else int(stored["full_scale"]),
+                str(stored.get("roi", "")),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -85,6 +94,8 @@ class TrainedOn:
             changes.append("others are held out")
         if self.textures != now.textures:
             changes.append("the textures of config.data.texture_source have changed")
+        if self.roi != now.roi:
+            changes.append("what the masks of config.data.roi mark has changed")
         return changes
 
     def take(self, source: StoredPictures, part: Part) -> StoredPictures:

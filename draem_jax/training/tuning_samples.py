@@ -41,12 +41,14 @@ class TuningPictures(NamedTuple):
     Attributes:
         accepted: on which nothing is a defect, RGB; one black one where none was given.
         defects: with defects, RGB; one black one where none was given.
-        masks: the masks of the defects.
+        masks: the masks of the defects, of what is looked at.
+        planes: true where to look in the accepted pictures; None for everywhere.
     """
 
     accepted: UInt8[Array, "A H W 3"]
     defects: UInt8[Array, "D H W 3"]
     masks: Bool[Array, "D H W 1"]
+    planes: Bool[Array, "A H W 1"] | None = None
 
 
 def tuning_params(config: ConfigDict, examples: Examples) -> TuningParams:
@@ -67,10 +69,12 @@ def tuning_pictures(examples: Examples) -> TuningPictures:
     def at_least_one(array: np.ndarray) -> Array:
         return jnp.asarray(array if len(array) else np.zeros((1, *array.shape[1:]), array.dtype))
 
+    planes = examples.accepted_planes
     return TuningPictures(
         at_least_one(examples.accepted),
         at_least_one(examples.defects),
         at_least_one(examples.masks[..., None]),
+        None if planes is None else at_least_one(planes[..., None]),
     )
 
 
@@ -101,22 +105,38 @@ def make_tuning_samples(
     """
 
     def one(
-        keys: Key[Array, " 4"], normal: UInt8[Array, "H W 3"]
-    ) -> tuple[Array, Array, Array, Array]:
+        keys: Key[Array, " 4"], normal: UInt8[Array, "H W 3"], plane: Bool[Array, "H W"] | None
+    ) -> tuple[Array, Array, Array, Array, Array | None]:
         kind_key, which_key, vary_key = jax.random.split(jax.random.fold_in(keys[0], 1), 3)
         kind = jax.random.uniform(kind_key)
         is_accepted = kind < tuning.accepted_share
         is_defect = kind >= 1 - tuning.defect_share
-        accepted = given.accepted[jax.random.randint(which_key, (), 0, len(given.accepted))]
+        which_accepted = jax.random.randint(which_key, (), 0, len(given.accepted))
+        accepted = given.accepted[which_accepted]
         which = jax.random.randint(which_key, (), 0, len(given.defects))
         picture = jnp.where(is_defect, given.defects[which], accepted)
-        picture, mask = _vary(vary_key, picture, given.masks[which], tuning)
-        return jnp.where(is_accepted, picture, normal), is_defect, picture, mask
+        mask = given.masks[which]
+        if given.planes is not None:
+            # Where to look in an accepted picture is varied in the place of a mask.
+            mask = jnp.where(is_defect, mask, given.planes[which_accepted])
+        picture, mask = _vary(vary_key, picture, mask, tuning)
+        if plane is not None:
+            plane = jnp.where(is_accepted, mask[..., 0] > 0, plane)
+        return jnp.where(is_accepted, picture, normal), is_defect, picture, mask, plane
 
-    backgrounds, is_defect, pictures, masks = jax.vmap(one)(draw.sample_keys(), chosen.normal)
-    samples = make_samples(draw, chosen._replace(normal=backgrounds), params)
+    inside = chosen.inside
+    planes = None if inside is None else inside.planes
+    backgrounds, is_defect, pictures, masks, planes = jax.vmap(one)(
+        draw.sample_keys(), chosen.normal, planes
+    )
+    if inside is not None:
+        inside = inside.replace(planes=planes)
+    samples = make_samples(draw, chosen._replace(normal=backgrounds, inside=inside), params)
     is_defect = is_defect[:, None, None, None]
     labelled = pictures.astype(jnp.float32) / 255
+    if inside is not None and inside.on_object:
+        share = params.shapes.foreground_border
+        masks = masks * inside.replace(planes=None).of(labelled, border_share=share)
     return Samples(
         jnp.where(is_defect, labelled, samples.normal),
         jnp.where(is_defect, labelled, samples.augmented),

@@ -40,7 +40,7 @@ class Validation(NamedTuple):
 
     def sheet(self) -> UInt8[np.ndarray, "H W 3"]:
         """The samples that are shown, a row each."""
-        normal, augmented, mask = map(np.asarray, self.samples)
+        normal, augmented, mask = map(np.asarray, self.samples[:3])
         return sheet(
             {
                 "normal": normal,
@@ -80,7 +80,7 @@ def make_validate(
         rows: how many of the samples are shown.
     """
     apply = _make_apply(network)
-    shown = Samples(*(part[:rows] for part in samples))
+    shown = jax.tree.map(lambda part: part[:rows], samples)
 
     def validate(state: TrainState) -> Validation:
         loss, reconstruction, maps = apply(state, samples, weights)

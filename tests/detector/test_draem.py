@@ -47,8 +47,8 @@ class Counting(Draem):
 
     counted: ClassVar[list[int]] = []
 
-    def run_batch(self, pictures, *, with_features=False):
-        found = super().run_batch(pictures, with_features=with_features)
+    def run_batch(self, pictures, planes=None, *, with_features=False):
+        found = super().run_batch(pictures, planes, with_features=with_features)
         self.counted.append(len(found.margin))
         return found
 

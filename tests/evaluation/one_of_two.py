@@ -6,13 +6,12 @@ python -m tests.evaluation.one_of_two PORT PROCESS FILE
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
 
 from draem_jax.data.loading import LabelledPicture
-from draem_jax.detector import Draem
+from draem_jax.detector import BatchOutput, Draem
 from draem_jax.evaluation.evaluate import measure
 from draem_jax.evaluation.stream import MetricOptions
 
@@ -23,6 +22,8 @@ class Pictures:
     """Two good ones for each defective one; remembers which were read."""
 
     names = tuple(f"{'good' if i % 3 else 'hole'}/{i}" for i in range(25))
+
+    normal = tuple(name.startswith("good/") for name in names)
 
     def __init__(self):
         self.read = []
@@ -51,11 +52,11 @@ class Detector(Draem):
     def __init__(self):
         object.__setattr__(self, "batch_size", 4)
 
-    def run_batch(self, images):
+    def run_batch(self, images, planes=None):
         margin = np.zeros((self.batch_size, *SIZE), np.float32)
         margin[: len(images)] = images.mean(-1) / 40 - 3
         maps = 1 / (1 + np.exp(-margin))
-        return SimpleNamespace(margin=margin, anomaly_map=maps, score=maps.max((1, 2)))
+        return BatchOutput(margin, maps, maps.max((1, 2)), images)
 
 
 def measure_share():

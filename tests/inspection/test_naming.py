@@ -36,7 +36,7 @@ class Coloured(Draem):
 
     feature_channels = 2
 
-    def run_batch(self, pictures, *, with_features=False):
+    def run_batch(self, pictures, planes=None, *, with_features=False):
         off = np.abs(pictures.astype(float) - GREY).max(-1)
         margin = jnp.asarray(off / 5 - 4, jnp.float32)
         features = jnp.asarray(pictures[:, ::8, ::8, :2] / 255, jnp.float32)

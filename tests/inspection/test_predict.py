@@ -86,7 +86,7 @@ def test_what_was_written_is_not_read_again(out, detector, tmp_path):
 class Bright(Draem):
     """Takes what is white for anomalous, and black for normal."""
 
-    def run_batch(self, pictures, *, with_features=False):
+    def run_batch(self, pictures, planes=None, *, with_features=False):
         margin = jnp.asarray(pictures[..., 0] / 255 * 8 - 4, jnp.float32)
         anomaly_map = jnp.asarray(expit(margin))
         reconstruction = jnp.zeros((*margin.shape, 3), jnp.float32)

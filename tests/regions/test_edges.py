@@ -54,6 +54,23 @@ def test_edges_do_not_depend_on_the_size_of_the_picture():
     assert (above_edges(large, 0.0, scale=4.0) > 0).mean() == pytest.approx(area, rel=0.03)
 
 
+def test_what_is_not_looked_at_is_part_of_no_region():
+    looked_at = COLUMNS < 36
+    margin = blurred(INSIDE >= 0, 1.0)
+    found = above_edges(margin, 0.2, inside=looked_at) > 0
+    assert not found[~looked_at].any()
+    whole = above_edges(margin, 0.2) > 0
+    assert found.sum() == pytest.approx((whole & looked_at).sum(), rel=0.05)
+    # A defect outside raises nothing, nor does it let weak pixels inside be a part of it.
+    margin = blurred(INSIDE >= 0, np.where(looked_at, -0.4, 9.0))
+    margin[looked_at] = np.minimum(margin[looked_at], 0.1)
+    assert (above_edges(margin, 0.2) > 0).any()
+    assert not (above_edges(margin, 0.2, inside=looked_at) > 0).any()
+    # The level that regions end at does not depend on what is outside.
+    loud = np.where(looked_at, blurred(INSIDE >= 0, 1.0), 50.0)
+    np.testing.assert_array_equal(above_edges(loud, 0.2, inside=looked_at) > 0, found)
+
+
 @pytest.mark.parametrize("depth", [40, 64])
 def test_without_a_surface_to_compare_with_the_threshold_stands(depth):
     margin = np.where(depth > ROWS, 1.0, -1.0)

@@ -53,6 +53,13 @@ def test_overlay_changes_only_where_the_map_is_high():
     assert (laid_over[2, 2].astype(int) - 90).max() > 100
 
 
+def test_what_is_not_looked_at_is_dark_and_the_rest_as_it_was(rng):
+    image, inside = rng.random((9, 7, 3)), rng.random((9, 7)) < 0.5
+    drawn = pictures.dim_outside(image, inside)
+    np.testing.assert_array_equal(drawn[inside], pictures.to_uint8(image)[inside])
+    assert (drawn[~inside] <= 0.4 * pictures.to_uint8(image)[~inside] + 1).all()
+
+
 def test_outline_surrounds_the_mask():
     mask = np.zeros((9, 9), bool)
     mask[4, 4] = True

@@ -120,7 +120,7 @@ def test_what_streams_is_what_would_be_drawn_on_the_device(workers):
         assert taken.normal.shape == (4, 2, 2, *SIZE, 3)
         for i in range(count):
             normal, textures, parts = jax.tree.map(
-                lambda a, i=i: np.asarray(a)[:, i].reshape(8, *a.shape[3:]), tuple(taken)
+                lambda a, i=i: np.asarray(a)[:, i].reshape(8, *a.shape[3:]), tuple(taken[:3])
             )
             choices = chosen(Draw(key, step, np.arange(8)), 3, MIXED.mix)
             np.testing.assert_array_equal(parts.indices, choices.part)

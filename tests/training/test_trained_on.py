@@ -77,7 +77,7 @@ def test_what_comes_later_is_in_no_part_and_stops_the_run(run, caplog):
     shown = simulated_pictures(detector.config, trained_on=detector.trained_on)
     normal = {
         image.tobytes()
-        for image, mask in zip(shown.images, shown.masks, strict=True)
+        for image, mask in zip(shown.pictures.images, shown.pictures.masks, strict=True)
         if not mask.any()
     }
     assert normal == before["held_out"]

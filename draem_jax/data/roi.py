@@ -1,0 +1,280 @@
+"""The region of interest: where to look in pictures.
+
+It is a mask that holds for all pictures, a mask for each picture, or the object that is found in
+each; and a border of each picture may be left out. What a mask says, and the border, is a plane:
+true where to look. The object is found on the device, see `draem_jax.anomalies.foreground`, so a
+plane does not hold it.
+
+Of a folder of masks, a picture has the one whose path is the end of the picture's own, as
+`crack/7.png` or `7_mask.png` for `test/crack/7.jpg`; of several, the longest such path counts.
+Names that differ only in case, or in how accents are written, are the same unless both are there.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool
+
+from draem_jax.data.layouts.entries import find_pictures
+from draem_jax.data.names import MASK_NAMES, plain, without_mask_suffix
+from draem_jax.data.pictures import read_mask, resize_mask
+from draem_jax.errors import UserError
+from draem_jax.files import expand
+
+FOREGROUND = "foreground"
+"""Names the object in each picture as where to look."""
+
+Plane = Bool[np.ndarray, "_ _"]
+
+
+@runtime_checkable
+class PlaneSource(Protocol):
+    """Planes of one size that are read one at a time, in any order; it can be pickled."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> Plane:
+        """Reads one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A region of interest.
+
+    Attributes:
+        source: the path of a mask for all pictures, white where to look; the path of a folder of
+            masks, one for each picture; `FOREGROUND`; or "" for everything.
+        ignore_border: so many pixels of a picture of original size are left out along its sides.
+    """
+
+    source: str = ""
+    ignore_border: int = 0
+
+    @property
+    def on_object(self) -> bool:
+        """Whether it is the object in each picture, which is found on the device."""
+        return self.source == FOREGROUND
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether a part of it is known without looking at the pictures."""
+        return bool(self._masks) or self.ignore_border > 0
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.on_object or self.has_planes)
+
+    def digest(self, names: Iterable[str]) -> str:
+        """Digest of what the masks of some pictures mark, by which it is seen if they change.
+
+        Args:
+            names: of the pictures, as `plane` takes them; one mask for all depends on none.
+
+        Returns:
+            The digest; "" where there are no masks.
+
+        Raises:
+            UserError: the masks are not there, or cannot be read.
+        """
+        if not self._masks:
+            return ""
+        root = _existing(self._masks)
+        masks = {"": root} if root.is_file() else {name: _mask_of(root, name) for name in names}
+        digest = hashlib.sha256()
+        for name, path in sorted(masks.items()):
+            content = hashlib.sha256(_content(path)).hexdigest()
+            digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def key(self, names: Iterable[str]) -> str:
+        """A short name that this region alone has in some pictures; "" for everything.
+
+        Args:
+            names: see `digest`.
+
+        Raises:
+            UserError: the same.
+        """
+        if self.is_everything:
+            return ""
+        all_of_it = f"{self.on_object} {self.ignore_border} {self.digest(names)}"
+        return hashlib.sha256(all_of_it.encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        parts = [self.source] if self.source else []
+        if self.ignore_border:
+            parts.append(f"{self.ignore_border} pixels along the border left out")
+        return ", ".join(parts) or "everything"
+
+    def plane(self, name: str, size: tuple[int, int]) -> Plane | None:
+        """Where to look in a picture, as far as it is known without looking at it.
+
+        Args:
+            name: the path of the picture, without the file's suffix; its end tells its mask.
+            size: the (height, width) of the picture as it was taken.
+
+        Returns:
+            True where to look, for one pixel at least; None for everywhere. Not to be written to.
+
+        Raises:
+            UserError: the picture has no mask or several, the mask cannot be read or is of another
+                size, or nothing is left to look at.
+        """
+        if not self.has_planes:
+            return None
+        plane = np.ones(size, bool)
+        picture = f"the picture {name}" if name else "the picture"
+        if self._masks:
+            root = _existing(self._masks)
+            path = root if root.is_file() else _mask_of(root, name)
+            plane = _read(path, path.stat().st_mtime_ns)
+            if plane.shape != size:
+                raise UserError(
+                    f"the region of interest {path} has {plane.shape[1]} x {plane.shape[0]} "
+                    f"pixels, but {picture} has {size[1]} x {size[0]}; give a mask of the "
+                    "picture's size"
+                )
+        if border := self.ignore_border:
+            within = np.zeros(size, bool)
+            within[border : size[0] - border, border : size[1] - border] = True
+            plane = plane & within
+            if not plane.any():
+                raise UserError(
+                    f"the region of interest ({self}) leaves nothing of {picture}, which has "
+                    f"{size[1]} x {size[0]} pixels; leave out a narrower border"
+                )
+        return plane
+
+    def plane_at(self, name: str, size: tuple[int, int], *, at: tuple[int, int]) -> Plane | None:
+        """The plane of a picture, brought to another size as masks are.
+
+        Args:
+            name: see `plane`.
+            size: the same.
+            at: the (height, width) to bring it to.
+
+        Raises:
+            UserError: see `plane`; or nothing of it is left at that size.
+        """
+        plane = self.plane(name, size)
+        if plane is None:
+            return None
+        resized = resize_mask(plane, at)
+        if not resized.any():
+            raise UserError(
+                f"the region of interest of the picture {name} is too small to be left at the "
+                f"{at[0]} x {at[1]} pixels that the networks see; mark more ({self.source}), or "
+                "train at a larger config.data.image_size"
+            )
+        return resized
+
+    @property
+    def _masks(self) -> str:
+        return "" if self.on_object else self.source
+
+
+EVERYWHERE = Roi()
+"""Leaves nothing out."""
+
+
+def both(one: Any, other: Any) -> Any:
+    """Where to look if both say so; None is everywhere. Of arrays of NumPy or of JAX."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+class _Masks(NamedTuple):
+    """The files of masks in a folder, by each name that their pictures may have."""
+
+    exact: Mapping[str, list[Path]]
+    alike: Mapping[str, list[Path]]
+
+    def find(self, name: str) -> Sequence[Path]:
+        """The masks of a picture; none or several where it is not told which is its own."""
+        parts = name.replace(os.sep, "/").split("/")
+        for ending in ("/".join(parts[i:]) for i in range(len(parts))):
+            if found := self.exact.get(ending) or self.alike.get(plain(ending)):
+                return found
+        return ()
+
+
+def _existing(source: str) -> Path:
+    path = expand(source)
+    if not path.exists():
+        raise UserError(
+            f"there is no file or folder {path} to say where to look (config.data.roi, --roi); "
+            f"check the path, or write {FOREGROUND} for the object in each picture"
+        )
+    return path
+
+
+def _mask_of(folder: Path, name: str) -> Path:
+    if not name:
+        raise UserError(
+            f"{folder} holds a mask for each picture, which the picture's name tells; give "
+            "pictures as files, or say by `planes` where to look in each"
+        )
+    found = _masks_in(folder).find(name)
+    if not found or not found[0].exists():  # the folder may have changed since
+        _masks_in.cache_clear()
+        found = _masks_in(folder).find(name)
+    if not found:
+        raise UserError(
+            f"the picture {name} has no mask in {folder} to say where to look; add it, called "
+            f"{MASK_NAMES}"
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"the picture {name} has several masks in {folder}, such as {found[0].name} and "
+            f"{found[1].name}; leave one that says where to look"
+        )
+    return found[0]
+
+
+@lru_cache(maxsize=8)
+def _masks_in(folder: Path) -> _Masks:
+    exact: dict[str, list[Path]] = {}
+    alike: dict[str, list[Path]] = {}
+    for key, paths in find_pictures(folder).files.items():
+        for name in {key, without_mask_suffix(key)}:
+            exact.setdefault(name, []).extend(paths)
+            alike.setdefault(plain(name), []).extend(paths)
+    if not exact:
+        raise UserError(
+            f"the folder {folder} holds no masks to say where to look (config.data.roi); add one "
+            "for each picture, or give one mask for all"
+        )
+    return _Masks(exact, alike)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, written: int) -> Plane:
+    del written  # part of the key in the cache
+    plane = read_mask(path)
+    if not plane.any():
+        raise UserError(
+            f"the region of interest {path} is empty; mark with white where to look, or leave out "
+            "config.data.roi to look everywhere"
+        )
+    plane.setflags(write=False)
+    return plane
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}; check its permissions"
+        ) from error

@@ -36,8 +36,12 @@ def ssim_map(
         Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004.
     """
     a, b = (x.transpose(1, 0, 3, 2) for x in (a, b))
-    blurred = _blur(jnp.stack([a, b, a * a + b * b, a * b], axis=1))
-    mean_a, mean_b, squares, product = (blurred[:, i] for i in range(4))
+    blurred = _blur(jnp.stack([a, a * a + b * b, a * b], axis=1))
+    mean_a, squares, product = (blurred[:, i] for i in range(3))
+    # By itself, so that no gradient is blurred for a `b` that is given; and behind the others, or
+    # XLA makes one product of both again, and copies what that reads and writes.
+    b, _ = lax.optimization_barrier((b, lax.stop_gradient(blurred)))
+    mean_b = _blur(b[:, None])[:, 0]
     variances = squares - mean_a * mean_a - mean_b * mean_b
     covariance = product - mean_a * mean_b
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2

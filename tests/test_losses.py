@@ -31,6 +31,13 @@ def test_ssim_away_from_the_border_is_that_of_dm_pix(golden):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+def test_ssim_has_the_same_gradient_on_either_side(golden):
+    g = golden("losses")
+    a, b = nhwc(g["a"]), nhwc(g["b"])
+    left, right = jax.grad(ssim, argnums=0)(a, b), jax.grad(ssim, argnums=1)(b, a)
+    np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-7)
+
+
 @jax.enable_x64(True)
 def test_terms_are_weighted_and_left_out(golden):
     g = golden("losses")

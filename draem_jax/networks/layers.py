@@ -3,15 +3,20 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.networks.convolution import conv3x3, conv3x3_to_few
 from draem_jax.networks.initialisation import bias_init, kernel_init
-from draem_jax.networks.normalisation import NormRelu
+from draem_jax.networks.normalisation import FACTORS, NormRelu
 
 # Five poolings halve the size five times.
 SIZE_MULTIPLE = 32
+
+# What is convolved of so few channels, a picture's, is made again for the gradient instead of being
+# kept: it is among the largest arrays, and takes no longer to make than to write.
+_FEW = 3
 
 
 class Conv3x3(nn.Module):
@@ -64,11 +69,13 @@ class ConvNormRelu(nn.Module):
 
     Attributes:
         features: channels out.
+        remat: convolve again in the backward pass instead of keeping what the convolution makes.
         dtype: the dtype of the activations; statistics and parameters are float32.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
     """
 
     features: int
+    remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -77,9 +84,18 @@ class ConvNormRelu(nn.Module):
         self, x: Float[Array, "B H W C"], *, train: bool
     ) -> Float[Array, "B H W {self.features}"]:
         """Applies the three; `train` takes the batch's statistics and updates the running ones."""
-        convolved, bias = Conv3x3(self.features, self.dtype, name="conv")(x)
-        norm = NormRelu(self.axis_name, name="norm")
-        return norm(convolved, bias, train=train)
+
+        def run(unit, x):
+            conv = Conv3x3(self.features, self.dtype, name="conv", parent=unit)
+            norm = NormRelu(self.axis_name, name="norm", parent=unit)
+            convolved, bias = conv(x)
+            return norm(convolved, bias, train=train)
+
+        if not self.remat:
+            return run(self, x)
+        # The batch's statistics are kept, or they would be taken again as well.
+        kept = jax.checkpoint_policies.save_only_these_names(FACTORS)
+        return nn.remat(run, policy=kept)(self, x)
 
 
 class Stage(nn.Module):
@@ -105,8 +121,9 @@ class Stage(nn.Module):
         def run(stage, x):
             # The units belong to the `stage` that is passed in, which remat replaces by its own.
             for i, features in enumerate(self.features, start=1):
+                few = x.shape[-1] <= _FEW and not self.remat
                 unit = ConvNormRelu(
-                    features, self.dtype, self.axis_name, name=f"unit{i}", parent=stage
+                    features, few, self.dtype, self.axis_name, name=f"unit{i}", parent=stage
                 )
                 x = unit(x, train=train)
             return x

@@ -7,9 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from draem_jax.networks.initialisation import norm_scale_init
+
+FACTORS = "factors"
+"""By this name `jax.checkpoint` knows what is kept of the batch's statistics for the gradient."""
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.9  # PyTorch's 0.1
@@ -98,7 +102,7 @@ def _normalise_by_batch(
 
 def _forward(x, scale, shift, offset, near, axis_name):
     statistics = _statistics(x, offset, near, axis_name)
-    factors = _factors(statistics, scale, shift, offset)
+    factors = checkpoint_name(_factors(statistics, scale, shift, offset), FACTORS)
     y = nn.relu(_normalised(x, factors)).astype(x.dtype)
     return (y, statistics), (x, factors)
 

@@ -36,9 +36,10 @@ from draem_jax.training.step import train_step
 _GIB = 2**30
 
 # XLA's compilers may take more than is counted: for an H100 up to a twentieth, and for CPUs, whose
-# kernels want copies in other layouts, up to twice as much.
+# kernels want copies in other layouts and where nothing is computed again, up to a little over
+# twice as much.
 _ACCELERATOR_MARGIN = 1.1
-_CPU_MARGIN = 2.0
+_CPU_MARGIN = 2.1
 
 # Of a GPU's memory JAX takes three quarters, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 _GPU_SHARE = 0.75

@@ -133,6 +133,29 @@ def test_rematerialising_changes_nothing():
     assert all(not np.allclose(a, b) for a, b in zip(before, after, strict=True))
 
 
+def test_what_is_convolved_of_a_picture_is_not_kept():
+    x, cotangent = _normal(0, 2, 8, 8, 3), _normal(1, 2, 8, 8, 5)
+    unit, stage = ConvNormRelu(5), Stage((5,))
+    variables = unit.init(jax.random.key(2), x, train=False)
+
+    def gradient_and_kept(module, variables):
+        def apply(params):
+            given = variables | {"params": params}
+            return module.apply(given, x, train=True, mutable=["batch_stats"])[0]
+
+        _, backward = jax.vjp(apply, variables["params"])
+        kept = [a.shape for a in jax.tree.leaves(backward)]
+        return jax.tree.leaves(backward(cotangent)), kept.count(cotangent.shape)
+
+    expected, kept = gradient_and_kept(unit, variables)
+    assert kept == 1
+    in_stage = {kind: {"unit1": its} for kind, its in variables.items()}
+    gradient, kept = gradient_and_kept(stage, in_stage)
+    assert kept == 0
+    for a, b in zip(gradient, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_the_gradient_of_pooling_goes_to_the_first_maximum():
     x = jnp.round(_normal(0, 2, 8, 6, 3))  # with equal values among them
     y, gradient = jax.vjp(max_pool, x)

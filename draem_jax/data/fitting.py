@@ -71,8 +71,8 @@ class Fitting:
             return min(height, self.size[0]), min(width, self.size[1])
         if min(height, width) < LEAST_SIDE:
             raise UserError(
-                f"config.data.scale={self.scale:g} makes {height} x {width} pixels of a picture of "
-                f"{own[0]} x {own[1]}; choose a scale that leaves {LEAST_SIDE} along each side"
+                f"the picture has {own[0]} x {own[1]} pixels, of which config.data.scale="
+                f"{self.scale:g} leaves {height} x {width}; tiles need {LEAST_SIDE} along each side"
             )
         return height, width
 

@@ -27,7 +27,7 @@ def inspect_files(
 
     Yields:
         What is said of each picture, in their order, or why it cannot be read, or nobody can tell
-        where to look in it.
+        where to look in it, or too little is left of it at the scale that tiles are seen at.
     """
     unreadable: dict[int, UserError] = {}
     highest: dict[int, int | None] = {}
@@ -39,6 +39,7 @@ def inspect_files(
                 decoded = read_decoded(path, full_scale=detector.full_scale)
                 name = path.absolute().with_suffix("").as_posix()
                 plane = detector.roi.plane(name, decoded.picture.shape[:2])
+                detector.fitting.content_size(decoded.picture.shape[:2])  # too little may be left
             except UserError as error:
                 unreadable[i] = error
             else:

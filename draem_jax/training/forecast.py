@@ -5,7 +5,6 @@ Narrow layers at full resolution are bound by the second, wide ones deep down by
 measurement of two layers of either kind gives a and b for this machine.
 """
 
-import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -19,12 +18,12 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
-from draem_jax.networks import DraemNetwork
+from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, trace_initialisation
 from draem_jax.networks.layers import Stage
 from draem_jax.networks.pooling import max_pool
 from draem_jax.networks.upsampling import upsample
 from draem_jax.training import parallel
-from draem_jax.training.programs import trace
+from draem_jax.training.programs import read_program
 from draem_jax.training.state import create_network
 
 _LEVELS = 8  # The deep layer has so many times the channels, at an eighth of height and width.
@@ -88,25 +87,16 @@ def seconds_per_step(config: ConfigDict) -> float:
 
 def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
-    images, *size_and_channels = shape
-    return Work(*(images * part for part in _work_for_one(network, (1, *size_and_channels))))
-
-
-# Tracing takes longer than the rest of what a run tells before it starts, so it is done once.
-@functools.lru_cache(maxsize=8)
-def _work_for_one(network: DraemNetwork, shape: tuple[int, ...]) -> Work:
-    # What it takes to initialise it is no convolution.
-    program = trace(
-        lambda key, images: network.init(key, images, train=True),
-        jax.random.key(0),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-    )
+    # Whoever initialises it has traced this already; convolutions do as much for every pixel.
+    traced, _ = trace_initialisation(network)
     works = [
         _convolution_work(operation.inputs[1].shape, operation.outputs[0].shape)
-        for operation in program.operations
+        for operation in read_program(traced).operations
         if operation.name == "conv_general_dilated"
     ]
-    return Work(*(sum(part) for part in zip(*works, strict=True)))
+    images, height, width, _ = shape
+    times = images * height * width / SIZE_MULTIPLE**2
+    return Work(*(times * sum(part) for part in zip(*works, strict=True)))
 
 
 def about(seconds: float) -> str:

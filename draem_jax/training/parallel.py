@@ -1,6 +1,7 @@
 """Devices: how many the CPU shows, where arrays live, and the mapping of a step over them."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from jax.extend import backend
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from draem_jax.errors import UserError
+from draem_jax.platforms import platform_of, traced_for
 
 AXIS_NAME = "batch"
 
@@ -141,6 +143,11 @@ def shard_if_divided(array: np.ndarray) -> Any:
     return array if len(array) % len(local_devices()) else shard_batch(array)
 
 
+def jit_here(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` of what runs on `local_devices` alone, and is traced for their platform alone."""
+    return jax.jit(_traced_for_devices(function, None))
+
+
 def map_over_devices(
     train_steps: Callable,
     *,
@@ -155,13 +162,24 @@ def map_over_devices(
     the results: the step averages what it must.
     """
     return jax.pmap(
-        train_steps,
+        _traced_for_devices(train_steps, devices),
         axis_name=AXIS_NAME,
         in_axes=(None, 0, None, pictures_axes, None, None, None),
         out_axes=None,
         donate_argnums=0,
         devices=devices,
     )
+
+
+def _traced_for_devices(
+    function: Callable[..., Any], devices: Sequence[jax.Device] | None
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with traced_for(platform_of((devices or local_devices())[0])):
+            return function(*arguments)
+
+    return traced
 
 
 def _mesh() -> Mesh:

@@ -174,8 +174,9 @@ def _measure(shape: tuple[int, int, int, int], dtype: Any) -> tuple[Work, float]
         return jax.grad(loss, argnums=(0, 1))(variables, x)
 
     devices = parallel.local_devices()
-    given = jax.pmap(start, devices=devices)(np.ones(len(devices), np.float32))
-    run = jax.pmap(gradients, devices=devices)
+    begin = jax.pmap(parallel.traced_here(start), devices=devices)
+    given = begin(np.ones(len(devices), np.float32))
+    run = jax.pmap(parallel.traced_here(gradients), devices=devices)
     one = _convolution_work(kernel, shape)
     return Work(2 * one.flops, 2 * one.values), _median_seconds(lambda: run(*given))
 

@@ -143,9 +143,27 @@ def shard_if_divided(array: np.ndarray) -> Any:
     return array if len(array) % len(local_devices()) else shard_batch(array)
 
 
+def traced_here(
+    function: Callable[..., Any], devices: Sequence[jax.Device] | None = None
+) -> Callable[..., Any]:
+    """Lets a function be traced for the platform of the devices that it runs on alone.
+
+    Args:
+        function: of arrays, to be compiled; see `draem_jax.platforms.by_platform`.
+        devices: that it runs on; `local_devices` where None.
+    """
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with traced_for(platform_of((devices or local_devices())[0])):
+            return function(*arguments)
+
+    return traced
+
+
 def jit_here(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` of what runs on `local_devices` alone, and is traced for their platform alone."""
-    return jax.jit(_traced_for_devices(function, None))
+    """`jax.jit` of what runs on `local_devices` alone."""
+    return jax.jit(traced_here(function))
 
 
 def map_over_devices(
@@ -162,24 +180,13 @@ def map_over_devices(
     the results: the step averages what it must.
     """
     return jax.pmap(
-        _traced_for_devices(train_steps, devices),
+        traced_here(train_steps, devices),
         axis_name=AXIS_NAME,
         in_axes=(None, 0, None, pictures_axes, None, None, None),
         out_axes=None,
         donate_argnums=0,
         devices=devices,
     )
-
-
-def _traced_for_devices(
-    function: Callable[..., Any], devices: Sequence[jax.Device] | None
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def traced(*arguments: Any) -> Any:
-        with traced_for(platform_of((devices or local_devices())[0])):
-            return function(*arguments)
-
-    return traced
 
 
 def _mesh() -> Mesh:

@@ -8,8 +8,9 @@ are exact.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int
+
+from draem_jax.platforms import by_platform
 
 Levels = Float[Array, "H W 3"]
 
@@ -33,13 +34,13 @@ def count_levels(levels: Levels) -> Int[Array, "3 256"]:
         return zeros.at[bins.reshape(-1)].add(1, mode="promise_in_bounds").reshape(3, 256)
 
     whole = levels.astype(jnp.int32).reshape(-1, 3)
-    return lax.platform_dependent(whole, cpu=by_adding, cuda=by_adding, default=count_by_products)
+    return by_platform(whole, cpu=by_adding, cuda=by_adding, default=count_by_products)
 
 
 def look_up(levels: Levels, *, tables: Float[Array, "3 256"]) -> Levels:
     """Replaces each level by its channel's entry, itself a whole number from 0 to 255."""
     whole = levels.astype(jnp.int32).reshape(-1, 3)
-    found = lax.platform_dependent(
+    found = by_platform(
         whole,
         tables,
         cpu=_look_up_by_reading,

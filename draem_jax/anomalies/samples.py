@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax import lax
 
+from draem_jax.platforms import by_platform
+
 
 def map_samples(function: Callable[..., Any], *batches: Any) -> Any:
     """Applies a function of single samples along the leading axis of all arguments.
@@ -17,7 +19,7 @@ def map_samples(function: Callable[..., Any], *batches: Any) -> Any:
     def one_by_one(*arrays: Any) -> Any:
         return lax.map(lambda sample: function(*sample), arrays)
 
-    return lax.platform_dependent(
+    return by_platform(
         *batches,
         cpu=one_by_one,
         default=lambda *arrays: jax.vmap(function)(*arrays),

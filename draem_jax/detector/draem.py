@@ -38,7 +38,7 @@ from draem_jax.regions.find import find_regions
 from draem_jax.regions.rule import PixelRule, RegionRule
 from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds, pixel_threshold
-from draem_jax.training.parallel import local_devices, replicate, shard_batch
+from draem_jax.training.parallel import jit_here, local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
 from draem_jax.training.trained_on import TrainedOn
 from draem_jax.training.workdir import load_run
@@ -533,7 +533,7 @@ def _make_program(
 ) -> Callable[..., BatchOutput]:
     score = score_by_name(score_name)
 
-    @jax.jit
+    @jit_here
     def inspect(variables, images, planes, border_share):
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255

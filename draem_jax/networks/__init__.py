@@ -1,7 +1,7 @@
 """The two U-Nets of DRÆM as pure Linen modules, together or one alone."""
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
-from draem_jax.networks.initialisation import initialise
+from draem_jax.networks.initialisation import initialise, trace_initialisation
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
 from draem_jax.networks.pair import (
     VARIANTS,
@@ -25,4 +25,5 @@ __all__ = [
     "forward",
     "forward_with_features",
     "initialise",
+    "trace_initialisation",
 ]

@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from draem_jax.networks import cpu_convolution
+from draem_jax.platforms import by_platform
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -34,7 +35,7 @@ def conv3x3(
     Returns:
         The convolved images, in the dtype of the arguments.
     """
-    return lax.platform_dependent(images, kernel, cpu=cpu_convolution.same, default=_same)
+    return by_platform(images, kernel, cpu=cpu_convolution.same, default=_same)
 
 
 def _forward(images, kernel):
@@ -42,9 +43,7 @@ def _forward(images, kernel):
 
 
 def _backward(residuals, cotangent):
-    return lax.platform_dependent(
-        *residuals, cotangent, cpu=cpu_convolution.gradients, default=_gradient
-    )
+    return by_platform(*residuals, cotangent, cpu=cpu_convolution.gradients, default=_gradient)
 
 
 def _gradient(images, kernel, cotangent):
@@ -69,7 +68,7 @@ def conv3x3_to_few(
         images: any floating dtype.
         kernel: of the same dtype as `images`.
     """
-    return lax.platform_dependent(images, kernel, cpu=_precise, default=_as_product)
+    return by_platform(images, kernel, cpu=_precise, default=_as_product)
 
 
 def _few_forward(images, kernel):
@@ -77,7 +76,7 @@ def _few_forward(images, kernel):
 
 
 def _few_backward(residuals, cotangent):
-    return lax.platform_dependent(
+    return by_platform(
         *residuals,
         cotangent,
         cpu=_precise_gradient,

@@ -11,7 +11,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Key
+
+from draem_jax.platforms import OTHER, traced_for
+
+# Five poolings halve the size five times.
+SIZE_MULTIPLE = 32
 
 # Each start is a multiple of noise from N(0, 1) or U(−1, 1), so that the noise for all parameters
 # can be drawn at once.
@@ -48,9 +54,26 @@ def norm_scale_init(key, shape, dtype=jnp.float32):
     return _norm_scale(jax.random.normal(key, shape, dtype))
 
 
-def initialise(
-    network: nn.Module, key: Key[Array, ""], images: Float[Array, "B H W 3"]
-) -> dict[str, Any]:
+def parameter(
+    module: nn.Module, name: str, init: Callable[..., Array], shape: tuple[int, ...]
+) -> Array:
+    """A parameter of a module, which is made, in float32, if it is not there yet.
+
+    `nn.Module.param` would trace the initialiser each time that the module is applied, to compare
+    shapes, which takes longer than what the module does with it.
+
+    Args:
+        module: that has the parameter.
+        name: of the parameter.
+        init: from (key, shape, dtype) to what it is at first.
+        shape: of the parameter.
+    """
+    if module.has_variable("params", name):
+        return jnp.asarray(module.get_variable("params", name))
+    return module.param(name, init, shape, jnp.float32)
+
+
+def initialise(network: nn.Module, key: Key[Array, ""]) -> dict[str, Any]:
     """Initialises variables as `network.init` does, with all random numbers drawn at once.
 
     The distributions are those of `network.init`, the numbers others. XLA's CPU compiler takes
@@ -59,26 +82,43 @@ def initialise(
     Args:
         network: made of this package's layers.
         key: for the parameters.
-        images: of any size that the network takes; values do not matter.
 
     Returns:
         `params` and `batch_stats`.
     """
-    draw, shapes = _make_draw(network, images.shape)
+    draw, shapes = _make_draw(network)
     means_and_variances = jax.tree_util.tree_map_with_path(
-        lambda path, a: jnp.full(a.shape, float(path[-1].key == "var"), a.dtype),
+        lambda path, a: np.full(a.shape, path[-1].key == "var", a.dtype),
         shapes["batch_stats"],
     )
-    return {"params": draw(key), "batch_stats": means_and_variances}
+    return {"params": draw(key), "batch_stats": jax.device_put(means_and_variances)}
+
+
+# It tells the shapes of variables and what the network computes, and is traced once for both.
+@functools.lru_cache(maxsize=8)
+def trace_initialisation(network: nn.Module) -> tuple[Any, Any]:
+    """Traces `network.init`, as for a platform that no way of computing is written for.
+
+    Args:
+        network: made of this package's layers.
+
+    Returns:
+        The closed jaxpr, in which the network is applied to one picture of `SIZE_MULTIPLE` pixels a
+        side; and the shapes of all variables, which depend on the channels alone.
+    """
+    picture = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
+    with traced_for(OTHER):
+        traced: tuple[Any, Any] = jax.make_jaxpr(
+            lambda key, images: network.init(key, images, train=False), return_shape=True
+        )(jax.random.key(0), picture)
+    return traced
 
 
 # Compiling takes longer than drawing, so runs that share an architecture share the program.
 @functools.lru_cache(maxsize=8)
-def _make_draw(network: nn.Module, images_shape: tuple[int, ...]) -> tuple[Callable, Any]:
+def _make_draw(network: nn.Module) -> tuple[Callable, Any]:
     """The function from a key to parameters, and the shapes of all variables."""
-    shapes = jax.eval_shape(
-        lambda key: network.init(key, jnp.zeros(images_shape), train=False), jax.random.key(0)
-    )
+    _, shapes = trace_initialisation(network)
 
     @jax.jit
     def draw(key):

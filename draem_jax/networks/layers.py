@@ -8,11 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.networks.convolution import conv3x3, conv3x3_to_few
-from draem_jax.networks.initialisation import bias_init, kernel_init
+from draem_jax.networks.initialisation import SIZE_MULTIPLE, bias_init, kernel_init, parameter
 from draem_jax.networks.normalisation import FACTORS, NormRelu
-
-# Five poolings halve the size five times.
-SIZE_MULTIPLE = 32
 
 # What is convolved of so few channels, a picture's, is made again for the gradient instead of being
 # kept: it is among the largest arrays, and takes no longer to make than to write.
@@ -59,9 +56,9 @@ class Output(nn.Module):
 
 
 def _conv_params(module: nn.Module, channels: int, features: int) -> tuple[Array, Array]:
-    kernel = module.param("kernel", kernel_init, (3, 3, channels, features), jnp.float32)
-    bias = module.param("bias", bias_init(9 * channels), (features,), jnp.float32)
-    return jnp.asarray(kernel), jnp.asarray(bias)
+    kernel = parameter(module, "kernel", kernel_init, (3, 3, channels, features))
+    bias = parameter(module, "bias", bias_init(9 * channels), (features,))
+    return kernel, bias
 
 
 class ConvNormRelu(nn.Module):

@@ -10,7 +10,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from draem_jax.networks.initialisation import norm_scale_init
+from draem_jax.networks.initialisation import norm_scale_init, parameter
+from draem_jax.platforms import by_platform
 
 FACTORS = "factors"
 """By this name `jax.checkpoint` knows what is kept of the batch's statistics for the gradient."""
@@ -54,8 +55,8 @@ class NormRelu(nn.Module):
             train: use the batch's own statistics and update the running ones.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", norm_scale_init, (channels,), jnp.float32)
-        shift = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        scale = parameter(self, "scale", norm_scale_init, (channels,))
+        shift = parameter(self, "bias", nn.initializers.zeros, (channels,))
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if not train:
@@ -146,7 +147,7 @@ def _factors(
 
 def _centring(offset: Float[Array, " C"], mean: Float[Array, " C"]) -> tuple[Array, Array]:
     """What to add to activations and what to subtract from them, so that they are centred."""
-    return lax.platform_dependent(
+    return by_platform(
         offset,
         mean,
         # In this order the sums are those of a convolution with a bias, as the authors have it;
@@ -172,7 +173,7 @@ def _behind_relu(
     """The gradient where ReLU lets it pass, else 0; and the activations, standardised."""
     _, _, inverse, _, _ = factors
     normalised, standardised = _normalised(x, factors), _centred(x, factors) * _wide(inverse)
-    here = lax.platform_dependent(
+    here = by_platform(
         normalised,
         gradient.astype(normalised.dtype),
         cpu=lambda z, gradient: jnp.where(z > 0, gradient, 0),
@@ -191,7 +192,7 @@ def _statistics(
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     added, subtracted = _centring(offset, near)
     off = x + _wide(added) - _wide(subtracted)
-    mean, var = lax.platform_dependent(off, cpu=_in_two_passes, default=_in_one_pass)
+    mean, var = by_platform(off, cpu=_in_two_passes, default=_in_one_pass)
     if axis_name is not None:
         mean, square = _averaged((mean, var + lax.square(mean)), axis_name)
         var = jnp.maximum(square - lax.square(mean), 0)
@@ -214,7 +215,7 @@ def _in_two_passes(off: Float[Array, "B H W C"]) -> tuple[Array, Array]:
 def _sums(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> tuple[Array, Array]:
     """Both sums over all but the channels."""
     zero = jnp.zeros((), a.dtype)
-    return lax.platform_dependent(
+    return by_platform(
         a,
         b,
         cpu=lambda a, b: (a.sum(_OVER), b.sum(_OVER)),

@@ -5,13 +5,13 @@ values in [0, 1], clipped where it leaves that range, or uint8; its last axis is
 channels, one or three.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8, UInt16
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
@@ -22,7 +22,6 @@ Picture = Float[np.ndarray, "H W C"] | UInt8[np.ndarray, "H W C"]
 Mask = Bool[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
 Pictures = Float[np.ndarray, "N H W _"] | UInt8[np.ndarray, "N H W _"] | Bool[np.ndarray, "N H W _"]
 
-_HEAT = colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
 _QUIET = 0.05  # map values up to here leave the picture as it is in an overlay
 _DIM = 0.35  # what is left of the light where nobody looks
 _BRIGHT = np.array([64, 255, 200], np.uint8)
@@ -61,7 +60,14 @@ def heat_map(anomaly_map: Float[np.ndarray, "*batch H W"]) -> UInt8[np.ndarray, 
     Returns:
         The colours, RGB.
     """
-    return _HEAT[to_uint8(anomaly_map)]
+    return _heat_colours()[to_uint8(anomaly_map)]
+
+
+@functools.cache
+def _heat_colours() -> UInt8[np.ndarray, "256 3"]:
+    from matplotlib import colormaps  # here, since the first step need not wait for it
+
+    return colormaps["inferno"](np.arange(256), bytes=True)[:, :3]
 
 
 def overlay(

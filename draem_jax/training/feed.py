@@ -126,6 +126,9 @@ class _Streaming:
         return _chosen(self._pictures, laid_out)
 
 
+_make_samples = parallel.jit_here(make_samples)
+
+
 def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) -> Samples:
     """Makes the samples of one step, reading no other pictures than theirs.
 
@@ -143,7 +146,7 @@ def read_samples(pictures: TrainingPictures, draw: Draw, params: AnomalyParams) 
 def samples_of(chosen: Chosen, draw: Draw, params: AnomalyParams) -> Samples:
     """Makes the samples of one step of what `read_pictures` read for it; see `read_samples`."""
     draw = Draw(draw.key, np.int32(draw.step), parallel.shard_if_divided(draw.indices))
-    return jax.jit(make_samples)(draw, chosen, params)
+    return _make_samples(draw, chosen, params)
 
 
 def read_pictures(pictures: TrainingPictures, draw: Draw) -> Chosen:

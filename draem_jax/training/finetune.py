@@ -235,7 +235,7 @@ def _validation_samples(
     indices = np.arange(config.train.validation_pictures, dtype=np.int32)
     draw = Draw(key, np.int32(ReservedStep.TUNING_VALIDATION), indices)
     chosen = read_pictures(pictures, draw)
-    return jax.jit(make_tuning_samples)(draw, chosen, given, *params)
+    return parallel.jit_here(make_tuning_samples)(draw, chosen, given, *params)
 
 
 def _greeting(

@@ -5,7 +5,6 @@ Narrow layers at full resolution are bound by the second, wide ones deep down by
 measurement of two layers of either kind gives a and b for this machine.
 """
 
-import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -19,16 +18,16 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from draem_jax.config import image_size
-from draem_jax.networks import DraemNetwork
+from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, trace_initialisation
 from draem_jax.networks.layers import Stage
 from draem_jax.networks.pooling import max_pool
 from draem_jax.networks.upsampling import upsample
 from draem_jax.training import parallel
-from draem_jax.training.programs import trace
+from draem_jax.training.programs import read_program
 from draem_jax.training.state import create_network
 
 _LEVELS = 8  # The deep layer has so many times the channels, at an eighth of height and width.
-_MEASURED = 0.3  # seconds, for each layer, once it is compiled
+_MEASURED = 0.15  # seconds, for each layer, once it is compiled
 _CPU_FLOPS = 2e10  # A CPU measures on fewer pictures where a layer would take more than this.
 _LONG = 24 * 3600
 
@@ -47,7 +46,7 @@ class Work(NamedTuple):
 
 
 def forecast(config: ConfigDict, *, steps: int) -> str:
-    """Says how long training will take, after about a second of measuring and some of compiling.
+    """Says how long training will take, after half a second of measuring and some of compiling.
 
     Args:
         config: the config of the run, checked.
@@ -79,34 +78,43 @@ def seconds_per_step(config: ConfigDict) -> float:
         (samples, height, width, channels),
         (samples, height // _LEVELS, width // _LEVELS, channels * _LEVELS),
     ]
-    from scipy.optimize import nnls  # here, since all who read samples import this module
-
     works, seconds = zip(*(_measure(shape, network.dtype) for shape in layers), strict=True)
-    costs, _ = nnls(np.array(works), np.array(seconds))
-    return float(np.dot(work, costs))
+    return float(np.dot(work, costs_of(np.array(works, float), np.array(seconds))))
 
 
 def work_of(network: DraemNetwork, shape: tuple[int, int, int, int]) -> Work:
     """What a train step of a network has to do for images of a shape, by the network's own code."""
-    images, *size_and_channels = shape
-    return Work(*(images * part for part in _work_for_one(network, (1, *size_and_channels))))
-
-
-# Tracing takes longer than the rest of what a run tells before it starts, so it is done once.
-@functools.lru_cache(maxsize=8)
-def _work_for_one(network: DraemNetwork, shape: tuple[int, ...]) -> Work:
-    # What it takes to initialise it is no convolution.
-    program = trace(
-        lambda key, images: network.init(key, images, train=True),
-        jax.random.key(0),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-    )
+    # Whoever initialises it has traced this already; convolutions do as much for every pixel.
+    traced, _ = trace_initialisation(network)
     works = [
         _convolution_work(operation.inputs[1].shape, operation.outputs[0].shape)
-        for operation in program.operations
+        for operation in read_program(traced).operations
         if operation.name == "conv_general_dilated"
     ]
-    return Work(*(sum(part) for part in zip(*works, strict=True)))
+    images, height, width, _ = shape
+    times = images * height * width / SIZE_MULTIPLE**2
+    return Work(*(times * sum(part) for part in zip(*works, strict=True)))
+
+
+def costs_of(
+    works: Float[np.ndarray, "2 2"], seconds: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, " 2"]:
+    """What an operation and a value cost: the seconds, neither below 0, that fit best.
+
+    It is non-negative least squares for two unknowns; importing what solves it for more takes as
+    long as measuring.
+
+    Args:
+        works: operations and values of either measurement, above 0.
+        seconds: that it took.
+    """
+    exact = np.linalg.solve(works, seconds)
+    if exact.min() >= 0:
+        return exact
+    # The best lies on the border, where one of the two costs nothing.
+    alone = np.diag(seconds @ works / np.square(works).sum(0))
+    misses = np.square(alone @ works.T - seconds).sum(1)
+    return alone[np.argmin(misses)]
 
 
 def about(seconds: float) -> str:
@@ -166,8 +174,9 @@ def _measure(shape: tuple[int, int, int, int], dtype: Any) -> tuple[Work, float]
         return jax.grad(loss, argnums=(0, 1))(variables, x)
 
     devices = parallel.local_devices()
-    given = jax.pmap(start, devices=devices)(np.ones(len(devices), np.float32))
-    run = jax.pmap(gradients, devices=devices)
+    begin = jax.pmap(parallel.traced_here(start), devices=devices)
+    given = begin(np.ones(len(devices), np.float32))
+    run = jax.pmap(parallel.traced_here(gradients), devices=devices)
     one = _convolution_work(kernel, shape)
     return Work(2 * one.flops, 2 * one.values), _median_seconds(lambda: run(*given))
 

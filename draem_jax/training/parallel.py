@@ -1,6 +1,7 @@
 """Devices: how many the CPU shows, where arrays live, and the mapping of a step over them."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from jax.extend import backend
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from draem_jax.errors import UserError
+from draem_jax.platforms import platform_of, traced_for
 
 AXIS_NAME = "batch"
 
@@ -141,6 +143,29 @@ def shard_if_divided(array: np.ndarray) -> Any:
     return array if len(array) % len(local_devices()) else shard_batch(array)
 
 
+def traced_here(
+    function: Callable[..., Any], devices: Sequence[jax.Device] | None = None
+) -> Callable[..., Any]:
+    """Lets a function be traced for the platform of the devices that it runs on alone.
+
+    Args:
+        function: of arrays, to be compiled; see `draem_jax.platforms.by_platform`.
+        devices: that it runs on; `local_devices` where None.
+    """
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with traced_for(platform_of((devices or local_devices())[0])):
+            return function(*arguments)
+
+    return traced
+
+
+def jit_here(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` of what runs on `local_devices` alone."""
+    return jax.jit(traced_here(function))
+
+
 def map_over_devices(
     train_steps: Callable,
     *,
@@ -155,7 +180,7 @@ def map_over_devices(
     the results: the step averages what it must.
     """
     return jax.pmap(
-        train_steps,
+        traced_here(train_steps, devices),
         axis_name=AXIS_NAME,
         in_axes=(None, 0, None, pictures_axes, None, None, None),
         out_axes=None,

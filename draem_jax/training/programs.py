@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from draem_jax.platforms import OTHER, traced_for
+
 # Operations that hold a program to be run once, in its place.
 _CALLS = frozenset(
     {
@@ -73,31 +75,36 @@ def trace(function: Callable[..., Any], *arguments: Any, cpu: bool = False) -> P
         arguments: to give it; shapes and dtypes will do.
         cpu: take what is written for CPUs where that differs by platform.
     """
-    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    with traced_for("cpu" if cpu else OTHER):
+        return read_program(jax.make_jaxpr(function)(*arguments))
+
+
+def read_program(traced: Any) -> Program:
+    """What a program does that JAX has traced already, to a closed jaxpr."""
+    jaxpr = traced.jaxpr
     values: dict[Any, Value | None] = {
         variable: _value(variable) for variable in (*jaxpr.constvars, *jaxpr.invars)
     }
     given = tuple(value for value in values.values() if value is not None)
-    operations = _operations(jaxpr, values, cpu)
+    operations = _operations(jaxpr, values)
     return Program(given, tuple(operations), _known(jaxpr.outvars, values))
 
 
-def _operations(jaxpr: Any, values: dict[Any, Value | None], cpu: bool) -> list[Operation]:
+def _operations(jaxpr: Any, values: dict[Any, Value | None]) -> list[Operation]:
     """The operations of a program; notes the arrays that its variables stand for in `values`."""
     operations = []
     for equation in jaxpr.eqns:
-        inner, inputs = _inner(equation, cpu), equation.invars
+        inner, inputs = _inner(equation), equation.invars
         if inner is None:
             outputs = tuple(_value(variable) for variable in equation.outvars)
             values.update(zip(equation.outvars, outputs, strict=True))
             operations.append(Operation(equation.primitive.name, _known(inputs, values), outputs))
             continue
-        given = inputs[len(inputs) - len(inner.invars) :]  # the choice among branches left out
         within = dict.fromkeys(inner.constvars) | {
             variable: _look_up(argument, values)
-            for variable, argument in zip(inner.invars, given, strict=True)
+            for variable, argument in zip(inner.invars, inputs, strict=True)
         }
-        operations += _operations(inner, within, cpu)
+        operations += _operations(inner, within)
         values.update(
             (variable, _look_up(result, within))
             for variable, result in zip(equation.outvars, inner.outvars, strict=True)
@@ -105,15 +112,13 @@ def _operations(jaxpr: Any, values: dict[Any, Value | None], cpu: bool) -> list[
     return operations
 
 
-def _inner(equation: Any, cpu: bool) -> Any:
+def _inner(equation: Any) -> Any:
     """The program that an operation runs once in its place; None where it is none such."""
-    name, params = equation.primitive.name, equation.params
-    if name == "cond":  # only the choice by platform stands outside of loops, CPUs first
-        return params["branches"][0 if cpu else -1].jaxpr
-    if name in _CALLS:
-        closed = next(params[key] for key in ("jaxpr", "call_jaxpr") if key in params)
-        return getattr(closed, "jaxpr", closed)
-    return None
+    if equation.primitive.name not in _CALLS:
+        return None
+    params = equation.params
+    closed = next(params[key] for key in ("jaxpr", "call_jaxpr") if key in params)
+    return getattr(closed, "jaxpr", closed)
 
 
 def _look_up(variable: Any, values: Mapping[Any, Value | None]) -> Value | None:

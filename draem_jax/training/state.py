@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, default_dtype, initialise
+from draem_jax.networks import DraemNetwork, default_dtype, initialise
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -91,15 +91,14 @@ def _cosine_adam(learning_rate: float, steps: int) -> optax.GradientTransformati
 
 def create_state(config: ConfigDict) -> TrainState:
     """Initialises networks and optimizer from the config's seed."""
-    # Parameters depend on the channels alone, so the smallest picture will do.
-    picture = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
     init_key, _ = run_keys(config)
-    variables = initialise(create_network(config), init_key, picture)
+    variables = initialise(create_network(config), init_key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=create_optimizer(config).init(variables["params"]),
+        # As one program, or each shape among the parameters is one.
+        opt_state=jax.jit(create_optimizer(config).init)(variables["params"]),
     )
 
 

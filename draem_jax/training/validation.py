@@ -13,6 +13,7 @@ from draem_jax.losses import LossWeights
 from draem_jax.networks import DraemNetwork, forward
 from draem_jax.reports.pictures import sheet
 from draem_jax.scores import anomaly_map
+from draem_jax.training import parallel
 from draem_jax.training.pictures import TrainingPictures, open_pictures
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import TrainState
@@ -93,7 +94,7 @@ def make_validate(
 
 @functools.lru_cache(maxsize=_PROGRAMS)
 def _make_apply(network: DraemNetwork) -> Callable[..., tuple[Array, Array, Array]]:
-    @jax.jit
+    @parallel.jit_here
     def apply(state, samples, weights):
         output = forward(network, state.variables, samples.augmented)
         losses = sample_losses(network, output, samples, weights)

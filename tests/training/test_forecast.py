@@ -3,10 +3,12 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from draem_jax.training import forecast
-from draem_jax.training.forecast import Work, about, seconds_per_step, work_of
+from draem_jax.training.forecast import Work, about, costs_of, seconds_per_step, work_of
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import create_network, create_optimizer, create_state
 from draem_jax.training.step import train_step
@@ -40,6 +42,17 @@ def test_a_machine_of_known_speed_is_told_exactly(tiny_config, monkeypatch):
     assert seconds_per_step(config) == pytest.approx(
         cost.flops * work.flops + cost.values * work.values
     )
+
+
+def test_costs_are_those_of_non_negative_least_squares():
+    random = np.random.default_rng(0)
+    at_border = 0
+    for _ in range(99):
+        works, seconds = random.uniform(0.1, 9, (2, 2)), random.uniform(1, 9, 2)
+        costs, _ = nnls(works, seconds)
+        np.testing.assert_allclose(costs_of(works, seconds), costs, atol=1e-8)
+        at_border += costs.min() == 0
+    assert 20 < at_border < 80
 
 
 def test_it_is_measured_on_this_machine(tiny_config):

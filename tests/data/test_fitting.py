@@ -53,7 +53,7 @@ def test_tiled_pictures_are_scaled_and_those_smaller_than_a_tile_are_mirrored():
     np.testing.assert_array_equal(fitting.fit_plane(None, (100, 200)).sum(axis=0), 50)
     # Textures are enlarged until they fill a tile, in their own shape.
     assert fitting.of_textures.fit(low).shape == (64, 128, 3)
-    with pytest.raises(UserError, match=r"has 50 x 200 pixels, of which .*scale=0\.5 leaves 25 x 1"):
+    with pytest.raises(UserError, match=r"50 x 200 pixels, of .*scale=0\.5 leaves 25 x 1"):
         fitting.fit(picture(50, 200))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.crops import Window
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.layouts import GOOD
 from draem_jax.data.names import shuffled
@@ -91,6 +92,20 @@ class StoredPictures:
     def own_size(self, index: int) -> tuple[int, int]:
         """The (height, width) of a picture as it was taken; decodes no pixels."""
         return stored_size(self.record(index)["image"])
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a picture's canvas; decodes no pixels."""
+        return self.fitting.canvas_size(self.own_size(index))
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """A window of a picture's canvas."""
+        return self[index][window]
+
+    def padded(self) -> int:
+        """How many of the pictures do not fill their canvases; decodes no pixels."""
+        if self.fitting.way == "squeeze":
+            return 0
+        return sum(self.fitting.pads(self.own_size(index)) for index in range(len(self)))
 
     def take(self, indices: Sequence[int]) -> "StoredPictures":
         """Some of the pictures."""

@@ -159,21 +159,27 @@ def cut_crops(
     corners: Int[Array, "B 2"],
     size: tuple[int, int],
 ) -> Shaped[Array, "B h w *channels"]:
-    """Cuts a crop of each of some pictures.
+    """Cuts a crop of each of some pictures; see `cut_crop`."""
+    return jax.vmap(lambda index, corner: cut_crop(stack, index, corner, size))(indices, corners)
+
+
+def cut_crop(
+    stack: Shaped[Array, "N H W *channels"],
+    index: Int[Array, ""],
+    corner: Int[Array, " 2"],
+    size: tuple[int, int],
+) -> Shaped[Array, "h w *channels"]:
+    """Cuts a crop of a picture.
 
     Args:
-        stack: the pictures, or planes, that indices choose of.
-        indices: which of them.
-        corners: the first row and column of each crop.
-        size: (height, width) of all crops.
+        stack: pictures, or planes, among which it is.
+        index: which it is.
+        corner: the first row and column of the crop.
+        size: (height, width) of the crop.
     """
     channels = stack.shape[3:]
-
-    def one(index: Array, corner: Array) -> Array:
-        start = [index, *corner, *[0] * len(channels)]
-        return lax.dynamic_slice(stack, start, (1, *size, *channels))[0]
-
-    return jax.vmap(one)(indices, corners)
+    start = [index, *corner, *[0] * len(channels)]
+    return lax.dynamic_slice(stack, start, (1, *size, *channels))[0]
 
 
 def choose(draw: Draw, normal_count: int, mix: TextureMix, *, in_crops: bool = False) -> Choices:

@@ -10,7 +10,9 @@ from PIL import Image
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.cli import main
+from draem_jax.config import anomaly_params, fitting
 from draem_jax.data import texture_sources
+from draem_jax.data.examples import read_examples
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import read_picture
 from draem_jax.data.texture_sources import Joined, PictureArray, PictureFiles, TextureSource
@@ -20,6 +22,7 @@ from draem_jax.training.loop import train
 from draem_jax.training.pictures import TrainingPictures, data_warnings, make_mix, open_pictures
 from draem_jax.training.plan import count_pictures
 from draem_jax.training.samples import Draw, take_pictures
+from draem_jax.training.tuning_samples import make_tuning_samples, tuning_params, tuning_pictures
 
 TILE = (32, 64)
 SIZES = ((40, 70), (36, 66), (32, 64), (34, 50), (44, 68))
@@ -141,10 +144,10 @@ def test_of_a_tiff_in_blocks_the_window_alone_is_read(folder, monkeypatch):
     paths = tuple(sorted((folder / "textures").iterdir()))
     window = slice(7, 39), slice(12, 76)
     for scale in (1.0, 0.9):
-        fitting = Fitting(TILE, "cover", scale)
-        files = PictureFiles(paths, fitting)
+        way = Fitting(TILE, "cover", scale)
+        files = PictureFiles(paths, way)
         for i, path in enumerate(paths):
-            canvas = fitting.fit(read_picture(path))
+            canvas = way.fit(read_picture(path))
             assert files.canvas_size(i) == canvas.shape[:2]
             np.testing.assert_array_equal(files.read_window(i, window), canvas[window])
     monkeypatch.delattr(texture_sources, "read_picture")
@@ -191,9 +194,8 @@ def test_nothing_is_simulated_on_padding(changes, folder, crops_config):
     np.testing.assert_array_equal(masks > 0, inside)
     which = np.rint(np.asarray(samples.normal)[:, 0, 0, 2] * 255).astype(int)
     assert set(which) == set(range(len(SIZES)))
-    fitting = pictures.normal.fitting
     for i, size in enumerate(SIZES):
-        height, width = fitting.content_size(size)
+        height, width = pictures.normal.fitting.content_size(size)
         looked_at = np.zeros(pictures.size, bool)
         looked_at[:height, :width] = True
         assert (inside[which == i, ..., 0] == looked_at).all()
@@ -232,6 +234,54 @@ def test_a_stopped_run_goes_on_bit_for_bit(streams, tmp_path, folder, crops_conf
     assert (int(stopped.step), int(expected.step)) == (1, 4)
     found = train(config, tmp_path / "run", quiet=True)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_config):
+    sizes, defects = ((50, 90), (40, 60)), (((5, 7), (30, 80), (31, 80)), ((39, 59), (0, 0)))
+    masks = [np.zeros(size, bool) for size in sizes]
+    for i, (size, pixels) in enumerate(zip(sizes, defects, strict=True)):
+        for kind in ("accepted", "hole"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            number = {"accepted": 200, "hole": 210}[kind] + i
+            Image.fromarray(picture(size, number)).save(tmp_path / kind / f"{i}.png")
+        masks[i][tuple(np.transpose(pixels))] = True
+        Image.fromarray(masks[i]).save(tmp_path / "hole" / f"{i}_mask.png")
+    config = crops_config(
+        **{
+            "data.texture_source": str(folder / "textures"),
+            "anomalies.untouched_share": 1.0,
+            "anomalies.normal_rotation_share": 0.0,
+        }
+    )
+    config.finetune.update(accepted_share=0.4, defect_share=0.4, brightness=0.0)
+    config.finetune.update(flip=False, turn=False)
+    examples = read_examples(
+        tmp_path / "accepted", tmp_path / "hole", size=TILE, fitting=fitting(config)
+    )
+    chosen = read_pictures(open_pictures(config), draw_of(400))
+    samples = jax.jit(make_tuning_samples)(
+        draw_of(400), chosen, tuning_pictures(examples, crop=TILE), anomaly_params(config),
+        tuning_params(config, examples),
+    )  # fmt: skip
+    augmented = np.rint(np.asarray(samples.augmented) * 255).astype(np.uint8)
+    seen = {}
+    for crop, mask in zip(augmented, np.asarray(samples.mask)[..., 0] > 0, strict=True):
+        top, left, number = map(int, crop[0, 0])
+        seen.setdefault(number, set()).add((top, left))
+        assert mask.any() == (number >= 210)
+        if number < 200:
+            continue
+        (height, width), marked = sizes[number % 10], masks[number % 10] & (number >= 210)
+        beyond = ((0, 0), (0, max(0, 64 - width)))
+        window = slice(top, top + 32), slice(left, left + 64)
+        # The padding mirrors the picture, but no defect.
+        np.testing.assert_array_equal(mask, np.pad(marked, beyond)[window])
+        canvas = np.pad(picture((height, width), number), (*beyond, (0, 0)), "symmetric")
+        np.testing.assert_array_equal(crop, canvas[window])
+    assert {number for number in seen if number < 200} == set(range(len(SIZES)))
+    # Both ends of the canvas are reached in the second picture, where a defect lies at each.
+    assert seen[211] >= {(0, 0), (8, 0)}
+    assert {len(seen[number]) > 30 for number in (200, 210)} == {True}
 
 
 def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):

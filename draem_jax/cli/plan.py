@@ -199,6 +199,7 @@ def _describe(plan: Any) -> Iterator[tuple[str, str]]:
 
 def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     """Whether the run fits, and what to change where it does not."""
+    from draem_jax.config import is_tiled
     from draem_jax.training.forecast import size_text
 
     remat, count = plan.config.model.remat, devices.count
@@ -214,7 +215,7 @@ def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     if not most[True]:
         alone = plan.memory[True].train.peak(1) < plan.memory[True].validation
         less = "fewer --config.train.validation_pictures, " if alone else ""
-        seen = "tile" if any(plan.config.data.tile) else "image_size"
+        seen = "tile" if is_tiled(plan.config) else "image_size"
         return f"{text}\ntake {less}a smaller\n--config.data.{seen}, or smaller networks"
     ways = [f"--config.train.batch_size={most[remat] * count}"] if most[remat] else []
     if not remat and most[True] >= samples:

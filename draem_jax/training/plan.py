@@ -206,7 +206,7 @@ def count_pictures(config: ConfigDict, pictures: int | None = None) -> Data:
     if config.data.holdout:
         normal -= max(1, round(config.data.holdout * normal))
     way = fitting(config)
-    size, pads, assumed_size = _look_at_sizes(config, given=pictures is not None)
+    size, pads, assumed_size = _look_at_sizes(config)
     sources = parse_texture_sources(config.data.texture_source)
     counts, texture_sizes = zip(
         *(_look_at_textures(source, way) for source in sources), strict=True
@@ -219,12 +219,8 @@ def count_pictures(config: ConfigDict, pictures: int | None = None) -> Data:
     return Data(normal, textures, assumed, nbytes, streams, size, texture_size, assumed_size)
 
 
-def _look_at_sizes(config: ConfigDict, *, given: bool) -> tuple[tuple[int, int], bool, str]:
+def _look_at_sizes(config: ConfigDict) -> tuple[tuple[int, int], bool, str]:
     """Looks at the normal pictures' sizes, where these matter.
-
-    Args:
-        config: the config of a run.
-        given: whether the pictures are others than those that may be here.
 
     Returns:
         The size that holds each on a device, whether some are padded, and `Data.assumed_size`.
@@ -235,7 +231,7 @@ def _look_at_sizes(config: ConfigDict, *, given: bool) -> tuple[tuple[int, int],
     way = fitting(config)
     if way.way == "squeeze":
         return way.size, False, ""
-    sizes = None if given else data_set(config).normal_sizes()
+    sizes = data_set(config).normal_sizes()
     if sizes is None:
         # Letterboxed ones are padded unless all have the shape of what the networks see.
         text = f"{_ASSUMED[0]} x {_ASSUMED[1]}" if way.is_tiled else ""

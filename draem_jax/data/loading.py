@@ -3,9 +3,10 @@
 So a set can be held in memory whole or streamed. Nothing here needs TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.crops import Window
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.layouts import GOOD
 from draem_jax.data.names import shuffled
@@ -89,8 +91,28 @@ class StoredPictures:
         return dataclasses.replace(self, fitting=fitting)
 
     def own_size(self, index: int) -> tuple[int, int]:
-        """The (height, width) of a picture as it was taken; decodes no pixels."""
-        return stored_size(self.record(index)["image"])
+        """The (height, width) of a picture as it was taken; decodes no pixels.
+
+        Raises:
+            UserError: the prepared data are damaged.
+        """
+        with _telling_damage(self.directory):
+            written = _written(self.directory)
+            return _own_size(self.directory, self.split, self.indices[index], written)
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a picture's canvas; decodes no pixels."""
+        return self.fitting.canvas_size(self.own_size(index))
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """A window of a picture's canvas."""
+        return self[index][window]
+
+    def padded(self) -> int:
+        """How many of the pictures do not fill their canvases; decodes no pixels."""
+        if self.fitting.way == "squeeze":
+            return 0
+        return sum(self.fitting.pads(self.own_size(index)) for index in range(len(self)))
 
     def take(self, indices: Sequence[int]) -> "StoredPictures":
         """Some of the pictures."""
@@ -111,14 +133,11 @@ class StoredPictures:
         Raises:
             UserError: the prepared data are damaged.
         """
-        try:
-            # Of the same folder prepared anew, the records must be opened anew.
-            written = (Path(self.directory) / "dataset_info.json").stat().st_mtime_ns
+        with _telling_damage(self.directory):
+            written = _written(self.directory)
             record = _records(self.directory, self.split, written)[self.indices[index]]
             if record["name"].decode() != self.names[index]:
                 raise ValueError("records have changed their places")
-        except (KeyError, RuntimeError, ValueError, OSError) as error:  # lost and cut files
-            raise _damaged(self.directory) from error
         return record
 
 
@@ -281,6 +300,26 @@ def _damaged(directory: Any) -> UserError:
         f"the prepared data in {directory} are damaged; delete that folder, and they will be "
         "prepared anew"
     )
+
+
+@contextlib.contextmanager
+def _telling_damage(directory: str) -> Iterator[None]:
+    """Tells as a UserError that prepared data are damaged."""
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError, OSError) as error:  # lost and cut files
+        raise _damaged(directory) from error
+
+
+def _written(directory: str) -> int:
+    """When a folder was prepared; prepared anew, all that is in it must be read anew."""
+    return (Path(directory) / "dataset_info.json").stat().st_mtime_ns
+
+
+# A record is read whole for it, which takes long where pictures are large.
+@functools.lru_cache(maxsize=2**17)
+def _own_size(directory: str, split: str, place: int, written: int) -> tuple[int, int]:
+    return stored_size(_records(directory, split, written)[place]["image"])
 
 
 @functools.lru_cache(maxsize=8)

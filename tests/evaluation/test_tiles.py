@@ -1,5 +1,7 @@
 """Evaluating by tiles: whole pictures are judged, at their own pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,8 +9,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax import Draem
 from draem_jax.config import data_set
+from draem_jax.data.pictures import decode_picture
 from draem_jax.data.roi import Roi
+from draem_jax.evaluation.calibration import calibrate
 from draem_jax.evaluation.evaluate import measure
+from draem_jax.evaluation.simulated import simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions
 from tests.detector.test_tiles import Pointwise, with_data
 
@@ -70,3 +75,57 @@ def test_metrics_are_of_whole_pictures_at_their_own_pixels(trained, photos, bord
     assert values["pixel_ap"] == pytest.approx(expected, abs=1e-4)
     assert values["image_auroc"] == pytest.approx(roc_auc_score(defective, scores))
     np.testing.assert_allclose([row.score for row in found.pictures], scores, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def looking(trained, photos):
+    """A detector whose pictures come from there, some of them held out, some not looked at."""
+    detector = replace(Draem.load(trained), trained_on=None)
+    return with_data(
+        detector,
+        Pointwise,
+        name="folder",
+        category="",
+        root=str(photos),
+        holdout=0.5,
+        tile=(64,),
+        scale=0.8,
+        texture_source="noise",
+    )
+
+
+def test_thresholds_are_of_whole_pictures(looking):
+    thresholds = calibrate(looking)
+    normal = data_set(looking.config).training_pictures(
+        size=(64, 64), holdout=0.5, part="calibration"
+    )
+    own = [
+        looking.inspect_picture(decode_picture(normal.record(i)["image"]))
+        for i in range(len(normal))
+    ]
+    named = replace(looking, thresholds=thresholds)
+    assert named.score_name == thresholds.score
+    np.testing.assert_allclose(thresholds.normal_scores, sorted(one.score for one in own))
+    assert thresholds.simulated_defective == 64
+    assert thresholds.simulated_pictures == 64 + 1  # half of two pictures held out
+
+
+def test_anomalies_are_laid_into_whole_pictures(looking):
+    shown, again = (simulated_pictures(looking.config, roi=Roi(ignore_border=20)) for _ in range(2))
+    count = sum(shown.normal)
+    assert count == 2
+    assert shown.names[count] == "simulated/000"
+    places = set()
+    for i in range(count, len(shown)):
+        picture, canvas = shown[i], shown.canvases[i]
+        number = shown.canvases.patches[i - count].normal
+        normal = shown[number]
+        assert picture.defect_type == "simulated"
+        assert picture.mask.shape == picture.plane.shape == shown.canvases.own_size(i)
+        assert canvas.mask.any()
+        changed = (picture.image != normal.image).any(axis=-1)
+        assert not (changed & ~canvas.mask).any()
+        assert not (canvas.mask & ~canvas.plane).any()
+        places.add((number, tuple(np.argwhere(canvas.mask)[0])))
+        np.testing.assert_array_equal(picture.image, again[i].image)
+    assert len(places) > (len(shown) - count) / 2

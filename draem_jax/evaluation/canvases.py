@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
@@ -54,18 +54,24 @@ class Canvases:
     Attributes:
         pictures: the normal pictures.
         patches: the anomalies.
+        with_normal: whether the normal pictures are among them as they are.
     """
 
     pictures: TrainingPictures
     patches: Sequence[_Patch]
+    with_normal: bool = True
 
     def __len__(self) -> int:
-        return len(self.pictures.normal) + len(self.patches)
+        return self._normal_ones + len(self.patches)
+
+    @property
+    def _normal_ones(self) -> int:
+        return len(self.pictures.normal) if self.with_normal else 0
 
     @property
     def defective(self) -> Bool[np.ndarray, " N"]:
         """Which of them have an anomaly."""
-        return np.arange(len(self)) >= len(self.pictures.normal)
+        return np.arange(len(self)) >= self._normal_ones
 
     def own_size(self, index: int) -> tuple[int, int]:
         """The (height, width) of a picture as it was taken."""
@@ -75,15 +81,15 @@ class Canvases:
         normal = self._normal(index)
         image, plane = _canvas(self.pictures, normal)
         mask = np.zeros(image.shape[:2], bool)
-        if index >= len(self.pictures.normal):
-            patch = self.patches[index - len(self.pictures.normal)]
+        if index >= self._normal_ones:
+            patch = self.patches[index - self._normal_ones]
             image = image.copy()
             image[patch.window] = patch.image
             mask[patch.window] = patch.mask
         return Shown(image, mask, plane)
 
     def _normal(self, index: int) -> int:
-        count = len(self.pictures.normal)
+        count = self._normal_ones
         return index if index < count else self.patches[index - count].normal
 
 
@@ -148,6 +154,31 @@ def _random_window(
     return slice(corner[0], corner[0] + size[0]), slice(corner[1], corner[1] + size[1])
 
 
+@dataclass(frozen=True)
+class GivenCanvases:
+    """Pictures that a user gave, of which the canvases are cut out of arrays that hold all.
+
+    Attributes:
+        images: the canvases, RGB; behind those that are smaller than the largest stands nothing.
+        masks: true on defects.
+        planes: true where to look; None for everywhere.
+        sizes: (height, width) of each.
+    """
+
+    images: UInt8[np.ndarray, "N H W 3"]
+    masks: Bool[np.ndarray, "N H W"]
+    planes: Bool[np.ndarray, "N H W"] | None
+    sizes: Int[np.ndarray, "N 2"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Shown:
+        content = tuple(map(slice, self.sizes[index]))
+        plane = None if self.planes is None else self.planes[index][content]
+        return Shown(self.images[index][content], self.masks[index][content], plane)
+
+
 class JudgedCanvases(NamedTuple):
     """What a detector makes of pictures that it sees in tiles.
 
@@ -164,7 +195,9 @@ class JudgedCanvases(NamedTuple):
     truth: Bool[np.ndarray, " pixels"]
 
 
-def judge_canvases(detector: Draem, canvases: Canvases, names: Sequence[str]) -> JudgedCanvases:
+def judge_canvases(
+    detector: Draem, canvases: Canvases | GivenCanvases, names: Sequence[str]
+) -> JudgedCanvases:
     """Runs a detector on whole pictures, one after the other, and keeps what thresholds need.
 
     Args:

@@ -296,7 +296,9 @@ def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_con
 
 def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):
     (line,) = data_warnings(crops_config())
-    assert line.startswith("1 of 5 normal pictures are smaller than a tile of 32 x 64 at config.d")
+    assert line.startswith(
+        "1 of 5 normal pictures is smaller than a tile of 32 x 64 at config.data"
+    )
     too_large = crops_config(**{"data.tile": (64, 96)})
     assert not data_warnings(too_large)
     with pytest.raises(UserError, match=r"all 5 normal .* 64 x 96 at config\.data\.scale=1, the l"):

@@ -294,6 +294,40 @@ def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_con
     assert {len(seen[number]) > 30 for number in (200, 210)} == {True}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("padded", ["normal", "accepted"])
+def test_padding_counts_by_itself_in_normal_and_in_accepted_pictures(padded, tmp_path, tiny_config):
+    levels = {"normal": 50, "accepted": 200}
+    for kind, level in levels.items():
+        folder = tmp_path / kind / "good"
+        folder.mkdir(parents=True)
+        size = (32, 64) if kind == padded else (64, 64)
+        for i in range(2):
+            Image.fromarray(np.full((*size, 3), level, np.uint8)).save(folder / f"{i}.png")
+    config = tiny_config(
+        **{
+            "data.name": "folder",
+            "data.category": "",
+            "data.root": str(tmp_path / "normal"),
+            "data.fit": "letterbox",
+            "anomalies.untouched_share": 0.0,
+            "anomalies.threshold": (-9.0, -9.0),
+            "anomalies.normal_rotation_share": 0.0,
+        }
+    )
+    config.finetune.update(accepted_share=0.5, flip=False, brightness=0.0)
+    examples = read_examples(tmp_path / "accepted", None, size=(32, 32), fitting=fitting(config))
+    samples = jax.jit(make_tuning_samples)(
+        draw_of(16), read_pictures(open_pictures(config), draw_of(16)), tuning_pictures(examples),
+        anomaly_params(config), tuning_params(config, examples),
+    )  # fmt: skip
+    shares = np.asarray(samples.mask).mean(axis=(1, 2, 3))
+    seen = np.rint(np.asarray(samples.normal)[:, 0, 0, 0] * 255)
+    assert {*zip(seen.tolist(), shares.tolist(), strict=True)} == {
+        (level, 0.5 if kind == padded else 1.0) for kind, level in levels.items()
+    }
+
+
 def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):
     (line,) = data_warnings(crops_config())
     assert line.startswith(

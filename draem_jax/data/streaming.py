@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt32
 
-from draem_jax.data.crops import corner_range, corners_of, window_at
+from draem_jax.data.crops import Window, corner_range, corners_of, window_at
 from draem_jax.data.roi import Plane, PlaneSource
 from draem_jax.data.texture_sources import PictureSource, SourceKind
 from draem_jax.errors import UserError
@@ -85,18 +85,40 @@ class PairReader:
                 source = np.zeros_like(picture)
         return PicturePairs(picture, source, np.array(part, np.int32), plane)
 
+    def place(self, row: int) -> tuple[int, Window]:
+        """Which normal picture a sample is made of, and which window of its canvas."""
+        index = int(self.choices[row, 0])
+        if self.crops is None:
+            return index, window_at((0, 0), self.normal.canvas_size(index))
+        return index, self._window(
+            self.normal, index, self._plane(self.normal, index), self.crops.bits[row, :2]
+        )
+
     def _read(
         self, source: PictureSource, index: int, bits: UInt32[np.ndarray, " 2"] | None
     ) -> tuple[UInt8[np.ndarray, "H W 3"], Plane | None]:
         """A picture, or the crop of it that bits choose; and where to look in a normal one."""
-        planes = self.planes if source is self.normal else None
-        plane = None if planes is None else planes[index]
-        if self.crops is None:
+        plane = self._plane(source, index)
+        if bits is None:
             return source[index], plane
-        size = self.crops.size
-        ranges = corner_range(source.canvas_size(index), size, plane)
-        window = window_at(corners_of(bits, ranges), size)
+        window = self._window(source, index, plane, bits)
         return source.read_window(index, window), None if plane is None else plane[window]
+
+    def _window(
+        self,
+        source: PictureSource,
+        index: int,
+        plane: Plane | None,
+        bits: UInt32[np.ndarray, " 2"],
+    ) -> Window:
+        assert self.crops is not None
+        ranges = corner_range(source.canvas_size(index), self.crops.size, plane)
+        return window_at(corners_of(bits, ranges), self.crops.size)
+
+    def _plane(self, source: PictureSource, index: int) -> Plane | None:
+        """Where to look in a normal picture; None for everywhere, and of textures."""
+        planes = self.planes if source is self.normal else None
+        return None if planes is None else planes[index]
 
 
 def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:

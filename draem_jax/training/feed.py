@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
+from draem_jax.data.crops import Window
 from draem_jax.data.streaming import (
     CropChoices,
     PairReader,
@@ -160,6 +161,20 @@ def read_pictures(pictures: TrainingPictures, draw: Draw) -> Chosen:
     reader = _reader(pictures, draw.key, range(step, step + 1), draw.indices)
     pairs = stack([reader[row] for row in range(len(reader))])
     return _chosen(pictures, jax.tree.map(parallel.shard_if_divided, pairs))
+
+
+def sample_places(pictures: TrainingPictures, draw: Draw) -> list[tuple[int, Window]]:
+    """Where the samples of one step come from; see `read_pictures`.
+
+    Where no normal picture is turned, a sample is that window but for its anomaly, so that it can
+    be put back into the whole canvas.
+
+    Returns:
+        For each sample its normal picture and the window of the picture's canvas.
+    """
+    step = int(draw.step)
+    reader = _reader(pictures, draw.key, range(step, step + 1), draw.indices)
+    return [reader.place(row) for row in range(len(reader))]
 
 
 def _chosen(pictures: TrainingPictures, pairs: Any) -> Chosen:

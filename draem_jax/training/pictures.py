@@ -309,9 +309,10 @@ def _tell_padded(config: ConfigDict) -> list[str]:
     count = pictures.padded()
     if not 0 < count < len(pictures):
         return []
+    are = "is" if count == 1 else "are"
     return [
-        f"{count} of {len(pictures)} normal pictures {_than_a_tile(way)}; what they lack of a tile "
-        "is not looked at"
+        f"{count} of {len(pictures)} normal pictures {are} {_than_a_tile(way)}; what is lacking of "
+        "a tile is not looked at"
     ]
 
 
@@ -320,14 +321,14 @@ def _none_fills_a_tile(normal: StoredPictures) -> UserError:
     sizes = [way.content_size(normal.own_size(i)) for i in range(len(normal))]
     height, width = max(sizes, key=lambda size: min(np.divide(size, way.size)))
     return UserError(
-        f"all {len(normal)} normal pictures {_than_a_tile(way)}, the largest with {height} x "
+        f"all {len(normal)} normal pictures are {_than_a_tile(way)}, the largest with {height} x "
         f"{width}; choose a smaller config.data.tile, or a larger config.data.scale"
     )
 
 
 def _than_a_tile(way: Fitting) -> str:
     height, width = way.size
-    return f"are smaller than a tile of {height} x {width} at config.data.scale={way.scale:g}"
+    return f"smaller than a tile of {height} x {width} at config.data.scale={way.scale:g}"
 
 
 def make_mix(sources: Sequence[TextureSource], counts: Sequence[int]) -> TextureMix:

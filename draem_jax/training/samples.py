@@ -240,7 +240,7 @@ def _choose_part(key: Key[Array, ""], mix: TextureMix) -> Int[Array, ""]:
 
 def _corner_bits(key: Key[Array, ""], number: int) -> UInt32[Array, " 2"]:
     """Bits for a corner; `number` is one by which nothing else is drawn from the key."""
-    return jax.random.bits(jax.random.fold_in(key, number), (2,))
+    return jax.random.bits(jax.random.fold_in(key, number), (2,), jnp.uint32)
 
 
 def _is_kind(part: Int[Array, "..."], mix: TextureMix, kind: str) -> Array:

@@ -198,7 +198,7 @@ def make_tuning_samples(
         which = jax.random.randint(which_key, (), 0, len(given.defects))
         corner = corner_accepted = None
         if crops is not None:
-            bits = jax.random.bits(jax.random.fold_in(keys[0], 3), (5,))
+            bits = jax.random.bits(jax.random.fold_in(keys[0], 3), (5,), jnp.uint32)
             corner_accepted = crops.accepted_corner(which_accepted, bits[:2])
             corner = crops.defect_corner(which, bits[2:])
         accepted = look_up(given.accepted, which_accepted, corner_accepted)

@@ -17,7 +17,7 @@ from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import read_picture
 from draem_jax.data.texture_sources import Joined, PictureArray, PictureFiles, TextureSource
 from draem_jax.errors import UserError
-from draem_jax.training.feed import make_feed, read_pictures, read_samples
+from draem_jax.training.feed import make_feed, read_pictures, read_samples, sample_places
 from draem_jax.training.loop import train
 from draem_jax.training.pictures import TrainingPictures, data_warnings, make_mix, open_pictures
 from draem_jax.training.plan import count_pictures
@@ -140,6 +140,15 @@ def test_what_streams_is_what_would_be_cut_on_the_device(with_roi, scale, folder
         )
 
 
+@pytest.mark.parametrize("changes", [{}, {"data.tile": (0,)}])
+def test_places_tell_where_samples_come_from(changes, folder, crops_config):
+    pictures = open_pictures(crops_config(**{"data.roi": str(folder / "masks")} | changes))
+    chosen = read_pictures(pictures, draw_of(16))
+    for i, (number, window) in enumerate(sample_places(pictures, draw_of(16))):
+        np.testing.assert_array_equal(chosen.normal[i], pictures.normal[number][window])
+        np.testing.assert_array_equal(chosen.inside.planes[i], pictures.planes[number][window])
+
+
 def test_of_a_tiff_in_blocks_the_window_alone_is_read(folder, monkeypatch):
     paths = tuple(sorted((folder / "textures").iterdir()))
     window = slice(7, 39), slice(12, 76)
@@ -219,8 +228,8 @@ def test_what_streams_goes_on_from_any_step(crops_config):
         jax.tree.map(np.testing.assert_array_equal, straight.take(1), resumed.take(1))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("streams", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("streams", [False, True])
 def test_a_stopped_run_goes_on_bit_for_bit(streams, tmp_path, folder, crops_config):
     changes = {"data.resident_gib": 0.0, "data.workers": 0} if streams else {}
     # One network is compiled in two thirds of the time.
@@ -236,6 +245,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(streams, tmp_path, folder, crops_conf
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_config):
     sizes, defects = ((50, 90), (40, 60)), (((5, 7), (30, 80), (31, 80)), ((39, 59), (0, 0)))
     masks = [np.zeros(size, bool) for size in sizes]
@@ -284,9 +294,45 @@ def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_con
     assert {len(seen[number]) > 30 for number in (200, 210)} == {True}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("padded", ["normal", "accepted"])
+def test_padding_counts_by_itself_in_normal_and_in_accepted_pictures(padded, tmp_path, tiny_config):
+    levels = {"normal": 50, "accepted": 200}
+    for kind, level in levels.items():
+        folder = tmp_path / kind / "good"
+        folder.mkdir(parents=True)
+        size = (32, 64) if kind == padded else (64, 64)
+        for i in range(2):
+            Image.fromarray(np.full((*size, 3), level, np.uint8)).save(folder / f"{i}.png")
+    config = tiny_config(
+        **{
+            "data.name": "folder",
+            "data.category": "",
+            "data.root": str(tmp_path / "normal"),
+            "data.fit": "letterbox",
+            "anomalies.untouched_share": 0.0,
+            "anomalies.threshold": (-9.0, -9.0),
+            "anomalies.normal_rotation_share": 0.0,
+        }
+    )
+    config.finetune.update(accepted_share=0.5, flip=False, brightness=0.0)
+    examples = read_examples(tmp_path / "accepted", None, size=(32, 32), fitting=fitting(config))
+    samples = jax.jit(make_tuning_samples)(
+        draw_of(16), read_pictures(open_pictures(config), draw_of(16)), tuning_pictures(examples),
+        anomaly_params(config), tuning_params(config, examples),
+    )  # fmt: skip
+    shares = np.asarray(samples.mask).mean(axis=(1, 2, 3))
+    seen = np.rint(np.asarray(samples.normal)[:, 0, 0, 0] * 255)
+    assert {*zip(seen.tolist(), shares.tolist(), strict=True)} == {
+        (level, 0.5 if kind == padded else 1.0) for kind, level in levels.items()
+    }
+
+
 def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):
     (line,) = data_warnings(crops_config())
-    assert line.startswith("1 of 5 normal pictures are smaller than a tile of 32 x 64 at config.d")
+    assert line.startswith(
+        "1 of 5 normal pictures is smaller than a tile of 32 x 64 at config.data"
+    )
     too_large = crops_config(**{"data.tile": (64, 96)})
     assert not data_warnings(too_large)
     with pytest.raises(UserError, match=r"all 5 normal .* 64 x 96 at config\.data\.scale=1, the l"):

@@ -231,15 +231,15 @@ def _pictures(
         enough = len(getattr(apart, kind)) > 0
         chosen = apart if enough else learned
         if kind == "defects":
-            parts: Any = chosen.defects, chosen.masks, chosen.defect_planes
+            given = PictureSet(chosen.defects, chosen.masks, chosen.defect_planes)
             sizes = chosen.defect_sizes
         else:
             nothing = np.zeros(chosen.accepted.shape[:3], bool)
-            parts = chosen.accepted, nothing, chosen.accepted_planes
+            given = PictureSet(chosen.accepted, nothing, chosen.accepted_planes)
             sizes = chosen.accepted_sizes
-        pictures: PictureSet | GivenCanvases = PictureSet(*parts)
+        pictures: PictureSet | GivenCanvases = given
         if sizes is not None:
-            pictures = GivenCanvases(*parts, sizes)
+            pictures = GivenCanvases(given.images, given.masks, given.planes, sizes)
         kinds.append(_Kind(kind, f"{'held-out' if enough else 'learned'} {text}", pictures))
         if not enough:
             notes.append(
@@ -331,7 +331,7 @@ def _figure(
     return Change(
         name=f"{name}_{kind.kind}",
         text=f"{text}, {kind.text}",
-        pictures=len(kind.pictures.images),
+        pictures=len(kind),
         before=value,
         after=None,
         lower_is_better=lower,

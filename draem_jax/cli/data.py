@@ -8,8 +8,16 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_path, define_roi, say, say_warnings
-from draem_jax.cli.scale import check_smallest_defect, define_smallest_defect, tell_advice
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    check_smallest_defect,
+    define_path,
+    define_roi,
+    define_smallest_defect,
+    say,
+    say_warnings,
+)
 from draem_jax.data.layouts import LAYOUTS
 from draem_jax.errors import UserError
 
@@ -100,6 +108,7 @@ def _list(values: Any) -> None:
 
 
 def _check(values: Any, name: str) -> None:
+    from draem_jax.cli.scale import tell_advice
     from draem_jax.data.checks import LEAST_NORMAL
     from draem_jax.data.dataset import check
     from draem_jax.data.roi import Roi

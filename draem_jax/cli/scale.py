@@ -1,38 +1,13 @@
-"""What verbs say of the smallest defect: the flag for it, and lines on what is left of it."""
+"""What is said of the smallest defect: what is left of it, and which scale suits it."""
 
-import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
-from draem_jax.errors import UserError
-
-if TYPE_CHECKING:  # for types alone: the program starts without what reads pictures
-    from draem_jax.data.fitting import Fitting
-    from draem_jax.data.scale import Advice, Outcome, Sizes, Spread
+from draem_jax.data.fitting import Fitting
+from draem_jax.data.scale import WANTED, Advice, Outcome, Sizes, Spread, kept_text
+from draem_jax.data.tiles import usual_overlap
 
 
-def define_smallest_defect(values: flags.FlagValues) -> None:
-    """Defines --smallest_defect."""
-    flags.DEFINE_float(
-        "smallest_defect", None, "How large the smallest defect that matters is across, in pixels "
-        "of the pictures as they were taken: says what of it the networks see, and recommends a "
-        "scale.", flag_values=values,
-    )  # fmt: skip
-
-
-def check_smallest_defect(values: Any) -> None:
-    """Raises UserError unless --smallest_defect can be a size, or was not given."""
-    size = values.smallest_defect
-    if size is not None and not 0 < size < math.inf:
-        raise UserError(
-            f"--smallest_defect={size:g} is no size; give the pixels that the smallest defect is "
-            "across in the pictures as they were taken, such as 12"
-        )
-
-
-def tell_advice(advice: "Advice") -> Iterator[str]:
+def tell_advice(advice: Advice) -> Iterator[str]:
     """What is left of the smallest defect, and what is recommended, a line each."""
     configured, usual, recommended = advice.configured, advice.usual, advice.recommended
     yield f"pictures: {_sizes(advice.sizes)} pixels (width x height)"
@@ -40,16 +15,14 @@ def tell_advice(advice: "Advice") -> Iterator[str]:
     if configured.fitting != usual.fitting:
         yield f"as configured, {_outcome(configured, advice)}"
     yield _outcome(usual, advice)
-    chosen = _config_flags(recommended.fitting, configured.fitting)
-    keeps = f"it keeps {_spread(recommended.kept, _floored)} pixels"
+    chosen = _config_flags(recommended.fitting, configured)
+    keeps = f"it keeps {_spread(recommended.kept, kept_text)} pixels"
     yield f"recommended: {chosen}, where {keeps}"
     if recommended.fitting != usual.fitting:
         yield _cost(recommended, usual)
 
 
-def _wanted(advice: "Advice") -> str:
-    from draem_jax.data.scale import WANTED
-
+def _wanted(advice: Advice) -> str:
     if advice.smallest_defect >= WANTED:
         return f"the networks should see {WANTED:g} or more of them"
     return (
@@ -58,22 +31,20 @@ def _wanted(advice: "Advice") -> str:
     )
 
 
-def _outcome(outcome: "Outcome", advice: "Advice") -> str:
+def _outcome(outcome: Outcome, advice: Advice) -> str:
     if outcome.kept.least >= advice.wanted:
         enough = "enough" if advice.wanted < advice.smallest_defect else "all of it"
     else:
         enough = "too few" + " in some pictures" * (outcome.kept.most >= advice.wanted)
-    return f"{_way(outcome.fitting)}: it keeps {_spread(outcome.kept, _floored)} pixels, {enough}"
+    return f"{_way(outcome.fitting)}: it keeps {_spread(outcome.kept, kept_text)} pixels, {enough}"
 
 
-def _cost(outcome: "Outcome", usual: "Outcome") -> str:
-    from draem_jax.data.tiles import usual_overlap
-
+def _cost(outcome: Outcome, usual: Outcome) -> str:
     seen = "whole"
     if outcome.fitting.is_tiled:
-        tiles, shared = outcome.tiles, usual_overlap(outcome.fitting.size)
+        tiles = outcome.tiles
         seen = f"in {_spread(tiles, '{:.0f}'.format)} tile{'s' * (tiles.most > 1)}"
-        seen += f" that share {shared} pixels or more" * (tiles.most > 1)
+        seen += f" that share {outcome.overlap} pixels or more" * (tiles.most > 1)
     times = f"{outcome.cost:.1f}" if outcome.cost < 9.95 else f"{outcome.cost:.0f}"
     longer = "" if times == "1.0" else f"{times.removesuffix('.0')} times "
     return (
@@ -82,14 +53,14 @@ def _cost(outcome: "Outcome", usual: "Outcome") -> str:
     )
 
 
-def _way(fitting: "Fitting") -> str:
+def _way(fitting: Fitting) -> str:
     size = _size(fitting.size)
     if fitting.is_tiled:
         return f"in tiles of {size} at scale {fitting.scale:g}"
     return f"{'letterboxed' if fitting.way == 'letterbox' else 'squeezed'} to {size}"
 
 
-def _config_flags(chosen: "Fitting", configured: "Fitting") -> str:
+def _config_flags(chosen: Fitting, configured: Outcome) -> str:
     """What makes the chosen way of the configured one; fields that would contradict it as well."""
     height, width = chosen.size
     size = f"{height}" if height == width else f"{height},{width}"
@@ -97,14 +68,16 @@ def _config_flags(chosen: "Fitting", configured: "Fitting") -> str:
         fields = {"tile": size, "scale": f"{chosen.scale:g}"}
     else:
         fields = {"image_size": size}
-        if configured.is_tiled:
+        if configured.fitting.is_tiled:
             fields |= {"tile": "0", "scale": "1"}
-    if configured.way == "letterbox":
+    if configured.fitting.is_tiled and configured.overlap != usual_overlap(configured.fitting.size):
+        fields["tile_overlap"] = "-1"
+    if configured.fitting.way == "letterbox":
         fields["fit"] = "squeeze"
     return " ".join(f"--config.data.{name}={value}" for name, value in fields.items())
 
 
-def _sizes(sizes: "Sizes") -> str:
+def _sizes(sizes: Sizes) -> str:
     if sizes.smallest == sizes.largest:
         return _size(sizes.typical)
     return f"{_size(sizes.smallest)} to {_size(sizes.largest)}, typically {_size(sizes.typical)}"
@@ -114,13 +87,6 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def _spread(spread: "Spread", text: Callable[[float], str]) -> str:
+def _spread(spread: Spread, text: Callable[[float], str]) -> str:
     least, typical, most = map(text, spread)
     return least if least == most else f"{least} to {most} (typically {typical})"
-
-
-def _floored(value: float) -> str:
-    """A number with two digits, or those before the point; never more than it is."""
-    digits = 1 - math.floor(math.log10(value))
-    unit = 10.0 ** -max(0, digits)
-    return f"{math.floor(value / unit + 1e-6) * unit:.{max(0, digits)}f}".removesuffix(".0")

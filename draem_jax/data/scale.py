@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         fitting: the way.
+        overlap: pixels that neighbouring tiles share at least; 0 where pictures are seen whole.
         kept: pixels across that the smallest defect keeps, along the side where it keeps fewer.
         tiles: how many tiles the networks see of a picture; 1 where they see it whole.
         cost: how many pixels the networks see of a picture of the typical size, as a multiple of
@@ -67,6 +68,7 @@ class Outcome(NamedTuple):
     """
 
     fitting: Fitting
+    overlap: int
     kept: Spread
     tiles: Spread
     cost: float
@@ -131,15 +133,19 @@ def advise(
     told = _order(counts)
 
     def outcome(fitting: Fitting, overlap: int | None = None) -> Outcome:
+        shared = 0
+        if fitting.is_tiled:
+            shared = usual_overlap(fitting.size) if overlap is None else overlap
+
         def seen(size: Size) -> float:
-            return float(_count_tiles(size, fitting, overlap))
+            return float(_count_tiles(size, fitting, shared))
 
         def kept(size: Size) -> float:
             return smallest_defect * min(fitting.scales(size))
 
         tiles = _spread(seen, counts, told.typical)
         cost = tiles.typical * math.prod(fitting.size) / math.prod(USUAL.size)
-        return Outcome(fitting, _spread(kept, counts, told.typical), tiles, cost)
+        return Outcome(fitting, shared, _spread(kept, counts, told.typical), tiles, cost)
 
     usual = outcome(USUAL)
     enough = usual.kept.least >= min(WANTED, smallest_defect)
@@ -150,6 +156,13 @@ def advise(
         usual=usual,
         recommended=usual if enough else outcome(_recommend(counts, smallest_defect)),
     )
+
+
+def kept_text(pixels: float) -> str:
+    """A number of pixels with two digits, or all those before the point; never more than it is."""
+    digits = max(0, 1 - math.floor(math.log10(pixels)))
+    steps = math.floor(pixels * 10**digits + 1e-6)
+    return f"{steps / 10**digits:.{digits}f}".removesuffix(".0")
 
 
 def _recommend(sizes: Counter[Size], smallest_defect: float) -> Fitting:
@@ -171,10 +184,9 @@ def _recommend(sizes: Counter[Size], smallest_defect: float) -> Fitting:
     return Fitting((height, width), "tile", scale)
 
 
-def _count_tiles(size: Size, fitting: Fitting, overlap: int | None) -> int:
+def _count_tiles(size: Size, fitting: Fitting, overlap: int) -> int:
     if not fitting.is_tiled:
         return 1
-    overlap = usual_overlap(fitting.size) if overlap is None else overlap
     return len(lay_tiles(fitting.canvas_size(size), fitting.size, overlap=overlap))
 
 

@@ -21,6 +21,7 @@ _FRAME = (64, 255, 200)
 _DEFECT = (255, 45, 85)
 _BLACK = (0, 0, 0)
 _FAINT = 0.45  # opacity of the frames of all tiles but the first
+_DENSE = 48  # tiles that are drawn smaller have fainter frames, or these would hide the picture
 
 
 class Box(NamedTuple):
@@ -107,27 +108,47 @@ def draw_panel(
         room: (height, width) that it is brought into: shrunk if it is larger; enlarged by a whole
             factor, each pixel a square, if it is smaller.
     """
-    inside = np.zeros(panel.image.shape[:2], bool)
-    inside[panel.inside] = True
-    view, factor = _bring_into(dim_outside(panel.image, inside), room)
-    draw = ImageDraw.Draw(view)
-    if panel.tiles:
-        faint = view.copy()
-        for tile in panel.tiles[1:]:
-            ImageDraw.Draw(faint).rectangle(_box(tile).scaled(factor), outline=_FRAME)
-        view.paste(Image.blend(view, faint, _FAINT))
-        bounds = _box(panel.tiles[0]).scaled(factor)
-        draw.rectangle(bounds, outline=_BLACK, width=4)
-        draw.rectangle(bounds, outline=_FRAME, width=3)
+    shrunk, factor = _bring_into(panel.image, room)
+    inside = np.zeros((shrunk.height, shrunk.width), bool)
+    left, top, right, bottom = _box(panel.inside, panel.image.shape[:2]).scaled(factor)
+    inside[top : bottom + 1, left : right + 1] = True
+    view = Image.fromarray(dim_outside(np.asarray(shrunk), inside))
+    boxes = [_box(tile, panel.image.shape[:2]).scaled(factor) for tile in panel.tiles]
+    if boxes:
+        _frame(view, boxes)
     if panel.defect:
-        bounds = left, top, right, bottom = panel.defect.scaled(factor)
-        middle = (left + right) / 2, (top + bottom) / 2
+        box = panel.defect.scaled(factor)
         if not panel.is_painted:
-            draw.rectangle(bounds, _DEFECT)
-        if max(right - left, bottom - top) < _RING:
-            for radius, colour, width in ((_RING + 1, _BLACK, 4), (_RING, _DEFECT, 2)):
-                draw.circle(middle, radius, outline=colour, width=width)
+            ImageDraw.Draw(view).rectangle(box, _DEFECT)
+        # A ring must not hide what it is in.
+        if max(_sides(box)) < _RING and min(_sides(boxes[0]) if boxes else view.size) > 2 * _RING:
+            _ring(view, box)
     return np.asarray(view)
+
+
+def _frame(view: Image.Image, boxes: Sequence[tuple[int, int, int, int]]) -> None:
+    """Draws the frames of tiles just within them, the first one brightly."""
+    faint = view.copy()
+    for box in boxes[1:]:
+        ImageDraw.Draw(faint).rectangle(box, outline=_FRAME)
+    opacity = _FAINT * min(1.0, min(_sides(boxes[0])) / _DENSE)
+    view.paste(Image.blend(view, faint, opacity))
+    draw = ImageDraw.Draw(view)
+    draw.rectangle(boxes[0], outline=_BLACK, width=4)
+    draw.rectangle(boxes[0], outline=_FRAME, width=3)
+
+
+def _ring(view: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """Draws a ring around a small box."""
+    left, top, right, bottom = box
+    middle = (left + right) / 2, (top + bottom) / 2
+    for radius, colour, width in ((_RING + 1, _BLACK, 4), (_RING, _DEFECT, 2)):
+        ImageDraw.Draw(view).circle(middle, radius, outline=colour, width=width)
+
+
+def _sides(box: tuple[int, int, int, int]) -> tuple[int, int]:
+    left, top, right, bottom = box
+    return right - left + 1, bottom - top + 1
 
 
 def _bring_into(
@@ -141,6 +162,9 @@ def _bring_into(
     return Image.fromarray(image).resize((width, height), resampling), factor
 
 
-def _box(window: Window) -> Box:
-    rows, columns = window
-    return Box(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+def _box(window: Window, size: tuple[int, int]) -> Box:
+    """A window of a picture of a (height, width)."""
+    (top, bottom, _), (left, right, _) = (
+        part.indices(length) for part, length in zip(window, size, strict=True)
+    )
+    return Box(top, left, bottom - top, right - left)

@@ -17,6 +17,7 @@ from draem_jax.data.depth import check_depth
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.roi import FOREGROUND, Roi
 from draem_jax.data.texture_sources import with_absolute_folders
+from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 from draem_jax.losses import LossWeights, check_weights
@@ -113,7 +114,7 @@ def tile_overlap(config: ConfigDict) -> int:
     """How many pixels neighbouring tiles share at least."""
     if config.data.tile_overlap >= 0:
         return config.data.tile_overlap
-    return min(image_size(config)) // 4
+    return usual_overlap(image_size(config))
 
 
 def data_set(config: ConfigDict, *, full_scale: int | None = None) -> DataSet:
@@ -272,7 +273,7 @@ def _check_sizes(config: ConfigDict) -> None:
     if tile_overlap(config) >= min(height, width):
         raise UserError(
             f"config.data.tile_overlap={data.tile_overlap} is not smaller than the tile of "
-            f"{height} x {width}; choose less, such as {min(height, width) // 4}"
+            f"{height} x {width}; choose less, such as {usual_overlap((height, width))}"
         )
 
 

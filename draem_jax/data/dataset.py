@@ -200,11 +200,13 @@ class Checked:
     Attributes:
         listing: the pictures that can be used, and all problems.
         warnings: what `DataSet.warnings` would say once it is prepared.
+        sizes: the (height, width) of each picture that can be read, as it was taken.
         looked_at: the mean share of the pictures that the region of interest leaves.
     """
 
     listing: Listing
     warnings: Sequence[str]
+    sizes: Sequence[tuple[int, int]] = ()
     looked_at: float = 1.0
 
 
@@ -517,6 +519,7 @@ def _check_category(data: DataSet, folder: Path, source: Source, progress: bool 
     return Checked(
         replace(examination.listing, problems=tuple(problems)),
         [_shown(line, folder, source) for line in lines],
+        examination.sizes,
     )
 
 

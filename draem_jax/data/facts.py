@@ -38,6 +38,7 @@ class PictureFacts(NamedTuple):
 
     Attributes:
         entry: which picture it is.
+        size: its (height, width).
         digest: of what is stored: equal for equal pictures, whatever file they are kept in.
         nbytes: the size in bytes of its file.
         highest: the highest value where it has more than 8 bits a channel, else None.
@@ -52,6 +53,7 @@ class PictureFacts(NamedTuple):
     """
 
     entry: Entry
+    size: tuple[int, int]
     digest: str
     nbytes: int
     highest: int | None
@@ -82,6 +84,7 @@ def note_picture(
     marked = None if entry.defect_type == GOOD else mask
     return PictureFacts(
         entry=entry,
+        size=picture.shape[:2],
         digest=_digest(stored),
         nbytes=stored.nbytes,
         highest=stored.decoded.highest,

@@ -50,6 +50,21 @@ class Fitting:
         """How textures are brought to the size that these pictures are."""
         return replace(self, way="cover" if self.is_tiled else "squeeze")
 
+    def scales(self, own: tuple[int, int]) -> tuple[float, float]:
+        """By which a picture is multiplied along its height and its width, before it is rounded.
+
+        Args:
+            own: (height, width) of the picture.
+        """
+        shares = self.size[0] / own[0], self.size[1] / own[1]
+        if self.way == "squeeze":
+            return shares
+        if self.way == "letterbox":
+            scale = min(shares)
+        else:
+            scale = max(self.scale, *shares) if self.way == "cover" else self.scale
+        return scale, scale
+
     def content_size(self, own: tuple[int, int]) -> tuple[int, int]:
         """The (height, width) that a picture is resized to.
 
@@ -61,12 +76,8 @@ class Fitting:
         """
         if self.way == "squeeze":
             return self.size
-        shares = [to / of for to, of in zip(self.size, own, strict=True)]
-        if self.way == "letterbox":
-            scale = min(shares)
-        else:
-            scale = max(self.scale, *shares) if self.way == "cover" else self.scale
-        height, width = (max(1, round(side * scale)) for side in own)
+        scales = self.scales(own)
+        height, width = (max(1, round(side * by)) for side, by in zip(own, scales, strict=True))
         if self.way == "letterbox":  # what rounds up must not stand out
             return min(height, self.size[0]), min(width, self.size[1])
         if min(height, width) < LEAST_SIDE:

@@ -67,6 +67,15 @@ class TileGrid:
         return blending_weights(self.lefts, self.size[1])
 
 
+def usual_overlap(size: tuple[int, int]) -> int:
+    """How many pixels neighbouring tiles share unless it is said otherwise: a quarter of a tile.
+
+    Args:
+        size: (height, width) of a tile.
+    """
+    return min(size) // 4
+
+
 def lay_tiles(canvas: tuple[int, int], size: tuple[int, int], *, overlap: int) -> TileGrid:
     """Lays the fewest tiles that cover a canvas, evenly spaced.
 

@@ -316,9 +316,13 @@ def write_map_png(path: str | Path, anomaly_map: Float[np.ndarray, "H W"]) -> No
     Raises:
         UserError: the folder cannot be written.
     """
+    write_png(path, map_levels(anomaly_map))
+
+
+def map_levels(anomaly_map: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
+    """The values of an anomaly map in a file, see `write_map_png`."""
     # float32 has too few digits to multiply by 65535 and still round as exact arithmetic does.
-    values = np.rint(np.clip(anomaly_map.astype(np.float64), 0, 1) * 65535)
-    write_png(path, values.astype(np.uint16))
+    return np.rint(np.clip(anomaly_map.astype(np.float64), 0, 1) * 65535).astype(np.uint16)
 
 
 def _rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:

@@ -24,13 +24,15 @@ BAND = 1 << 22
 """Pixels that are held at a time."""
 
 _LARGEST_WINDOW = 1 << 23
-"""Pixels of a window in which regions can be measured: a few hundred bytes are taken for each."""
+"""Pixels of a window in which regions can be measured: about 80 bytes are taken for each."""
 
 _MOST_REGIONS = 10_000
 _MOST_PIXELS = 1 << 28
 """How many regions are kept of a picture, and the pixels of their rectangles together."""
 
-_LEAST_SIDE, _MOST_BLOCKS = 16, 1 << 22
+_LEAST_SIDE, _MOST_BLOCKS = 4, 1 << 24
+"""Of blocks: the smaller they are, the less is taken for one group."""
+
 _RING = 3
 """Pixels around a group that its outline can depend on."""
 
@@ -92,12 +94,10 @@ def find_by_windows(maps: MapsByWindows, rule: RegionRule, *, scale: float = 1.0
     surface = _median(lambda: _looked_at(maps))
     level = min(threshold, broad_level(threshold, surface))
     reach = max(rule.join_gap + 1, scale, _RING)
-    groups = _group(highest > level, reach / side)
+    groups = _group(highest > level, highest > threshold, reach / side)
     regions: list[Region] = []
     too_large, smaller = [], 0
     for group, blocks in enumerate(ndimage.find_objects(groups), start=1):
-        if not (highest[blocks][groups[blocks] == group] > threshold).any():
-            continue
         window = _with_ring(blocks, side, maps.size)
         if _pixels(window) > _LARGEST_WINDOW:
             too_large.append(window)
@@ -190,20 +190,25 @@ def _ordered(values: Float32[np.ndarray, " pixels"]) -> UInt32[np.ndarray, " pix
 
 
 def _group(
-    marked: Bool[np.ndarray, "rows columns"], reach: float
+    marked: Bool[np.ndarray, "rows columns"], sure: Bool[np.ndarray, "rows columns"], reach: float
 ) -> Int[np.ndarray, "rows columns"]:
-    """Numbers the groups of marked blocks that may have to do with each other; 0 for others.
+    """Numbers the groups of blocks that may have to do with each other; 0 for others.
 
     Args:
-        marked: the blocks.
+        marked: the blocks that hold what may be of a region.
+        sure: those of them that a region begins in; groups without are none.
         reach: how far pixels reach, in blocks.
     """
     # Each goes half way, towards pixels that may lie at the blocks' nearer ends.
     half = math.ceil(min(reach, max(marked.shape)) / 2) if reach > 1 else 0
     near = ndimage.maximum_filter(marked, 2 * half + 1, mode="constant") if half else marked
     # What lies in a hole of something broad is broad as well.
-    groups, _ = ndimage.label(ndimage.binary_fill_holes(near), _TOUCHING)
-    return np.where(marked, groups, 0)
+    groups, count = ndimage.label(ndimage.binary_fill_holes(near), _TOUCHING)
+    is_sure = np.zeros(count + 1, bool)
+    is_sure[groups[sure]] = True
+    numbers = np.where(is_sure, np.cumsum(is_sure, dtype=np.int32), np.int32(0))
+    groups *= marked
+    return numbers[groups]
 
 
 def _with_ring(blocks: Window, side: int, size: tuple[int, int]) -> Window:

@@ -147,7 +147,7 @@ def test_what_is_too_large_to_be_measured_is_told(trained, tmp_path, monkeypatch
     )
     assert summary.regions == 1
     (row,) = csv.DictReader(found[Path("predictions.csv")].splitlines())
-    assert "rows 93 to 211 and columns 45 to 355 is too large" in row["error"]
+    assert "rows 97 to 203 and columns 45 to 355 is too large" in row["error"]
     assert float(row["anomalous_share"]) == pytest.approx(30100 / image[..., 0].size, abs=1e-6)
     assert row["error"] in summary.notes[0]
     np.testing.assert_array_equal(found[Path("masks/a.png")], (image[..., 1] > 200) * 255)

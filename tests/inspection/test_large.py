@@ -2,7 +2,10 @@
 
 import csv
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -185,3 +188,44 @@ def test_one_line_says_how_a_picture_of_too_many_pixels_is_looked_at(
     Image.fromarray(image).save(tmp_path / "b.png")
     large = predict_files(tiled(trained), tmp_path / "b.png", tmp_path / "b", options=options)
     assert "save it as a TIFF" in large.errors[0]
+
+
+MEASURE = """
+import resource, sys
+import tifffile, numpy as np
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tests.inspection.test_large import tiled
+from draem_jax.inspection.predict import PredictOptions, predict_files
+from draem_jax.regions.rule import PixelThreshold, RegionRule
+
+detector = tiled(sys.argv[2], tile=(256,))
+rule = RegionRule(PixelThreshold(3.0, "even"))
+for side in (2048, 8192):
+    tile = np.full((512, 512, 3), 60, np.uint8)
+    tile[200:240, 100:300] = 230
+    path = Path(sys.argv[3]) / f"{side}.tif"
+    tiles = (tile for _ in range((side // 512) ** 2))
+    tifffile.imwrite(
+        path, tiles, shape=(side, side, 3), dtype="uint8", tile=(512, 512), photometric="rgb"
+    )
+    options = PredictOptions(rule=rule, large_from=1)
+    found = predict_files(detector, path, path.with_suffix(""), options=options)
+    print(found.regions, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_picture(trained, tmp_path):
+    root = Path(__file__).parents[2]
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(root), str(trained), str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": ""},
+    ).stdout
+    (few, small), (many, large) = (map(int, line.split()) for line in output.splitlines())
+    assert (few, many) == (16, 256)
+    # What is kept of the decoded picture grows by up to 180 MiB; a single map would add 240.
+    assert large - small < 360, output

@@ -93,3 +93,16 @@ def test_the_median_is_exact(count):
     values[::3] = values[0]
     parts = np.array_split(values, 3)
     assert by_windows._median(lambda: iter(parts)) == float(np.median(values))
+
+
+def test_what_lies_in_something_broad_is_broad():
+    margin = np.full((120, 120), -6, np.float32)
+    margin[10:110, 10:110] = 2
+    margin[13:107, 13:107] = -6  # a frame, of which the inner part counts as broad
+    margin[52:57, 52:57] = -1  # faint, and sure at one place
+    margin[54:56, 54:56] = 2
+    rule = RegionRule(PixelThreshold(0.0, "even"), 3, 4)
+    found = find_by_windows(Maps(margin), rule).regions
+    assert [region.area for region in found] == [100**2 - 94**2, 25]
+    alone = np.where(np.arange(120)[:, None] < 30, np.float32(-6), margin)  # half of the frame
+    assert find_by_windows(Maps(alone), rule).regions[-1].area == 4

@@ -120,6 +120,10 @@ VERB = Verb(
       overlays/          the pictures with map, numbered outlines and a scale bar; dark where
                          nobody looks (see --roi)
 
+    A detector that was trained on tiles (config.data.tile) looks at TIFFs of any size, in memory
+    that does not grow with them. From 67 megapixels on, overlays are brought down to 2048 pixels,
+    and regions have no types; what is too large to be measured is told.
+
     A picture that cannot be read is left out, and the status is 3 then; --strict stops at it. The
     tables gain lines as pictures are done, and keep them when Ctrl-C or SIGTERM stops the command
     (status 130 or 143). Those of an earlier prediction into the same --out give way to new ones

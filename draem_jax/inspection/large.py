@@ -35,6 +35,9 @@ LARGE = 1 << 26
 _OVERVIEW = 2048
 """The larger side of a large picture's overlay, in pixels."""
 
+_MOST_LABELS = 100
+"""Regions that are numbered on it: more would hide it."""
+
 
 @dataclass(frozen=True, eq=False)
 class LargeInspection:
@@ -85,7 +88,7 @@ class LargeInspection:
         write_png_rows(path, self.size[0], parts)
 
     def overlay(self, mm_per_pixel: float | None) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture with map, outlines and numbers, brought down to 2048 pixels along a side.
+        """The picture with map, outlines and numbers, brought down to 2048 pixels at most.
 
         Args:
             mm_per_pixel: how many millimetres a pixel of the picture is wide, if that is known.
@@ -98,13 +101,12 @@ class LargeInspection:
             rows += window[0].start
             mask[rows * size[0] // height, columns * size[1] // width] = True
         labels = {}
-        for region in self.regions:
+        for region in self.regions[:_MOST_LABELS]:
             row, column = region.start
             labels[row * size[0] // height, column * size[1] // width] = str(region.label)
         likely, inside = self._seen.maps.overview(size)
-        if mm_per_pixel is not None:
-            mm_per_pixel *= self.size[1] / size[1]
-        return draw(Drawn(image, likely, mask, labels, inside), mm_per_pixel=mm_per_pixel)
+        parts = Drawn(image, likely, mask, labels, inside)
+        return draw(parts, mm_per_pixel=mm_per_pixel, reduction=width / size[1])
 
     def _mask(self, window: Window) -> Bool[np.ndarray, "rows W"]:
         """True where a region is in some rows."""

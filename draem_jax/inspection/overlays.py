@@ -26,15 +26,19 @@ class Drawn(NamedTuple):
     inside: Bool[np.ndarray, "H W"] | None = None
 
 
-def draw(parts: Drawn, *, mm_per_pixel: float | None) -> UInt8[np.ndarray, "height width 3"]:
+def draw(
+    parts: Drawn, *, mm_per_pixel: float | None, reduction: float = 1.0
+) -> UInt8[np.ndarray, "height width 3"]:
     """Draws the map, the outlines and numbers of regions on a picture, over a scale.
 
     Args:
         parts: what is drawn.
-        mm_per_pixel: how many millimetres a pixel is wide; None if it is not known.
+        mm_per_pixel: how many millimetres a pixel of the original is wide; None if it is not known.
+        reduction: how many pixels of the original one of these is.
     """
     drawn = overlay(parts.image, parts.anomaly_map)
     if parts.inside is not None:
         drawn = dim_outside(drawn, parts.inside)
     drawn = outline(drawn, parts.mask, width=max(1, min(parts.mask.shape) // 500))
-    return scale_bar(label_places(drawn, parts.labels), mm_per_pixel=mm_per_pixel)
+    labelled = label_places(drawn, parts.labels)
+    return scale_bar(labelled, mm_per_pixel=mm_per_pixel, reduction=reduction)

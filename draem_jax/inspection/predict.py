@@ -78,7 +78,7 @@ class PredictSummary(NamedTuple):
         errors: of each picture that was left out, why.
         given: how many pictures there are, with those left out and those not come to.
         stopped_by: number of the signal that asked to stop before all were done; 0 if none did.
-        notes: on how the pictures were read, one line each.
+        notes: on how pictures were read, and what is missing of large ones, one line each.
     """
 
     pictures: int
@@ -117,6 +117,12 @@ def predict_files(
     - `masks/NAME.png`: 255 in regions, 0 elsewhere.
     - `overlays/NAME.png`: map, outlines and numbers of the regions on the picture, over a scale;
       dark where nobody looks.
+
+    Large pictures that the detector sees in tiles take bounded memory, see
+    `draem_jax.inspection.large`. Their overlays are brought down to 2048 pixels along the larger
+    side, with numbers at the 100 largest regions; their regions have no types; and `error` says
+    what is missing from their regions, where something is too large to be measured or where there
+    are too many.
 
     The tables gain a picture's lines as soon as it is done; the JSON files are written last, also
     where SIGTERM or Ctrl-C asked to stop, or an error ends it. Tables and JSON files of an earlier

@@ -157,7 +157,7 @@ def label_places(
 
 
 def scale_bar(
-    image: Picture, *, mm_per_pixel: float | None = None
+    image: Picture, *, mm_per_pixel: float | None = None, reduction: float = 1.0
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Puts a strip with a scale bar under a picture, so that it hides nothing.
 
@@ -166,13 +166,14 @@ def scale_bar(
     Args:
         image: the picture, grey or RGB.
         mm_per_pixel: how wide a pixel is; where None, the bar is so many pixels long.
+        reduction: how many pixels of the original, which these are meant of, one of the picture is.
 
     Returns:
         The picture, in its place at the top left, and the strip, which is wider than a very
         narrow picture.
     """
     picture = Image.fromarray(_rgb(image))
-    unit = mm_per_pixel or 1.0
+    unit = (mm_per_pixel or 1.0) * reduction
     length = _round_length(0.4 * picture.width * unit)
     if mm_per_pixel is None:
         length = max(length, 1.0)

@@ -29,9 +29,6 @@ from draem_jax.reports.pictures import map_levels
 from draem_jax.reports.png_rows import write_png_rows
 from draem_jax.scores import ScoreOfRows
 
-LARGE = 1 << 26
-"""From so many pixels on a picture is large."""
-
 _OVERVIEW = 2048
 """The larger side of a large picture's overlay, in pixels."""
 

@@ -13,13 +13,14 @@ from jaxtyping import UInt8
 
 from draem_jax import files
 from draem_jax.data.depth import tell_outside
+from draem_jax.data.facts import LARGE
 from draem_jax.data.folders import list_pictures
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table
 from draem_jax.inspection.features import region_features
 from draem_jax.inspection.from_files import inspect_files_of_any_size
-from draem_jax.inspection.large import LARGE, LargeInspection
+from draem_jax.inspection.large import LargeInspection
 from draem_jax.inspection.millimetres import PixelWidths
 from draem_jax.inspection.overlays import Drawn, draw
 from draem_jax.inspection.types import Named, TypeModel

@@ -15,10 +15,12 @@ import tifffile
 from PIL import Image
 from scipy.special import expit
 
+from draem_jax.data import facts
 from draem_jax.data.pictures import resize
 from draem_jax.data.roi import Roi
 from draem_jax.detector import BatchOutput, Draem
 from draem_jax.inspection.predict import PredictOptions, predict_files
+from draem_jax.inspection.types import TypeModel
 from draem_jax.regions import by_windows
 from draem_jax.regions.rule import PixelThreshold, RegionRule
 
@@ -175,8 +177,8 @@ def test_the_largest_regions_are_kept(trained, tmp_path, monkeypatch):
 def test_one_line_says_how_a_picture_of_too_many_pixels_is_looked_at(
     trained, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300_000)  # half of what is refused
-    image = np.tile(pictures()["many"], (3, 3, 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 270_000)  # half of what is refused
+    image = np.tile(pictures()["many"], (2, 2, 1))
     tifffile.imwrite(tmp_path / "a.tif", image, tile=(64, 48), photometric="rgb")
     whole = predict_files(Draem.load(trained), tmp_path / "a.tif", tmp_path / "whole")
     (error,) = whole.errors
@@ -188,6 +190,21 @@ def test_one_line_says_how_a_picture_of_too_many_pixels_is_looked_at(
     Image.fromarray(image).save(tmp_path / "b.png")
     large = predict_files(tiled(trained), tmp_path / "b.png", tmp_path / "b", options=options)
     assert "save it as a TIFF" in large.errors[0]
+
+
+def test_what_large_pictures_lack_and_need_is_told(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "LARGE", 1000)
+    tifffile.imwrite(tmp_path / "a.tif", pictures()["corners"], tile=(64, 48), photometric="rgb")
+    assert "of memory" in facts.tell_pictures([tmp_path / "a.tif"])[0]
+    assert not facts.tell_pictures([tmp_path / "a.tif"], by_windows=True)
+    types = object.__new__(TypeModel)  # which nothing is asked of
+    options = PredictOptions(large_from=1000)
+    found = predict_files(
+        tiled(trained), tmp_path / "a.tif", tmp_path / "out", types=types, options=options
+    )
+    assert found.regions
+    assert not found.types
+    assert "have no types" in found.notes[0]
 
 
 MEASURE = """

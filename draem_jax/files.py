@@ -78,13 +78,15 @@ def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
         UserError: the folder cannot be made or written, or the disk is full.
     """
     folder = Path(folder)
+    begun = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
+            begun = True
             yield file
     except OSError as error:
-        if error.filename is not None and Path(error.filename).parent != folder:
-            raise  # of another file, which was read
+        if begun and error.filename is not None:  # of another file, which was read
+            raise
         raise _cannot_write(folder, error) from error
 
 

@@ -31,7 +31,7 @@ from draem_jax.detector.outputs import (
     Prediction,
     Seen,
 )
-from draem_jax.detector.tiling import CanvasInMemory, Rows, see_in_tiles
+from draem_jax.detector.tiling import Canvas, CanvasInMemory, Rows, see_in_tiles
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.regions.edges import above_edges
 from draem_jax.regions.find import find_regions
@@ -335,9 +335,27 @@ class Draem:
                 one = jax.tree.map(operator.itemgetter(i), output)
                 yield Seen(image, **one._replace(score=float(one.score))._asdict())
 
+    def see_rows(self, canvas: Canvas) -> Iterator[Rows]:
+        """The margin of a canvas that is read tile by tile, some rows after the others.
+
+        Yields:
+            See `draem_jax.detector.tiling.see_in_tiles`.
+        """
+        yield from self._rows([canvas], ("margin",))
+
     def tiles(self, canvas: tuple[int, int]) -> TileGrid:
         """The tiles that a canvas of this (height, width) is seen in."""
         return lay_tiles(canvas, self.image_size, overlap=tile_overlap(self.config))
+
+    def _rows(self, canvases: Iterable[Canvas], maps: Sequence[str]) -> Iterator[Rows]:
+        return see_in_tiles(
+            lambda tiles: self.fitted_to(len(tiles)).run_batch(
+                tiles, with_features="features" in maps
+            ),
+            canvases,
+            batch_size=self.batch_size,
+            maps=maps,
+        )
 
     def _see_in_tiles(
         self,
@@ -345,13 +363,8 @@ class Draem:
         maps: Sequence[str],
     ) -> Iterator[Seen]:
         pairs, kept = itertools.tee(canvases)
-        rows = see_in_tiles(
-            lambda tiles: self.fitted_to(len(tiles)).run_batch(
-                tiles, with_features="features" in maps
-            ),
-            (CanvasInMemory(image, self.tiles(image.shape[:2])) for image, _ in pairs),
-            batch_size=self.batch_size,
-            maps=maps,
+        rows = self._rows(
+            (CanvasInMemory(image, self.tiles(image.shape[:2])) for image, _ in pairs), maps
         )
         for image, plane in kept:
             height, width = image.shape[:2]

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from draem_jax.data.fitting import pad_mirrored
+from draem_jax.data.resizing import resized_window
 from draem_jax.data.tiles import Blending, Tile, TileGrid
+from draem_jax.data.windows import PictureWindows
 from draem_jax.detector.outputs import BatchOutput
 
 _IN_FLIGHT = 2  # batches: enough that the devices never wait, and memory stays bounded
@@ -41,6 +43,34 @@ class CanvasInMemory:
     def read(self, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
         """Reads a tile."""
         return pad_mirrored(self.image[window], self.grid.size)
+
+
+@dataclass(frozen=True, eq=False)
+class CanvasOfFile:
+    """A canvas that is read from a file by windows; see `Canvas`.
+
+    Attributes:
+        windows: the file.
+        size: (height, width) that the picture is resized to.
+        grid: the tiles.
+    """
+
+    windows: PictureWindows
+    size: tuple[int, int]
+    grid: TileGrid
+
+    def read(self, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads a tile; values may be one off from those of a canvas that is resized whole."""
+        rows, columns = (
+            slice(s.start, min(s.stop, of)) for s, of in zip(window, self.size, strict=True)
+        )
+        tile = resized_window(self._picture, self.windows.size, self.size, (rows, columns))
+        return pad_mirrored(tile, self.grid.size)
+
+    def _picture(self, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
+        rows, columns = window
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return self.windows.read(rows.start, columns.start, height, width)
 
 
 class Rows(NamedTuple):

@@ -313,7 +313,7 @@ def _sheet(
     for i, kind in enumerate(kinds):
         order = np.argsort(before.scores[i])
         worst = order[:_SHOWN] if kind.defective else order[::-1][:_SHOWN]
-        shown = [kind[k] for k in worst]
+        shown = [kind[int(k)] for k in worst]
         size = before.detector.image_size
         columns["picture"].append(np.stack([resize(one.image, size) for one in shown]))
         columns["mask"].append(np.stack([resize_mask(one.mask, size) for one in shown])[..., None])

@@ -346,7 +346,7 @@ def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):
     assert main(["train", f"--config={recipe}", f"--workdir={tmp_path / 'run'}", *flags]) != 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert "config.data.scale=0.5 makes 20 x 35 pixels of a picture of 40 x 70" in said[0]
+    assert "40 x 70 pixels, of which config.data.scale=0.5 leaves 20 x 35" in said[0]
 
 
 def test_the_plan_counts_what_training_holds(folder, crops_config):

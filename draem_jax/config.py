@@ -14,8 +14,10 @@ from draem_jax import files
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import check_depth
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.roi import FOREGROUND, Roi
 from draem_jax.data.texture_sources import with_absolute_folders
+from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 from draem_jax.losses import LossWeights, check_weights
@@ -23,6 +25,9 @@ from draem_jax.networks import VARIANTS, check_size
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
+WAYS = ("squeeze", "letterbox")
+"""Of bringing whole pictures to the size that the networks see."""
+
 ELSEWHERE = "tuned_from."
 """Begins the fields that configs of earlier versions have, and `training.tuned_from` keeps now."""
 
@@ -88,9 +93,28 @@ def absolute_value(name: str, value: Any) -> Any:
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:
-    """The (height, width) that pictures are brought to."""
-    size = tuple(config.data.image_size)
+    """The (height, width) that the networks see: of a tile, or of pictures brought to it."""
+    size = tuple(config.data.tile if is_tiled(config) else config.data.image_size)
     return size * 2 if len(size) == 1 else size
+
+
+def is_tiled(config: ConfigDict) -> bool:
+    """Whether the networks see pictures in tiles."""
+    return any(config.data.tile)
+
+
+def fitting(config: ConfigDict) -> Fitting:
+    """How pictures are brought to the size that the networks see."""
+    if is_tiled(config):
+        return Fitting(image_size(config), "tile", config.data.scale)
+    return Fitting(image_size(config), config.data.fit)
+
+
+def tile_overlap(config: ConfigDict) -> int:
+    """How many pixels neighbouring tiles share at least."""
+    if config.data.tile_overlap >= 0:
+        return config.data.tile_overlap
+    return usual_overlap(image_size(config))
 
 
 def data_set(config: ConfigDict, *, full_scale: int | None = None) -> DataSet:
@@ -155,13 +179,7 @@ def traced_fields() -> frozenset[str]:
 
 def check_config(config: ConfigDict) -> None:
     """Raises UserError, naming the field, unless a run can be made with this config."""
-    size = tuple(config.data.image_size)
-    if len(size) not in (1, 2) or not all(isinstance(n, int) for n in size):
-        raise UserError(f"config.data.image_size must be SIZE or (HEIGHT, WIDTH), not {size}")
-    try:
-        check_size(*image_size(config))
-    except ValueError as error:
-        raise UserError(f"config.data.image_size: {error}") from error
+    _check_sizes(config)
     for path in (
         "model.reconstructive_width",
         "model.discriminative_width",
@@ -218,6 +236,45 @@ def check_config(config: ConfigDict) -> None:
     loss_weights(config)
     _check_finetune(config.finetune)
     _check_numbers(config)
+
+
+def _check_sizes(config: ConfigDict) -> None:
+    data = config.data
+    for name in ("image_size", "tile"):
+        size = tuple(data[name])
+        if len(size) not in (1, 2) or not all(isinstance(n, int) for n in size):
+            raise UserError(f"config.data.{name} must be SIZE or (HEIGHT, WIDTH), not {size}")
+    try:
+        check_size(*image_size(config))
+    except ValueError as error:
+        raise UserError(
+            f"config.data.{'tile' if is_tiled(config) else 'image_size'}: {error}"
+        ) from error
+    _check_choice(config, "data.fit", WAYS)
+    if not 0 < data.scale < math.inf:
+        raise UserError(f"config.data.scale must be above 0, not {data.scale}")
+    if not is_tiled(config):
+        if data.scale != 1 or data.tile_overlap >= 0:
+            raise UserError(
+                "config.data.scale and config.data.tile_overlap are of tiles alone; choose "
+                "config.data.tile, or leave them out"
+            )
+        return
+    if data.fit != "squeeze":
+        raise UserError(
+            f"config.data.fit={data.fit} is of whole pictures; leave it or config.data.tile out"
+        )
+    if data.roi == FOREGROUND:
+        raise UserError(
+            "config.data.roi=foreground is found in whole pictures; with config.data.tile, give "
+            "masks that say where to look"
+        )
+    height, width = image_size(config)
+    if tile_overlap(config) >= min(height, width):
+        raise UserError(
+            f"config.data.tile_overlap={data.tile_overlap} is not smaller than the tile of "
+            f"{height} x {width}; choose less, such as {usual_overlap((height, width))}"
+        )
 
 
 def _check_numbers(config: ConfigDict) -> None:

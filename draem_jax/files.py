@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 from draem_jax.errors import UserError
 
@@ -64,6 +65,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
+    """Yields an empty file to write and read, which has no name and is gone after the block.
+
+    Args:
+        folder: where room for it is taken; made if it is missing.
+
+    Raises:
+        UserError: the folder cannot be made or written, or the disk is full.
+    """
+    folder = Path(folder)
+    begun = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            begun = True
+            yield file
+    except OSError as error:
+        if begun and error.filename is not None:  # of another file, which was read
+            raise
+        raise _cannot_write(folder, error) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -100,15 +102,100 @@ def score_by_name(name: str) -> Score:
     Raises:
         UserError: there is no such score.
     """
+    parsed = _parse(name)
+    if parsed.window:
+        return partial(image_score, window=parsed.window)
+    if parsed.pixels:
+        return partial(top_score, count=parsed.pixels)
+    return partial(_top_share, share=parsed.share)
+
+
+class ScoreOfRows:
+    """The score of one map that comes some rows at a time, from top to bottom.
+
+    It is that of `score_by_name`, in little memory however large the map is.
+    """
+
+    def __init__(self, name: str, *, looked_at: int):
+        """Begins with no rows.
+
+        Args:
+            name: the name of the score.
+            looked_at: how many pixels the whole map has where anybody looks.
+
+        Raises:
+            UserError: there is no such score.
+        """
+        parsed = _parse(name)
+        self._window = parsed.window
+        count = parsed.pixels or math.ceil(parsed.share * looked_at)
+        self._count = min(count, looked_at)
+        self._largest = np.zeros(0, np.float32)
+        self._last_rows: np.ndarray | None = None
+        self._highest = 0.0
+
+    def add(
+        self,
+        rows: Float[np.ndarray, "rows W"],
+        inside: Bool[np.ndarray, "rows W"] | None = None,
+    ) -> None:
+        """Adds the next rows of the map.
+
+        Args:
+            rows: in [0, 1].
+            inside: true where to look; everywhere if None.
+        """
+        if not self._window:
+            looked_at = rows.ravel() if inside is None else rows[inside]
+            values = np.concatenate([self._largest, looked_at])
+            if (more := len(values) - self._count) > 0:
+                values = np.partition(values, more)[more:] if self._count else values[:0]
+            self._largest = values
+            return
+        if inside is not None:
+            rows = np.where(inside, rows, 0)
+        if self._last_rows is not None:
+            rows = np.concatenate([self._last_rows, rows])
+        self._highest = max(self._highest, _highest_sum(rows, self._window))
+        self._last_rows = rows[max(0, len(rows) - self._window + 1) :]
+
+    def value(self) -> float:
+        """The score, once all rows were added."""
+        if self._window:
+            return self._highest / self._window**2
+        return float(self._largest.mean(dtype=np.float64)) if self._count else 0.0
+
+
+def _highest_sum(plane: Float[np.ndarray, "H W"], window: int) -> float:
+    """The largest sum in a square window, of which parts may lie beyond the plane."""
+    for axis in (0, 1):
+        below = max(0, window - plane.shape[axis])
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (1, below)
+        sums = np.cumsum(np.pad(plane, padding), axis=axis, dtype=np.float64)
+        first, last = (slice(None),) * axis, sums.shape[axis] - window
+        plane = sums[(*first, slice(window, None))] - sums[(*first, slice(last))]
+    return float(plane.max(initial=0))
+
+
+class _Parsed(NamedTuple):
+    """A score by its name: one of a window's side, a number of pixels, and a share of them."""
+
+    window: int = 0
+    pixels: int = 0
+    share: Fraction = Fraction(0)
+
+
+def _parse(name: str) -> _Parsed:
     window = re.fullmatch(r"mean([1-9]\d{0,3})", name, re.ASCII)
     if window and int(window[1]) % 2:
-        return partial(image_score, window=int(window[1]))
+        return _Parsed(window=int(window[1]))
     count = re.fullmatch(r"top([1-9]\d{0,8})", name, re.ASCII)
     if count:
-        return partial(top_score, count=int(count[1]))
+        return _Parsed(pixels=int(count[1]))
     percent = re.fullmatch(r"top(\d{1,3}(?:\.\d{1,6})?)%", name, re.ASCII)
     if percent and 0 < Fraction(percent[1]) <= 100:
-        return partial(_top_share, share=Fraction(percent[1]) / 100)
+        return _Parsed(share=Fraction(percent[1]) / 100)
     raise UserError(
         f"there is no image score {name!r}; give mean and an odd window (mean21), "
         "top and a number of pixels (top100), or top and a share (top1%)"

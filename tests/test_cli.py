@@ -33,9 +33,20 @@ QUICKSTART = "--config=configs/quickstart.py"
 @pytest.mark.tiny_programs
 def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # away from the checkout: the recipe comes from the package
-    assert main(["preview", QUICKSTART, *TINY[:1], "--out=sheet.png", "--rows=2"]) == 0
-    with Image.open("sheet.png") as sheet:
+    look = ["--out=sheet.png", "--rows=2", "--smallest_defect=8"]
+    assert main(["preview", QUICKSTART, *TINY[:1], *look]) == 0
+    with Image.open("sheet.png") as sheet, Image.open("sheet_seen.png") as seen:
         assert sheet.width > 3 * 128
+        assert seen.width > 3 * 128
+    assert capsys.readouterr().out.splitlines() == [
+        "wrote sheet.png",
+        "wrote sheet_seen.png: a picture beside what the networks see of it",
+        "pictures: 96 x 96 pixels (width x height)",
+        "smallest defect: 8 pixels across in them; the networks should see 4 or more of them",
+        "as configured, squeezed to 32 x 32: it keeps 2.6 pixels, too few",
+        "squeezed to 256 x 256: it keeps 21 pixels, enough",
+        "recommended: --config.data.image_size=256, where it keeps 21 pixels",
+    ]
     # But for the seed what the tests' tiny run is, so that both are one program.
     same = ["--config.optimizer.milestones=()", "--config.data.holdout=0.0", "--config.seed=3"]
     assert main(["train", QUICKSTART, *TINY, *same, "--workdir=run"]) == 0
@@ -106,6 +117,9 @@ def test_help(verb, capsys):
         (["plan", "--config=configs/folder.py:full", "--device=h100"], "--config.data.root=DIR"),
         (["plan", "--config=configs/surfaces.py:glass", "--device=h100"], "brick, grass, gravel"),
         (["preview", QUICKSTART, "--out=sheet.txt"], "must end in .png"),
+        (["preview", QUICKSTART, "--smallest_defect=0"], "--smallest_defect=0 is no size; give"),
+        (["preview", QUICKSTART, "--smallest_defect=nan"], "--smallest_defect=nan is no size"),
+        (["preview", QUICKSTART, "--smallest_defect=a"], "flag --smallest_defect=a: could not"),
         (["types", "fit", "--workdir=x"], "--examples is missing"),
         (["types", "fit", "--workdir=x", "--examples=empty"], "empty holds no examples"),
         (["types", "fit", "--workdir=x", "--examples=empty", "--unknown_rate=1"], "--unknown_rate"),

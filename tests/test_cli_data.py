@@ -146,6 +146,10 @@ def test_own_folder(run, tmp_path):
         (["check", "visa"], "--root=DIR_OR_ARCHIVE is missing"),
         (["check", "surfaces", "--root=."], "surfaces is built in"),
         (["check", "folder", "--root=."], "holds no pictures"),
+        (["check", "folder", "--root=.", "--smallest_defect=0"], "=0 is no size; give the pixels"),
+        (["check", "folder", "--root=.", "--smallest_defect=-3"], "=-3 is no size; give the"),
+        (["check", "folder", "--root=.", "--smallest_defect=inf"], "=inf is no size; give the"),
+        (["check", "folder", "--root=.", "--smallest_defect=few"], "--smallest_defect=few: could"),
         (["prepair"], "did you mean data prepare?"),
     ],
 )
@@ -155,6 +159,65 @@ def test_mistakes_get_one_line(run, tmp_path, arguments, message):
     assert message in err + out
     assert len(err.strip().splitlines()) == 1
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_check_says_what_is_left_of_the_smallest_defect(run, tmp_path):
+    for i in range(2):
+        fixtures.write_picture(tmp_path / "large" / f"{i}.png", size=(1024, 768))
+        fixtures.write_picture(tmp_path / "mixed" / f"{i}.png", size=(1024, 768))
+        fixtures.write_picture(tmp_path / "strips" / f"{i}.png", size=(60, 1024))
+    fixtures.write_picture(tmp_path / "mixed" / "small.png", size=(128, 256))
+    for folder, defect, lines in (
+        (
+            "large",
+            8,
+            [
+                "pictures: 768 x 1024 pixels (width x height)",
+                "smallest defect: 8 pixels across in them; the networks should see 4 or more of "
+                "them",
+                "squeezed to 256 x 256: it keeps 2 pixels, too few",
+                "recommended: --config.data.tile=256 --config.data.scale=0.5, where it keeps 4 "
+                "pixels",
+                "a picture is seen in 6 tiles that share 64 pixels or more then; evaluation "
+                "takes about 6 times as long as squeezed to 256 x 256",
+            ],
+        ),
+        (
+            "mixed",
+            12,
+            [
+                "pictures: 256 x 128 to 768 x 1024, typically 768 x 1024 pixels (width x height)",
+                "smallest defect: 12 pixels across in them; the networks should see 4 or more of "
+                "them",
+                "squeezed to 256 x 256: it keeps 3 to 12 (typically 3) pixels, too few in some "
+                "pictures",
+                "recommended: --config.data.tile=256 --config.data.scale=0.34, where it keeps 4 "
+                "pixels",
+                "a picture is seen in 1 to 4 (typically 4) tiles that share 64 pixels or "
+                "more then; evaluation takes about 4 times as long as squeezed to 256 x 256",
+            ],
+        ),
+        (
+            "strips",
+            3,
+            [
+                "pictures: 1024 x 60 pixels (width x height)",
+                "smallest defect: 3 pixels across in them; the networks should see 4, so scale 1 "
+                "is the best there is, unless pictures are taken from nearer",
+                "squeezed to 256 x 256: it keeps 0.75 pixels, too few",
+                "recommended: --config.data.image_size=64,1024, where it keeps 3 pixels",
+                "a picture is seen whole then; evaluation takes about as long as squeezed to "
+                "256 x 256",
+            ],
+        ),
+    ):
+        status, out, err = run("check", "folder", f"--root={folder}", f"--smallest-defect={defect}")
+        assert (status, err) == (0, "")
+        told = out.splitlines()[1:-1]
+        assert [line.strip() for line in told if "warning" not in line] == lines
+    status, _, err = run("check", "folder", "--root=mixed", "--smallest_defect=200")
+    assert status == 1
+    assert "200 pixels does not fit into a picture of 256 x 128; give" in err
 
 
 def test_export(run, tmp_path):

@@ -132,3 +132,24 @@ def test_the_home_is_known(monkeypatch, tmp_path):
     assert files.expand("~/x") == tmp_path / "x"
     assert str(files.expand("~no-such-user/x")) == "~no-such-user/x"
     assert str(files.expand("a/~/x")) == "a/~/x"
+
+
+def test_a_scratch_file_is_gone_afterwards(tmp_path):
+    folder = tmp_path / "new"
+    with files.scratch_file(folder) as file:
+        file.write(b"abc")
+        file.seek(1)
+        assert file.read() == b"bc"
+        assert not list(folder.iterdir())
+    assert not list(folder.iterdir())
+    with (
+        a_disk_with_room_for(1000),
+        pytest.raises(UserError, match="make room on the disk"),
+        files.scratch_file(folder) as file,
+    ):
+        file.write(bytes(2000))  # less than what is written at a time
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"), files.scratch_file(tmp_path / "file"):
+        pass
+    with pytest.raises(FileNotFoundError), files.scratch_file(folder):
+        (tmp_path / "missing").read_bytes()

@@ -6,11 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.special import softmax
 
 from draem_jax.errors import UserError
-from draem_jax.scores import CANDIDATE_SCORES, anomaly_map, image_score, score_by_name
+from draem_jax.scores import (
+    CANDIDATE_SCORES,
+    ScoreOfRows,
+    anomaly_map,
+    image_score,
+    score_by_name,
+)
 
 
 def test_the_map_is_channel_1_of_the_softmax():
@@ -84,3 +92,24 @@ def test_what_is_not_looked_at_is_not_scored(name):
 def test_unknown_scores_are_named(name):
     with pytest.raises(UserError, match=r"no image score .*mean21.*top100.*top1%"):
         score_by_name(name)
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_scores_of_maps_that_come_by_rows_are_those_of_whole_ones(data):
+    # Few shapes, since each is compiled.
+    height, width = data.draw(st.sampled_from([(1, 1), (7, 40), (40, 26)]))
+    name = data.draw(st.sampled_from((*CANDIDATE_SCORES, "top7.5%", "mean33")))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    plane = rng.random((height, width), np.float32) ** 4
+    inside = None
+    if data.draw(st.booleans()):
+        inside = rng.random((height, width)) < data.draw(st.sampled_from((0.0, 0.1, 0.9)))
+    of_rows = ScoreOfRows(name, looked_at=plane.size if inside is None else int(inside.sum()))
+    ends = sorted(data.draw(st.sets(st.integers(1, height))) | {height})
+    for top, bottom in zip((0, *ends), ends, strict=False):
+        of_rows.add(plane[top:bottom], None if inside is None else inside[top:bottom])
+    whole = score_by_name(name)(
+        jnp.asarray(plane[None]), None if inside is None else jnp.asarray(inside[None])
+    )
+    np.testing.assert_allclose(of_rows.value(), whole[0], rtol=2e-5, atol=1e-7)

@@ -147,6 +147,25 @@ def define_roi(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
+def define_smallest_defect(values: flags.FlagValues) -> None:
+    """Defines --smallest_defect."""
+    flags.DEFINE_float(
+        "smallest_defect", None, "How large the smallest defect that matters is across, in pixels "
+        "of the pictures as they were taken: says what of it the networks see, and recommends a "
+        "scale.", flag_values=values,
+    )  # fmt: skip
+
+
+def check_smallest_defect(values: Any) -> None:
+    """Raises UserError unless --smallest_defect can be a size, or was not given."""
+    size = values.smallest_defect
+    if size is not None and not 0 < size < math.inf:
+        raise UserError(
+            f"--smallest_defect={size:g} is no size; give the pixels that the smallest defect is "
+            "across in the pictures as they were taken, such as 12"
+        )
+
+
 def tell_roi(values: Any) -> None:
     """Says what it means for thresholds if the flags of `define_roi` say where to look."""
     if values.roi is not None or values.ignore_border is not None:

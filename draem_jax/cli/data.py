@@ -8,7 +8,16 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_path, define_roi, say_warnings
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    check_smallest_defect,
+    define_path,
+    define_roi,
+    define_smallest_defect,
+    say,
+    say_warnings,
+)
 from draem_jax.data.layouts import LAYOUTS
 from draem_jax.errors import UserError
 
@@ -56,6 +65,7 @@ def _define_prepare(values: flags.FlagValues) -> None:
 def _define_check(values: flags.FlagValues) -> None:
     _define_source(values)
     define_roi(values)
+    define_smallest_defect(values)
     _define_data_dir(values)
 
 
@@ -98,10 +108,13 @@ def _list(values: Any) -> None:
 
 
 def _check(values: Any, name: str) -> None:
+    from draem_jax.cli.scale import tell_advice
     from draem_jax.data.checks import LEAST_NORMAL
     from draem_jax.data.dataset import check
     from draem_jax.data.roi import Roi
+    from draem_jax.data.scale import advise
 
+    check_smallest_defect(values)
     data = _data_set(values, name)
     if data.root is None:
         raise UserError(f"--root=DIR_OR_ARCHIVE is missing; see `{PROGRAM} data check --help`")
@@ -130,6 +143,9 @@ def _check(values: Any, name: str) -> None:
             print(f"  {count} x {kind}")
         for line in checked.warnings:
             print(f"  warning: {line}")
+        if values.smallest_defect is not None and checked.sizes:
+            for line in tell_advice(advise(checked.sizes, values.smallest_defect)):
+                say(f"  {line}")
         if train < LEAST_NORMAL:
             print(f"  {root} has {train} normal pictures, {LEAST_NORMAL} are needed to train")
         wrong += len(problems) + (train < LEAST_NORMAL)
@@ -289,13 +305,15 @@ VERBS = (
         "data check",
         "Read every picture and mask of a data set, and tell all that is wrong; keep nothing.",
         _usage(
-            "With --roi it says as well whether that fits every picture. Ends with status 1 if "
-            "there are problems."
+            "With --roi it says as well whether that fits every picture; with --smallest_defect, "
+            "what of a defect is left for the networks to see, and at which scale enough of it "
+            "is. Ends with status 1 if there are problems."
         )
         + """
 
       draem-jax data check folder --root=photos/
       draem-jax data check folder --root=photos/ --roi=where.png --ignore_border=20
+      draem-jax data check folder --root=photos/ --smallest_defect=12
     """,
         _define_check,
         _check,

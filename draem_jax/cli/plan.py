@@ -122,12 +122,7 @@ def _plan_here(values: Any) -> None:
     plan = make_plan(values.config, pictures=values.pictures, cpu=is_cpu)
     parallel.samples_per_device(plan.config.train.batch_size)
     say("measuring ...")
-    few = plan.data.streams
-    measured = measure_steps(
-        plan.config,
-        normal=1 if few else plan.data.normal,
-        textures=1 if few else plan.data.textures,
-    )
+    measured = measure_steps(plan.config, plan.data)
     device, seconds = jax.local_devices()[0], measured.seconds_per_step
     room = None if is_cpu else (device.memory_stats() or {}).get("bytes_limit")
     made = f"{measured.steps} steps" if measured.steps > 1 else "one step"
@@ -165,16 +160,17 @@ def _say_plan(plan: Any, devices: _Devices, more: Sequence[tuple[str, str]]) -> 
 
 
 def _describe(plan: Any) -> Iterator[tuple[str, str]]:
-    from draem_jax.config import image_size
+    from draem_jax.config import image_size, is_tiled
     from draem_jax.training.forecast import size_text
 
     config, data, train = plan.config, plan.data, plan.config.train
     height, width = image_size(config)
+    what = "tiles" if is_tiled(config) else "pictures"
     seen = train.steps * train.batch_size / data.normal
     times = f"{seen:.0f} times" if seen >= 10 else f"{seen:.1f} times"
     yield (
         "run",
-        f"{train.steps} steps of {train.batch_size} pictures, {height} x {width}, in "
+        f"{train.steps} steps of {train.batch_size} {what}, {height} x {width}, in "
         f"{config.model.dtype}; each picture is seen {times}",
     )
     where = "stream to the devices" if data.streams else "stay on each device"
@@ -182,7 +178,8 @@ def _describe(plan: Any) -> Iterator[tuple[str, str]]:
     yield (
         "data",
         f"{data.normal} normal pictures{assumed}, {data.textures} textures;\n"
-        f"{size_text(data.nbytes)} {where}",
+        f"{size_text(data.nbytes)} {where}"
+        + (f"\nif normal pictures have {data.assumed_size} pixels" if data.assumed_size else ""),
     )
     parts = sorted(plan.parameters.items(), reverse=True)
     total = sum(plan.parameters.values()) / 1e6
@@ -202,6 +199,7 @@ def _describe(plan: Any) -> Iterator[tuple[str, str]]:
 
 def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     """Whether the run fits, and what to change where it does not."""
+    from draem_jax.config import is_tiled
     from draem_jax.training.forecast import size_text
 
     remat, count = plan.config.model.remat, devices.count
@@ -217,7 +215,8 @@ def _verdict(plan: Any, devices: _Devices, samples: int) -> str:
     if not most[True]:
         alone = plan.memory[True].train.peak(1) < plan.memory[True].validation
         less = "fewer --config.train.validation_pictures, " if alone else ""
-        return f"{text}\ntake {less}a smaller\n--config.data.image_size, or smaller networks"
+        seen = "tile" if is_tiled(plan.config) else "image_size"
+        return f"{text}\ntake {less}a smaller\n--config.data.{seen}, or smaller networks"
     ways = [f"--config.train.batch_size={most[remat] * count}"] if most[remat] else []
     if not remat and most[True] >= samples:
         ways.append("--config.model.remat=True")

@@ -61,9 +61,10 @@ def _run(values: Any) -> None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
     check_out(Path(values.out))
     given = find_pictures_in(values.images)  # a wrong path shall be told before loading
-    tell_left_out(given.left_out, tell_pictures(given.paths))
+    tell_left_out(given.left_out)
     tell_roi(values)
     detector = load_calibrated(values, workdir, roi=values.roi, ignore_border=values.ignore_border)
+    say_warnings(tell_pictures(given.paths, by_windows=detector.fitting.is_tiled))
     if detector.thresholds is not None and (warning := detector.thresholds.warning(values.alpha)):
         warn(warning)
     types = load_types(detector)
@@ -119,6 +120,10 @@ VERB = Verb(
       masks/             the regions, white on black
       overlays/          the pictures with map, numbered outlines and a scale bar; dark where
                          nobody looks (see --roi)
+
+    A detector that was trained on tiles (config.data.tile) looks at TIFFs of any size, in memory
+    that does not grow with them. From 50 megapixels on, overlays are brought down to 2048 pixels,
+    and regions have no types; what is too large to be measured is told.
 
     A picture that cannot be read is left out, and the status is 3 then; --strict stops at it. The
     tables gain lines as pictures are done, and keep them when Ctrl-C or SIGTERM stops the command

@@ -98,6 +98,11 @@ class Examination:
             full_scale = None
         self._range = {"depth": depth, "full_scale": full_scale, "highest": highest}
 
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """The (height, width) of each picture that `records` has given."""
+        return tuple(noted.size for noted in self._noted)
+
     def facts(self) -> dict[str, Any]:
         """What is known once `records` has come to its end, see `draem_jax.data.facts`."""
         return gather_facts(self._noted, listing=self.listing, headers=self._headers, **self._range)

@@ -3,6 +3,7 @@
 It is prepared once, in one step or not at all, and then read by index at any size.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, replace
@@ -137,20 +138,41 @@ class DataSet:
             from draem_jax.data.surfaces import COUNTS
 
             return sum(COUNTS["train"].values()), ""
-        is_gone = data.root is not None and not expand(data.root).exists()
-        if data.root is not None and not is_gone:
-            source = find_source(data.root)
-            if not source.is_archive:
-                entries = _layout(data).list_category(source.root, data.category).entries
-                return sum(entry.split == "train" for entry in entries), ""
+        files = _list_normal(data)
+        if files is not None:
+            return len(files), ""
         published = published_counts(data.name, data.category)
         try:
-            facts = facts_of(_find_prepared(data) if data.root is None else _recall_any(data))
-            return len(facts["names"]["train"]), ""
+            return len(facts_of(_find_last(data))["names"]["train"]), ""
         except UserError:
+            is_gone = data.root is not None and not expand(data.root).exists()
             if published is None or is_gone:
                 raise
         return published.train, f"as published; {data.name} is not prepared here"
+
+    def normal_sizes(self) -> list[tuple[int, int]] | None:
+        """The (height, width) of the normal pictures without preparing them; reads no pixels.
+
+        Returns:
+            The sizes of those that can be read; None where nothing is there to be read.
+        """
+        (data,) = _categories_of(self, [self.category])
+        if data.name == BUILT_IN:
+            from draem_jax.data.surfaces import COUNTS, PICTURE_SIZE
+
+            return [(PICTURE_SIZE, PICTURE_SIZE)] * sum(COUNTS["train"].values())
+        sizes = []
+        files = _list_normal(data)
+        if files is not None:
+            for path in files:
+                with contextlib.suppress(UserError):  # preparing tells what is wrong
+                    sizes.append(picture_size(path))
+            return sizes or None
+        try:
+            pictures = open_split(_find_last(data), "train", size=(1, 1))
+        except UserError:
+            return None
+        return [pictures.own_size(i) for i in range(len(pictures))] or None
 
     def test_pictures(
         self, *, size: tuple[int, int], split: str = "test", roi: Roi = EVERYWHERE
@@ -178,11 +200,13 @@ class Checked:
     Attributes:
         listing: the pictures that can be used, and all problems.
         warnings: what `DataSet.warnings` would say once it is prepared.
+        sizes: the (height, width) of each picture that can be read, as it was taken.
         looked_at: the mean share of the pictures that the region of interest leaves.
     """
 
     listing: Listing
     warnings: Sequence[str]
+    sizes: Sequence[tuple[int, int]] = ()
     looked_at: float = 1.0
 
 
@@ -381,6 +405,22 @@ def _recall(data: DataSet) -> Any:
     return None
 
 
+def _list_normal(data: DataSet) -> list[Path] | None:
+    """The files of the normal pictures; None unless there is a folder or list of them."""
+    if data.root is None or not expand(data.root).exists():
+        return None
+    source = find_source(data.root)
+    if source.is_archive:
+        return None
+    entries = _layout(data).list_category(source.root, data.category).entries
+    return [entry.path for entry in entries if entry.split == "train"]
+
+
+def _find_last(data: DataSet) -> Any:
+    """The builder of what was last prepared, from whatever state of the files."""
+    return _find_prepared(data) if data.root is None else _recall_any(data)
+
+
 def _recall_any(data: DataSet) -> Any:
     """The builder of what was last prepared from its root, an archive or gone."""
     if builder := _recall(data):
@@ -479,6 +519,7 @@ def _check_category(data: DataSet, folder: Path, source: Source, progress: bool 
     return Checked(
         replace(examination.listing, problems=tuple(problems)),
         [_shown(line, folder, source) for line in lines],
+        examination.sizes,
     )
 
 

@@ -38,6 +38,7 @@ class PictureFacts(NamedTuple):
 
     Attributes:
         entry: which picture it is.
+        size: its (height, width).
         digest: of what is stored: equal for equal pictures, whatever file they are kept in.
         nbytes: the size in bytes of its file.
         highest: the highest value where it has more than 8 bits a channel, else None.
@@ -52,6 +53,7 @@ class PictureFacts(NamedTuple):
     """
 
     entry: Entry
+    size: tuple[int, int]
     digest: str
     nbytes: int
     highest: int | None
@@ -82,6 +84,7 @@ def note_picture(
     marked = None if entry.defect_type == GOOD else mask
     return PictureFacts(
         entry=entry,
+        size=picture.shape[:2],
         digest=_digest(stored),
         nbytes=stored.nbytes,
         highest=stored.decoded.highest,
@@ -157,18 +160,22 @@ def tell_masks(masks: Iterable[tuple[str, Bool[np.ndarray, "H W"]]]) -> list[str
     return _tell_covering(_find_covering(shares), _find_some_covering(shares))
 
 
-def tell_pictures(paths: Iterable[Path]) -> list[str]:
+def tell_pictures(paths: Iterable[Path], *, by_windows: bool = False) -> list[str]:
     """What `tell_facts` says of files that hold several pages, and of large pictures.
 
     Args:
         paths: the paths of pictures; those that cannot be read are passed over, as reading them
             will tell.
+        by_windows: whether large ones are read by windows, so that there is nothing to say of them.
     """
     headers = []
     for path in paths:
         with suppress(UserError):
             headers.append(picture_header(path, turn=False))
-    return _tell_files(_file_facts(headers))
+    facts = _file_facts(headers)
+    if by_windows:
+        del facts["large"]
+    return _tell_files(facts)
 
 
 def counts_of(facts: Mapping[str, Any]) -> Counts:

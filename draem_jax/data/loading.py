@@ -3,9 +3,10 @@
 So a set can be held in memory whole or streamed. Nothing here needs TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,9 +14,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from draem_jax.data.crops import Window
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.layouts import GOOD
 from draem_jax.data.names import shuffled
-from draem_jax.data.pictures import decode_picture, resize, stored_size
+from draem_jax.data.pictures import decode_picture, stored_size
 from draem_jax.data.prepared import quiet, warnings_of
 from draem_jax.data.roi import EVERYWHERE, Plane, Roi
 from draem_jax.errors import UserError
@@ -30,7 +33,8 @@ class LabelledPicture(NamedTuple):
     """One picture to evaluate on, with the truth about it.
 
     Attributes:
-        image: the picture, RGB, brought to the size asked for.
+        image: the picture's canvas, RGB: what the networks see of it, see
+            `draem_jax.data.fitting`.
         mask: true on defects, at the picture's original size; empty where `has_mask` is not.
         has_mask: whether it is known which pixels are defect; of normal pictures it always is.
         defect_type: "good", or the type of the defect.
@@ -58,7 +62,7 @@ class StoredPictures:
         split: "train", "test", or another that the data set has.
         indices: the indices of the pictures among the split's records.
         names: the names of the pictures.
-        size: (height, width) that they are brought to.
+        fitting: how they are brought to the networks; a picture is read as its canvas.
         digests: the digests of the pictures as they are stored, by which it is seen whether one has
             changed; none of the built-in data sets.
         full_scale: the value that was taken for white in pictures with more than 8 bits a channel;
@@ -71,7 +75,7 @@ class StoredPictures:
     split: str
     indices: tuple[int, ...]
     names: tuple[str, ...]
-    size: tuple[int, int]
+    fitting: Fitting
     digests: tuple[str, ...] = ()
     full_scale: int | None = None
     warnings: tuple[str, ...] = ()
@@ -80,7 +84,35 @@ class StoredPictures:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return resize(decode_picture(self.record(index)["image"]), self.size)
+        return self.fitting.fit(decode_picture(self.record(index)["image"]))
+
+    def fitted(self, fitting: Fitting) -> "StoredPictures":
+        """The same pictures, brought to the networks in another way."""
+        return dataclasses.replace(self, fitting=fitting)
+
+    def own_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a picture as it was taken; decodes no pixels.
+
+        Raises:
+            UserError: the prepared data are damaged.
+        """
+        with _telling_damage(self.directory):
+            written = _written(self.directory)
+            return _own_size(self.directory, self.split, self.indices[index], written)
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of a picture's canvas; decodes no pixels."""
+        return self.fitting.canvas_size(self.own_size(index))
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """A window of a picture's canvas."""
+        return self[index][window]
+
+    def padded(self) -> int:
+        """How many of the pictures do not fill their canvases; decodes no pixels."""
+        if self.fitting.way == "squeeze":
+            return 0
+        return sum(self.fitting.pads(self.own_size(index)) for index in range(len(self)))
 
     def take(self, indices: Sequence[int]) -> "StoredPictures":
         """Some of the pictures."""
@@ -101,24 +133,21 @@ class StoredPictures:
         Raises:
             UserError: the prepared data are damaged.
         """
-        try:
-            # Of the same folder prepared anew, the records must be opened anew.
-            written = (Path(self.directory) / "dataset_info.json").stat().st_mtime_ns
+        with _telling_damage(self.directory):
+            written = _written(self.directory)
             record = _records(self.directory, self.split, written)[self.indices[index]]
             if record["name"].decode() != self.names[index]:
                 raise ValueError("records have changed their places")
-        except (KeyError, RuntimeError, ValueError, OSError) as error:  # lost and cut files
-            raise _damaged(self.directory) from error
         return record
 
 
 @dataclass(frozen=True)
 class StoredPlanes:
-    """Where to look in stored pictures, at the size that they are brought to.
+    """Where to look in the canvases of stored pictures.
 
     Attributes:
         pictures: the pictures.
-        roi: the region of interest, which must have planes.
+        roi: the region of interest.
     """
 
     pictures: StoredPictures
@@ -128,10 +157,14 @@ class StoredPlanes:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Plane:
-        size = stored_size(self.pictures.record(index)["image"])
-        plane = self.roi.plane_at(self.pictures.path(index), size, at=self.pictures.size)
-        assert plane is not None
-        return plane
+        own, fitting = self.pictures.own_size(index), self.pictures.fitting
+        plane = self.roi.plane(self.pictures.path(index), own)
+        fitted = fitting.fit_plane(plane, own)
+        if fitted is None:
+            return np.ones(fitting.canvas_size(own), bool)
+        if not fitted.any():
+            raise self.roi.too_small(self.pictures.path(index), fitted.shape)
+        return fitted
 
 
 @dataclass(frozen=True)
@@ -153,7 +186,7 @@ class StoredTestPictures:
         record = self.pictures.record(index)
         mask = decode_picture(record["mask"])[..., 0] > 0
         return LabelledPicture(
-            image=resize(decode_picture(record["image"]), self.pictures.size),
+            image=self.pictures.fitting.fit(decode_picture(record["image"])),
             mask=mask,
             has_mask=bool(record["has_mask"]),
             defect_type=record["defect_type"].decode(),
@@ -171,6 +204,10 @@ class StoredTestPictures:
         mask = decode_picture(record["mask"])[..., 0] > 0
         plane = self.roi.plane(self.pictures.path(index), mask.shape)
         return plane is not None and bool(mask.any()) and not (mask & plane).any()
+
+    def fitted(self, fitting: Fitting) -> "StoredTestPictures":
+        """The same pictures, brought to the networks in another way."""
+        return dataclasses.replace(self, pictures=self.pictures.fitted(fitting))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,7 +231,7 @@ def open_split(builder: Any, split: str, *, size: tuple[int, int]) -> StoredPict
     Args:
         builder: the builder of the prepared category.
         split: "train", "test", or another that the data set has.
-        size: (height, width) to bring the pictures to.
+        size: (height, width) to squeeze the pictures to.
 
     Raises:
         UserError: the prepared data are damaged.
@@ -210,7 +247,7 @@ def open_split(builder: Any, split: str, *, size: tuple[int, int]) -> StoredPict
             split=split,
             indices=tuple(range(len(names))),
             names=names,
-            size=size,
+            fitting=Fitting(size),
             digests=digests,
             full_scale=facts.get("full_scale"),
             warnings=warnings_of(builder),
@@ -263,6 +300,26 @@ def _damaged(directory: Any) -> UserError:
         f"the prepared data in {directory} are damaged; delete that folder, and they will be "
         "prepared anew"
     )
+
+
+@contextlib.contextmanager
+def _telling_damage(directory: str) -> Iterator[None]:
+    """Tells as a UserError that prepared data are damaged."""
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError, OSError) as error:  # lost and cut files
+        raise _damaged(directory) from error
+
+
+def _written(directory: str) -> int:
+    """When a folder was prepared; prepared anew, all that is in it must be read anew."""
+    return (Path(directory) / "dataset_info.json").stat().st_mtime_ns
+
+
+# A record is read whole for it, which takes long where pictures are large.
+@functools.lru_cache(maxsize=2**17)
+def _own_size(directory: str, split: str, place: int, written: int) -> tuple[int, int]:
+    return stored_size(_records(directory, split, written)[place]["image"])
 
 
 @functools.lru_cache(maxsize=8)

@@ -21,6 +21,9 @@ from draem_jax.data.decoding import (
 )
 from draem_jax.errors import UserError
 
+TOO_LARGE = "cut it into tiles first"
+"""What to do with a picture that has too many pixels, unless there is something better."""
+
 
 def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """Reads one picture as RGB.
@@ -47,9 +50,17 @@ def read_picture(path: str | Path, *, full_scale: int | None = None) -> UInt8[np
     return read_decoded(path, full_scale=full_scale).picture
 
 
-def read_decoded(path: str | Path, *, full_scale: int | None = None) -> Decoded:
-    """Reads a picture as `read_picture` does, and says what was found on the way."""
-    with told(Path(path)):
+def read_decoded(
+    path: str | Path, *, full_scale: int | None = None, too_large: str = TOO_LARGE
+) -> Decoded:
+    """Reads a picture as `read_picture` does, and says what was found on the way.
+
+    Args:
+        path: the file.
+        full_scale: see `read_picture`.
+        too_large: see `told`.
+    """
+    with told(Path(path), too_large=too_large):
         return decode(Path(path).read_bytes(), full_scale=full_scale)
 
 
@@ -165,7 +176,7 @@ def encode_png(array: UInt8[np.ndarray, "H W *channels"]) -> bytes:
 
 
 @contextlib.contextmanager
-def told(path: Path, *, too_large: str = "cut it into tiles first") -> Iterator[None]:
+def told(path: Path, *, too_large: str = TOO_LARGE) -> Iterator[None]:
     """Turns what goes wrong with a picture's file into a line that names it.
 
     Args:

@@ -133,12 +133,12 @@ class Roi:
         if not self.has_planes:
             return None
         plane = np.ones(size, bool)
-        picture = f"the picture {name}" if name else "the picture"
         if self._masks:
             root = _existing(self._masks)
             path = root if root.is_file() else _mask_of(root, name)
             plane = _read(path, path.stat().st_mtime_ns)
             if plane.shape != size:
+                picture = _called(name)
                 raise UserError(
                     f"the region of interest {path} has {plane.shape[1]} x {plane.shape[0]} "
                     f"pixels, but {picture} has {size[1]} x {size[0]}; give a mask of the "
@@ -149,11 +149,33 @@ class Roi:
             within[border : size[0] - border, border : size[1] - border] = True
             plane = plane & within
             if not plane.any():
-                raise UserError(
-                    f"the region of interest ({self}) leaves nothing of {picture}, which has "
-                    f"{size[1]} x {size[0]} pixels; leave out a narrower border"
-                )
+                raise self._nothing_left(name, size)
         return plane
+
+    def plane_windows(self, name: str, size: tuple[int, int]) -> "PlaneWindows | None":
+        """The plane of a large picture, to be read by windows.
+
+        A mask is read whole, but none is made up of what is left along the border.
+
+        Args:
+            name: see `plane`.
+            size: the same.
+
+        Raises:
+            UserError: see `plane`.
+        """
+        if not self.has_planes:
+            return None
+        if self._masks:
+            plane = self.plane(name, size)
+            return PlaneWindows(np.ones(size[0], bool), np.ones(size[1], bool), plane)
+        border = self.ignore_border
+        rows, columns = (np.zeros(side, bool) for side in size)
+        rows[border : size[0] - border] = True
+        columns[border : size[1] - border] = True
+        if not (rows.any() and columns.any()):
+            raise self._nothing_left(name, size)
+        return PlaneWindows(rows, columns)
 
     def plane_at(self, name: str, size: tuple[int, int], *, at: tuple[int, int]) -> Plane | None:
         """The plane of a picture, brought to another size as masks are.
@@ -171,12 +193,22 @@ class Roi:
             return None
         resized = resize_mask(plane, at)
         if not resized.any():
-            raise UserError(
-                f"the region of interest of the picture {name} is too small to be left at the "
-                f"{at[0]} x {at[1]} pixels that the networks see; mark more ({self.source}), or "
-                "train at a larger config.data.image_size"
-            )
+            raise self.too_small(name, at)
         return resized
+
+    def too_small(self, name: str, at: tuple[int, int]) -> UserError:
+        """What to say where nothing of a picture's plane is left at another size."""
+        return UserError(
+            f"the region of interest of the picture {name} is too small to be left at the "
+            f"{at[0]} x {at[1]} pixels that the networks see; mark more ({self.source}), or train "
+            "at a larger size"
+        )
+
+    def _nothing_left(self, name: str, size: tuple[int, int]) -> UserError:
+        return UserError(
+            f"the region of interest ({self}) leaves nothing of {_called(name)}, which has "
+            f"{size[1]} x {size[0]} pixels; leave out a narrower border"
+        )
 
     @property
     def _masks(self) -> str:
@@ -185,6 +217,41 @@ class Roi:
 
 EVERYWHERE = Roi()
 """Leaves nothing out."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneWindows:
+    """A plane of which windows are read; see `Roi.plane_windows`.
+
+    Attributes:
+        rows: true for the rows where to look.
+        columns: the same.
+        plane: true where to look in these; None for everywhere.
+    """
+
+    rows: Bool[np.ndarray, " H"]
+    columns: Bool[np.ndarray, " W"]
+    plane: Plane | None = None
+
+    def read(self, window: tuple[slice, slice]) -> Plane:
+        """True where to look in a window."""
+        read = self.rows[window[0], None] & self.columns[window[1]]
+        return read if self.plane is None else read & self.plane[window]
+
+    def count(self) -> int:
+        """How many pixels are looked at."""
+        if self.plane is None:
+            return int(self.rows.sum()) * int(self.columns.sum())
+        return sum(
+            int(self.read((slice(i, i + 1), slice(None))).sum()) for i in range(len(self.rows))
+        )
+
+    def resized(self, size: tuple[int, int]) -> "PlaneWindows":
+        """The same at another (height, width), as masks are resized."""
+        rows = resize_mask(self.rows[:, None], (size[0], 1))[:, 0]
+        columns = resize_mask(self.columns[None], (1, size[1]))[0]
+        plane = None if self.plane is None else resize_mask(self.plane, size)
+        return PlaneWindows(rows, columns, plane)
 
 
 def both(one: Any, other: Any) -> Any:
@@ -207,6 +274,10 @@ class _Masks(NamedTuple):
             if found := self.exact.get(ending) or self.alike.get(plain(ending)):
                 return found
         return ()
+
+
+def _called(name: str) -> str:
+    return f"the picture {name}" if name else "the picture"
 
 
 def _existing(source: str) -> Path:

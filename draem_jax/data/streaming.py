@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, UInt8, UInt32
 
-from draem_jax.data.roi import PlaneSource
+from draem_jax.data.crops import Window, corner_range, corners_of, window_at
+from draem_jax.data.roi import Plane, PlaneSource
 from draem_jax.data.texture_sources import PictureSource, SourceKind
 from draem_jax.errors import UserError
 
@@ -35,6 +36,19 @@ class PicturePairs(NamedTuple):
     planes: Bool[np.ndarray, "*batch H W"] | None = None
 
 
+class CropChoices(NamedTuple):
+    """Where the crops of samples lie.
+
+    Attributes:
+        size: (height, width) of all.
+        bits: random bits for the corners in the normal picture and in the texture, row and column
+            of each, see `draem_jax.data.crops`; a row for each sample.
+    """
+
+    size: tuple[int, int]
+    bits: UInt32[np.ndarray, "rows 4"]
+
+
 @dataclass(frozen=True)
 class PairReader:
     """Reads the pictures of samples, each by its row in a table of choices.
@@ -45,6 +59,7 @@ class PairReader:
         kinds: the kinds of the parts of the anomaly source.
         choices: normal picture, part of the anomaly source and texture of each sample.
         planes: where to look in normal pictures; None for everywhere.
+        crops: where the crops lie; None where samples see whole pictures.
     """
 
     normal: PictureSource
@@ -52,22 +67,58 @@ class PairReader:
     kinds: tuple[SourceKind, ...]
     choices: Int[np.ndarray, "rows 3"]
     planes: PlaneSource | None = None
+    crops: CropChoices | None = None
 
     def __len__(self) -> int:
         return len(self.choices)
 
     def __getitem__(self, row: int) -> PicturePairs:
         normal, part, texture = (int(choice) for choice in self.choices[row])
-        picture = self.normal[normal]
+        bits = (None, None) if self.crops is None else self.crops.bits[row].reshape(2, 2)
+        picture, plane = self._read(self.normal, normal, bits[0])
         match self.kinds[part]:
             case "pictures":
-                source = self.textures[texture]
+                source, _ = self._read(self.textures, texture, bits[1])
             case "self":
-                source = self.normal[texture]
+                source, _ = self._read(self.normal, texture, bits[1])
             case _:
                 source = np.zeros_like(picture)
-        plane = None if self.planes is None else self.planes[normal]
         return PicturePairs(picture, source, np.array(part, np.int32), plane)
+
+    def place(self, row: int) -> tuple[int, Window]:
+        """Which normal picture a sample is made of, and which window of its canvas."""
+        index = int(self.choices[row, 0])
+        if self.crops is None:
+            return index, window_at((0, 0), self.normal.canvas_size(index))
+        return index, self._window(
+            self.normal, index, self._plane(self.normal, index), self.crops.bits[row, :2]
+        )
+
+    def _read(
+        self, source: PictureSource, index: int, bits: UInt32[np.ndarray, " 2"] | None
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], Plane | None]:
+        """A picture, or the crop of it that bits choose; and where to look in a normal one."""
+        plane = self._plane(source, index)
+        if bits is None:
+            return source[index], plane
+        window = self._window(source, index, plane, bits)
+        return source.read_window(index, window), None if plane is None else plane[window]
+
+    def _window(
+        self,
+        source: PictureSource,
+        index: int,
+        plane: Plane | None,
+        bits: UInt32[np.ndarray, " 2"],
+    ) -> Window:
+        assert self.crops is not None
+        ranges = corner_range(source.canvas_size(index), self.crops.size, plane)
+        return window_at(corners_of(bits, ranges), self.crops.size)
+
+    def _plane(self, source: PictureSource, index: int) -> Plane | None:
+        """Where to look in a normal picture; None for everywhere, and of textures."""
+        planes = self.planes if source is self.normal else None
+        return None if planes is None else planes[index]
 
 
 def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:

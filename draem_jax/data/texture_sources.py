@@ -16,11 +16,14 @@ from jaxtyping import UInt8
 from draem_jax import files
 from draem_jax.data.builtin_textures import builtin_textures
 from draem_jax.data.checks import find_highest
+from draem_jax.data.crops import Window
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import AUTO, find_full_scale
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.folders import find_pictures_in, list_pictures
 from draem_jax.data.loading import StoredPictures
-from draem_jax.data.pictures import picture_header, read_picture, resize
+from draem_jax.data.pictures import picture_header, picture_size, read_picture
+from draem_jax.data.windows import open_windows
 from draem_jax.errors import UserError
 from draem_jax.files import expand
 
@@ -33,14 +36,25 @@ _NEVER_DEEP = (".jpg", ".jpeg", ".bmp", ".webp")  # have no more than 8 bits a c
 
 @runtime_checkable
 class PictureSource(Protocol):
-    """Pictures of one size that are read one at a time, in any order; it can be pickled."""
+    """Pictures that are read one at a time, in any order; it can be pickled.
+
+    All are of one size, unless they are seen in tiles.
+    """
 
     def __len__(self) -> int:
         """How many there are."""
         ...
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Reads one, RGB."""
+        """Reads one's canvas, RGB; see `draem_jax.data.fitting`."""
+        ...
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """The (height, width) of one's canvas; decodes no pixels."""
+        ...
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads a window of one's canvas; no more of it where its file allows that."""
         ...
 
 
@@ -50,20 +64,24 @@ class NamedSource:
 
     Attributes:
         about: what its textures are, in a few words.
-        open: opens pictures of it, brought to a (height, width); None where the device has or makes
-            the textures, so that the source's name is its kind.
+        open: opens pictures of it, brought to the networks in a given way; None where the device
+            has or makes the textures, so that the source's name is its kind.
     """
 
     about: str
-    open: Callable[[tuple[int, int]], PictureSource] | None = None
+    open: Callable[[Fitting], PictureSource] | None = None
 
 
 NAMED_SOURCES: Mapping[str, NamedSource] = {
     "builtin": NamedSource(
-        "photographs and patterns, no download", lambda size: PictureArray(builtin_textures(size))
+        "photographs and patterns, no download",
+        lambda fitting: PictureArray(builtin_textures(fitting.size)),
     ),
     "dtd": NamedSource(
-        "the data set", lambda size: DataSet("dtd", "textures").training_pictures(size=size)
+        "the data set",
+        lambda fitting: (
+            DataSet("dtd", "textures").training_pictures(size=fitting.size).fitted(fitting)
+        ),
     ),
     "self": NamedSource("the normal pictures"),
     "solid": NamedSource("one random colour"),
@@ -156,7 +174,7 @@ def with_absolute_folders(text: str) -> str:
     )
 
 
-def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSource:
+def open_textures(source: TextureSource, *, fitting: Fitting) -> PictureSource:
     """Opens a source of kind "pictures", whose pictures are read when they are asked for.
 
     Those of a folder that have more than 8 bits a channel are read at once, for their own range of
@@ -164,16 +182,17 @@ def open_textures(source: TextureSource, *, size: tuple[int, int]) -> PictureSou
 
     Args:
         source: whose `kind` is "pictures".
-        size: (height, width) that each whole picture is brought to, whatever its shape.
+        fitting: how its pictures are brought to the networks, see `Fitting.of_textures`; those that
+            are built in are made at the size that these see.
 
     Raises:
         UserError: the folder holds no pictures, or the data set has not been prepared.
     """
     named = NAMED_SOURCES.get(source.name)
     if named and named.open:
-        return named.open(size)
+        return named.open(fitting)
     paths = tuple(list_pictures(expand(source.name), recursive=True))
-    return PictureFiles(paths, size, _own_full_scale(paths))
+    return PictureFiles(paths, fitting, _own_full_scale(paths))
 
 
 def _own_full_scale(paths: Sequence[Path]) -> int | None:
@@ -198,23 +217,36 @@ def tell_left_out(sources: Sequence[TextureSource]) -> list[str]:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures in files, resized when they are read.
+    """Pictures in files, fitted when they are read.
 
     Attributes:
         paths: the paths of the files.
-        size: (height, width) that they are brought to.
+        fitting: how they are brought to the networks.
         full_scale: the value that is white in those with more than 8 bits a channel.
     """
 
     paths: tuple[Path, ...]
-    size: tuple[int, int]
+    fitting: Fitting
     full_scale: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        return resize(read_picture(self.paths[index], full_scale=self.full_scale), self.size)
+        return self.fitting.fit(read_picture(self.paths[index], full_scale=self.full_scale))
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """See `PictureSource`."""
+        return self.fitting.canvas_size(picture_size(self.paths[index]))
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """See `PictureSource`; of a TIFF at scale 1, only the blocks of the window are decoded."""
+        with open_windows(self.paths[index], full_scale=self.full_scale) as picture:
+            if self.fitting.canvas_size(picture.size) != picture.size:
+                return self[index][window]
+            rows, columns = window
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            return picture.read(rows.start, columns.start, height, width)
 
 
 @dataclass(frozen=True)
@@ -228,6 +260,16 @@ class PictureArray:
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         return self.images[index]
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """See `PictureSource`."""
+        del index
+        height, width = self.images.shape[1:3]
+        return height, width
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """See `PictureSource`."""
+        return self[index][window]
 
 
 class Joined:
@@ -247,8 +289,23 @@ class Joined:
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        source, within = self._find(index)
+        return source[within]
+
+    def canvas_size(self, index: int) -> tuple[int, int]:
+        """See `PictureSource`."""
+        source, within = self._find(index)
+        return source.canvas_size(within)
+
+    def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """See `PictureSource`."""
+        source, within = self._find(index)
+        return source.read_window(within, window)
+
+    def _find(self, index: int) -> tuple[PictureSource, int]:
+        """The source that a picture is of, and its index there."""
         which = bisect_right(self._ends, index)
-        return self._sources[which][index - (self._ends[which - 1] if which else 0)]
+        return self._sources[which], index - (self._ends[which - 1] if which else 0)
 
 
 def _identity(source: PictureSource) -> list[str]:

@@ -238,6 +238,19 @@ def open_windows(
         )
 
 
+def count_pixels(path: str | Path) -> int:
+    """How many pixels a picture has, also where only windows of it can be read; reads none.
+
+    Raises:
+        UserError: as in `open_windows`.
+    """
+    path = Path(path)
+    with told(path, too_large=_TOO_LARGE):
+        with path.open("rb") as file:
+            blocks = find_blocks(file)
+        return math.prod(read_header(path, turn=False).size if blocks is None else blocks.size)
+
+
 def read_overview(
     windows: PictureWindows, *, largest_side: int = 2048
 ) -> UInt8[np.ndarray, "h w 3"]:

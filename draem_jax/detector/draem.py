@@ -9,24 +9,34 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
+from scipy.special import expit
 
 from draem_jax.anomalies.inside import find_objects
-from draem_jax.config import anomaly_params, image_size, region_of_interest
+from draem_jax.config import anomaly_params, fitting, image_size, region_of_interest, tile_overlap
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import resize, resize_channels, resize_mask, resize_plane
 from draem_jax.data.roi import EVERYWHERE, Plane, Roi, both
-from draem_jax.detector.outputs import AtNetworkSize, BatchOutput, Inspection, Prediction
+from draem_jax.data.tiles import TileGrid, lay_tiles
+from draem_jax.detector.outputs import (
+    AtNetworkSize,
+    BatchOutput,
+    Inspection,
+    Prediction,
+    Seen,
+)
+from draem_jax.detector.tiling import Canvas, CanvasInMemory, Rows, see_in_tiles
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.regions.edges import above_edges
 from draem_jax.regions.find import find_regions
 from draem_jax.regions.rule import PixelRule, RegionRule
-from draem_jax.scores import DEFAULT_SCORE, anomaly_map, margin, score_by_name
+from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows, anomaly_map, margin, score_by_name
 from draem_jax.thresholds import Thresholds, pixel_threshold
 from draem_jax.training.parallel import jit_here, local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
@@ -110,6 +120,11 @@ class Draem:
         return image_size(self.config)
 
     @property
+    def fitting(self) -> Fitting:
+        """How pictures are brought to that size."""
+        return fitting(self.config)
+
+    @property
     def score_name(self) -> str:
         """The image score that it gives, see `draem_jax.scores.score_by_name`."""
         if self.thresholds is not None:
@@ -158,9 +173,9 @@ class Draem:
     ) -> Prediction:
         """Looks for anomalies.
 
-        Pictures of another size than the networks were trained at are brought to it, and maps and
-        reconstructions back to theirs; scores are computed at the trained size. What is said of a
-        picture does not depend on the others, but for rounding.
+        Pictures are brought to the networks as those of training were, and maps and reconstructions
+        back to the size of the pictures; scores are computed at the size that the networks see.
+        What is said of a picture does not depend on the others, but for rounding.
 
         Args:
             images: (B, H, W, 3), RGB, uint8 or float in [0, 1].
@@ -175,9 +190,11 @@ class Draem:
         """
         pictures = _checked(images)
         size = pictures.shape[1:3]
-        pictures = _resized(pictures, self.image_size)
         if planes is None and (plane := self.roi.plane("", size)) is not None:
             planes = np.broadcast_to(plane, (len(pictures), *size))
+        if self.fitting.way != "squeeze" and len(pictures):
+            return self._predict_fitted(map(_as_uint8, pictures), size, planes)
+        pictures = _resized(pictures, self.image_size)
         parts = [
             self._predict_batch(
                 pictures[i : i + self.batch_size],
@@ -277,20 +294,97 @@ class Draem:
         if planes is None:
             given, sized = itertools.tee(given)
             planes = (self.roi.plane("", image.shape[:2]) for image in sized)
-        pairs = zip(given, planes, strict=True)
-        while batch := list(itertools.islice(pairs, self.batch_size)):
-            small = np.stack([resize(image, self.image_size) for image, _ in batch])
+        pairs, kept = itertools.tee(zip(given, planes, strict=True))
+        seen = self.see(map(self._canvas, pairs), with_features=with_features)
+        for (image, plane), one in zip(kept, seen, strict=True):
+            yield self._inspection(image, plane, one, rule, alpha)
+
+    def see(
+        self,
+        canvases: Iterable[tuple[UInt8[np.ndarray, "_ _ 3"], Plane | None]],
+        *,
+        with_features: bool = False,
+        with_reconstruction: bool = True,
+    ) -> Iterator[Seen]:
+        """What the networks say of canvases, a batch of them or of their tiles at a time.
+
+        Args:
+            canvases: as `fitting` makes them of pictures, each with where to look in it, or None
+                for everywhere; taken as they are needed.
+            with_features: whether to keep what the discriminative network computes.
+            with_reconstruction: whether to keep reconstructions.
+
+        Yields:
+            What is said of each canvas, in their order.
+        """
+        if self.fitting.is_tiled:
+            maps = ["margin"] + ["reconstruction"] * with_reconstruction
+            maps += ["features"] * (with_features and self.feature_channels > 0)
+            yield from self._see_in_tiles(canvases, maps)
+            return
+        canvases = iter(canvases)
+        while batch := list(itertools.islice(canvases, self.batch_size)):
+            images = np.stack([image for image, _ in batch])
+            planes = None
+            if any(plane is not None for _, plane in batch):
+                everywhere = np.ones(self.image_size, bool)
+                planes = np.stack([everywhere if p is None else p for _, p in batch])
             fitted = self.fitted_to(len(batch))
-            outputs = jax.device_get(
-                fitted.run_batch(
-                    small,
-                    self.small_planes([plane for _, plane in batch]),
-                    with_features=with_features,
-                )
-            )
-            for i, (image, plane) in enumerate(batch):
-                own = jax.tree.map(operator.itemgetter(i), outputs)
-                yield self._inspection((image, plane), small[i], own, rule, alpha)
+            output = jax.device_get(fitted.run_batch(images, planes, with_features=with_features))
+            for i, (image, _) in enumerate(batch):
+                one = jax.tree.map(operator.itemgetter(i), output)
+                yield Seen(image, **one._replace(score=float(one.score))._asdict())
+
+    def see_rows(self, canvas: Canvas) -> Iterator[Rows]:
+        """The margin of a canvas that is read tile by tile, some rows after the others.
+
+        Yields:
+            See `draem_jax.detector.tiling.see_in_tiles`.
+        """
+        yield from self._rows([canvas], ("margin",))
+
+    def tiles(self, canvas: tuple[int, int]) -> TileGrid:
+        """The tiles that a canvas of this (height, width) is seen in."""
+        return lay_tiles(canvas, self.image_size, overlap=tile_overlap(self.config))
+
+    def _rows(self, canvases: Iterable[Canvas], maps: Sequence[str]) -> Iterator[Rows]:
+        return see_in_tiles(
+            lambda tiles: self.fitted_to(len(tiles)).run_batch(
+                tiles, with_features="features" in maps
+            ),
+            canvases,
+            batch_size=self.batch_size,
+            maps=maps,
+        )
+
+    def _see_in_tiles(
+        self,
+        canvases: Iterable[tuple[UInt8[np.ndarray, "_ _ 3"], Plane | None]],
+        maps: Sequence[str],
+    ) -> Iterator[Seen]:
+        pairs, kept = itertools.tee(canvases)
+        rows = self._rows(
+            (CanvasInMemory(image, self.tiles(image.shape[:2])) for image, _ in pairs), maps
+        )
+        for image, plane in kept:
+            height, width = image.shape[:2]
+            parts: list[Rows] = []
+            while not parts or not parts[-1].is_last:
+                parts.append(next(rows))
+            whole = {name: np.concatenate([p.values[name] for p in parts]) for name in maps}
+            margins = whole["margin"][:height, :width, 0]
+            likely = expit(margins)
+            looked_at = likely.size if plane is None else int(plane.sum())
+            score = ScoreOfRows(self.score_name, looked_at=looked_at)
+            score.add(likely, plane)
+            features: Any = whole.get("features")
+            if features is not None:
+                reach = whole["margin"].shape[0] // features.shape[0]
+                features = features[: -(-height // reach), : -(-width // reach)]
+            reconstruction: Any = whole.get("reconstruction")
+            if reconstruction is not None:
+                reconstruction = reconstruction[:height, :width]
+            yield Seen(image, margins, likely, score.value(), reconstruction, features)
 
     def run_batch(
         self,
@@ -351,50 +445,98 @@ class Draem:
             [everywhere if p is None else resize_mask(p, self.image_size) for p in planes]
         )
 
+    def _canvas(
+        self, pair: tuple[UInt8[np.ndarray, "H W 3"], Plane | None]
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], Plane | None]:
+        image, plane = pair
+        return self.fitting.fit(image), self.fitting.fit_plane(plane, image.shape[:2])
+
+    def _predict_fitted(
+        self,
+        images: Iterable[UInt8[np.ndarray, "H W 3"]],
+        size: tuple[int, int],
+        planes: np.ndarray | None,
+    ) -> Prediction:
+        """Predicts for pictures of one size that are letterboxed or seen in tiles."""
+        each = itertools.repeat(None) if planes is None else planes
+        parts: list[tuple[Any, ...]] = []
+        seen_ones = self.see(map(self._canvas, zip(images, each, strict=False)))
+        for seen, plane in zip(seen_ones, each, strict=False):
+            whole = self._whole(seen, size, plane)
+            parts.append((whole.anomaly_map, np.float32(seen.score), whole.reconstruction))
+        return Prediction(*map(np.stack, zip(*parts, strict=True)))
+
     def _predict_batch(self, images: np.ndarray, planes: np.ndarray | None) -> BatchOutput:
         small = None if planes is None else self.small_planes(list(planes))
         output = self.fitted_to(len(images)).run_batch(images, small)
         return jax.tree.map(lambda array: np.asarray(array)[: len(images)], output)
 
+    def _whole(self, seen: Seen, size: tuple[int, int], plane: Plane | None) -> _Whole:
+        """Brings what is said of a canvas back to the size of its picture."""
+        fitting = self.fitting
+        inside = plane
+        if seen.on_object is not None:
+            inside = both(plane, fitting.restore_mask(seen.on_object, size))
+        likely = fitting.restore(seen.anomaly_map, size)
+        if inside is not None:
+            likely = np.where(inside, likely, np.float32(0))
+        assert seen.reconstruction is not None
+        return _Whole(
+            fitting.restore(seen.margin, size),
+            likely,
+            fitting.restore(seen.reconstruction, size),
+            inside,
+        )
+
     def _inspection(
         self,
-        picture: tuple[UInt8[np.ndarray, "H W 3"], Plane | None],
-        small: UInt8[np.ndarray, "h w 3"],
-        output: Any,
+        image: UInt8[np.ndarray, "H W 3"],
+        plane: Plane | None,
+        seen: Seen,
         rule: RegionRule,
         alpha: float,
     ) -> Inspection:
-        """Brings a picture's part of a batch's output to its own size, and finds its regions."""
-        image, plane = picture
-        size = image.shape[:2]
-        margin = resize_plane(output.margin, size)
-        anomaly_map = resize_plane(output.anomaly_map, size)
-        on_object = None if output.on_object is None else resize_mask(output.on_object, size)
-        inside = both(plane, on_object)
-        if inside is not None:
-            anomaly_map = np.where(inside, anomaly_map, np.float32(0))
-        scale = math.sqrt(margin.size / math.prod(self.image_size))
-        score = float(output.score)
+        """What is said of a picture at its own size, with its regions."""
+        whole = self._whole(seen, image.shape[:2], plane)
+        scale = self.fitting.network_pixel(image.shape[:2])
         p_value = None
         if self.thresholds is not None:
-            p_value = float(self.thresholds.p_values(np.array([score]))[0])
+            p_value = float(self.thresholds.p_values(np.array([seen.score]))[0])
+        threshold = rule.threshold.margin
+        content = self.fitting.content_of(image.shape[:2])
+        assert seen.reconstruction is not None
+        features = seen.features
+        if features is not None:
+            reach = round(len(seen.image) / len(features))
+            features = features[tuple(slice(math.ceil(s.stop / reach)) for s in content)]
         return Inspection(
             image=image,
-            reconstruction=resize_channels(output.reconstruction, size),
-            margin=margin,
-            anomaly_map=anomaly_map,
-            score=score,
+            reconstruction=whole.reconstruction,
+            margin=whole.margin,
+            anomaly_map=whole.anomaly_map,
+            score=seen.score,
             p_value=p_value,
             is_anomalous=None if p_value is None else p_value <= alpha,
             regions=find_regions(
-                above_edges(margin, rule.threshold.margin, scale=scale, inside=inside),
-                anomaly_map=anomaly_map,
+                above_edges(whole.margin, threshold, scale=scale, inside=whole.inside),
+                anomaly_map=whole.anomaly_map,
                 join_gap=rule.join_gap,
                 min_area=rule.min_area,
             ),
-            at_network_size=AtNetworkSize(small, output.reconstruction, output.features),
-            inside=inside,
+            at_network_size=AtNetworkSize(
+                seen.image[content], seen.reconstruction[content], features
+            ),
+            inside=whole.inside,
         )
+
+
+class _Whole(NamedTuple):
+    """What is said of a picture, at its own size; see `Inspection`."""
+
+    margin: Float[np.ndarray, "H W"]
+    anomaly_map: Float[np.ndarray, "H W"]
+    reconstruction: Float[np.ndarray, "H W 3"]
+    inside: Plane | None
 
 
 # Detectors of one architecture share a program.

@@ -46,8 +46,30 @@ class BatchOutput(NamedTuple):
     on_object: Bool[jax.Array, "B H W"] | None = None
 
 
+class Seen(NamedTuple):
+    """What the networks say of one canvas, on the host; see `draem_jax.data.fitting`.
+
+    Attributes:
+        image: the canvas, RGB.
+        margin: as in `BatchOutput`, of the canvas; of tiles that overlap, one blended into another.
+        anomaly_map: the margin's sigmoid.
+        score: of what is looked at in the whole canvas.
+        reconstruction: in [0, 1]; None where it was not asked for.
+        features: as in `BatchOutput`; of tiles blended, too.
+        on_object: true on the object, where it alone is looked at; else None.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    margin: Float[np.ndarray, "H W"]
+    anomaly_map: Float[np.ndarray, "H W"]
+    score: float
+    reconstruction: Float[np.ndarray, "H W 3"] | None = None
+    features: Float[np.ndarray, "_ _ C"] | None = None
+    on_object: Bool[np.ndarray, "H W"] | None = None
+
+
 class AtNetworkSize(NamedTuple):
-    """A picture as the networks see it, at the size they were trained at.
+    """A picture as the networks see it: at the size that they were trained at, or in tiles of it.
 
     Attributes:
         image: RGB.

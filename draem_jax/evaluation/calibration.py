@@ -10,11 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 
+from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import anomaly_params
 from draem_jax.data.loading import Part
 from draem_jax.data.roi import both
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
+from draem_jax.evaluation.canvases import (
+    Canvases,
+    JudgedCanvases,
+    judge_canvases,
+    simulate_on_canvases,
+)
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
 from draem_jax.training.feed import read_pictures, samples_of
@@ -65,6 +72,12 @@ class Judged(NamedTuple):
             margins = np.where(self.inside, margins, margins.min())
         return margins.max(axis=(1, 2))
 
+    def flattened(self, masks: Bool[np.ndarray, "N H W"]) -> JudgedCanvases:
+        """The same, of the pixels that are looked at alone; `masks` are true on anomalies."""
+        return JudgedCanvases(
+            self.scores, self.largest_margins, self.pixels(self.margins), self.pixels(masks)
+        )
+
     def pixels(self, plane: np.ndarray) -> np.ndarray:
         """The values in a plane of each picture that lie where the detector looks."""
         return plane.ravel() if self.inside is None else plane[self.inside]
@@ -112,26 +125,20 @@ def calibrate(detector: Draem) -> Thresholds:
     score, counts = names[0], (0, 0)
     best: tuple[BestF1 | None, BestF1 | None] = (None, None)
     if len(selection.normal):
-        normal, anomalous = read_all(selection), simulate_on(config, selection)
-        both_kinds = normal.followed_by(anomalous)
-        judged = judge(detector, both_kinds, names)
+        judged, defective = _judge_selection(detector, selection, names)
         scores = judged.scores
-        defective = np.arange(len(both_kinds.images)) >= len(normal.images)
         if auto:
             # It takes a second to import, which those who find thresholds kept need not wait for.
             from sklearn.metrics import roc_auc_score
 
             score = choose_score({n: float(roc_auc_score(defective, scores[n])) for n in names})
-        best = (
-            best_f1(scores[score], defective),
-            best_f1(judged.pixels(judged.margins), judged.pixels(both_kinds.masks)),
-        )
-        counts = len(both_kinds.images), len(anomalous.images)
-    judged = judge(detector, read_all(_open_part(detector, "calibration")), (score,))
+        best = best_f1(scores[score], defective), best_f1(judged.margins, judged.truth)
+        counts = len(defective), int(defective.sum())
+    kept = _judge_normal(detector, _open_part(detector, "calibration"), score)
     return Thresholds(
         score=score,
-        normal_scores=ascending(judged.scores[score]),
-        normal_margins=ascending(judged.largest_margins),
+        normal_scores=ascending(kept.scores[score]),
+        normal_margins=ascending(kept.largest_margins),
         best_f1_score=best[0] and best[0].threshold,
         best_f1_margin=best[1] and best[1].threshold,
         simulated_pictures=counts[0],
@@ -144,6 +151,44 @@ def calibrate(detector: Draem) -> Thresholds:
             **({} if detector.roi.is_everything else {"roi": str(detector.roi)}),
         },
     )
+
+
+def _judge_selection(
+    detector: Draem, pictures: TrainingPictures, names: tuple[str, ...]
+) -> tuple[JudgedCanvases, Bool[np.ndarray, " N"]]:
+    """What a detector makes of normal pictures and simulated anomalies, and which are these."""
+    if pictures.fitting.is_tiled:
+        canvases = simulate_in_tiles(detector.config, pictures)
+        return judge_canvases(detector, canvases, names), canvases.defective
+    normal, anomalous = read_all(pictures), simulate_on(detector.config, pictures)
+    both_kinds = normal.followed_by(anomalous)
+    judged = judge(detector, both_kinds, names)
+    defective = np.arange(len(both_kinds.images)) >= len(normal.images)
+    return judged.flattened(both_kinds.masks), defective
+
+
+def _judge_normal(detector: Draem, pictures: TrainingPictures, score: str) -> JudgedCanvases:
+    if pictures.fitting.is_tiled:
+        return judge_canvases(detector, Canvases(pictures, ()), (score,))
+    normal = read_all(pictures)
+    return judge(detector, normal, (score,)).flattened(normal.masks)
+
+
+def simulate_in_tiles(config: ConfigDict, pictures: TrainingPictures) -> Canvases:
+    """Simulates anomalies as `simulate_on` does, on pictures that are seen in tiles.
+
+    Args:
+        config: the config of the run.
+        pictures: to put them on.
+
+    Raises:
+        UserError: the recipe makes no anomaly at all.
+    """
+    count, draw, params = _what_to_simulate(config, pictures)
+    canvases = simulate_on_canvases(config, pictures, draw, params, count=count)
+    if not canvases.patches:
+        raise _nothing_simulated()
+    return canvases
 
 
 def simulate_on(config: ConfigDict, pictures: TrainingPictures) -> PictureSet:
@@ -161,26 +206,37 @@ def simulate_on(config: ConfigDict, pictures: TrainingPictures) -> PictureSet:
     Raises:
         UserError: the recipe makes no anomaly at all.
     """
+    count, draw, params = _what_to_simulate(config, pictures)
+    drawn_from = read_pictures(pictures, draw)
+    samples = samples_of(drawn_from, draw, params)
+    masks = np.asarray(samples.mask)[..., 0] > 0
+    chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
+    if not chosen.size:
+        raise _nothing_simulated()
+    augmented = np.rint(np.asarray(samples.augmented)[chosen] * 255).astype(np.uint8)
+    planes = None if drawn_from.inside is None else drawn_from.inside.planes
+    return PictureSet(
+        augmented, masks[chosen], None if planes is None else np.asarray(planes)[chosen]
+    )
+
+
+def _what_to_simulate(
+    config: ConfigDict, pictures: TrainingPictures
+) -> tuple[int, Draw, AnomalyParams]:
+    """How many anomalies are wanted, which samples to make for them, and how."""
     params = dataclasses.replace(
         anomaly_params(config), untouched_share=0.0, normal_rotation_share=0.0
     )
     count = max(_LEAST_ANOMALOUS, len(pictures.normal))
     # A mask may come out empty; twice as many samples leave enough of the others.
     indices = np.arange(2 * count, dtype=np.int32)
-    draw = Draw(run_keys(config)[1], ReservedStep.CALIBRATION, indices)
-    drawn_from = read_pictures(pictures, draw)
-    samples = samples_of(drawn_from, draw, params)
-    masks = np.asarray(samples.mask)[..., 0] > 0
-    chosen = np.flatnonzero(masks.any(axis=(1, 2)))[:count]
-    if not chosen.size:
-        raise UserError(
-            "the config's recipe simulates no anomaly at all; see `draem-jax preview`, and lower "
-            "config.anomalies.threshold"
-        )
-    augmented = np.rint(np.asarray(samples.augmented)[chosen] * 255).astype(np.uint8)
-    planes = None if drawn_from.inside is None else drawn_from.inside.planes
-    return PictureSet(
-        augmented, masks[chosen], None if planes is None else np.asarray(planes)[chosen]
+    return count, Draw(run_keys(config)[1], ReservedStep.CALIBRATION, indices), params
+
+
+def _nothing_simulated() -> UserError:
+    return UserError(
+        "the config's recipe simulates no anomaly at all; see `draem-jax preview`, and lower "
+        "config.anomalies.threshold"
     )
 
 

@@ -1,5 +1,6 @@
 """Evaluating a trained detector on its data set's test pictures, in one pass and little memory."""
 
+import itertools
 import json
 import math
 import os
@@ -15,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from draem_jax import files
-from draem_jax.config import data_set
+from draem_jax.config import data_set, tile_overlap
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.loading import LabelledPicture, StoredTestPictures
-from draem_jax.data.pictures import resize_plane
 from draem_jax.data.roi import Plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.calibration import calibrated
@@ -30,6 +31,7 @@ from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_tota
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask
 from draem_jax.evaluation.within import Looked, look, mean_share, within_roi
 from draem_jax.reports.pictures import write_map_png
+from draem_jax.training.parallel import local_devices
 from draem_jax.training.trained_on import digests_of
 
 _OPTIONS = EvaluationOptions()
@@ -160,6 +162,7 @@ def open_test_pictures(
     """
     data = data_set(detector.config, full_scale=detector.full_scale)
     test = data.test_pictures(size=detector.image_size, roi=detector.roi)
+    test = test.fitted(detector.fitting)
     if line := detector.roi_warning():
         warn(line)
     for line in test.warnings:
@@ -210,6 +213,7 @@ def measure(
         The evaluation by each protocol's name, the same in all processes. Its pictures stand in the
         order of `test`.
     """
+    original_size = original_size or detector.fitting.way != "squeeze"
     protocols = ["default"] if original_size else list(PROTOCOLS)
     # Intervals are given for the default protocol alone: they cost more than all else here.
     chosen = {
@@ -227,22 +231,24 @@ def measure(
     maps = files.distinct_names([PurePath(f"{name}.png") for name in test.names], ".png")
     done = 0
     # The metrics need all normal pictures, of all processes, before the defective ones.
+    # Of pictures that are seen in tiles, a batch holds tiles of several groups.
+    group = len(local_devices()) if detector.fitting.is_tiled else detector.batch_size
     for part in (normal, defective):
-        for indices, pictures in _read_ahead(test, part, detector.batch_size):
-            looked = look(detector, pictures)
-            output = looked.output
+        read, kept = itertools.tee(_read_ahead(test, part, group))
+        looks = look(detector, (pictures for _, pictures in read), with_reconstruction=False)
+        for (indices, pictures), looked in zip(kept, looks, strict=True):
             kinds = [picture.defect_type for picture in pictures]
             shares += looked.shares
             for name, stream in streams.items():
-                margin: Any = output.margin
+                margin: Any = looked.margin
                 if original_size:
-                    margin, truth = _at_original_size(margin, pictures, looked.own)
+                    margin, truth = _at_original_size(detector.fitting, looked, pictures)
                 else:
                     truth = _truths(pictures, looked.small, name, detector)
-                stream.update(margin, truth, output.score, kinds, indices=indices)
+                stream.update(margin, truth, looked.score, kinds, indices=indices)
             if maps_folder is not None:
                 paths = [maps_folder / maps[index] for index in indices]
-                _write_maps(paths, pictures, looked)
+                _write_maps(detector.fitting, paths, pictures, looked)
             done += len(pictures)
             progress(done, len(normal) + len(defective))
         if part is normal:
@@ -281,16 +287,21 @@ def _read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _write_maps(paths: Sequence[Path], pictures: Sequence[LabelledPicture], looked: Looked) -> None:
-    maps = np.asarray(looked.output.anomaly_map)
+def _write_maps(
+    fitting: Fitting,
+    paths: Sequence[Path],
+    pictures: Sequence[LabelledPicture],
+    looked: Looked,
+) -> None:
+    maps = jax.device_get(looked.anomaly_map)
     for path, picture, plane, inside in zip(paths, pictures, maps, looked.own, strict=False):
-        resized = resize_plane(plane, picture.mask.shape)
+        resized = fitting.restore(plane, picture.mask.shape)
         write_map_png(path, resized if inside is None else np.where(inside, resized, 0))
 
 
 def _truths(
     pictures: Sequence[LabelledPicture],
-    inside: Bool[np.ndarray, "n H W"] | None,
+    inside: Sequence[Plane] | Bool[np.ndarray, "n H W"] | None,
     protocol: str,
     detector: Draem,
 ) -> Float32[np.ndarray, "B H W"]:
@@ -304,17 +315,18 @@ def _truths(
 
 
 def _at_original_size(
-    margin: Any, pictures: Sequence[LabelledPicture], inside: Sequence[Plane | None]
+    fitting: Fitting, looked: Looked, pictures: Sequence[LabelledPicture]
 ) -> tuple[Float32[np.ndarray, "B H W"], Float32[np.ndarray, "B H W"]]:
     shapes = [picture.mask.shape for picture in pictures]
     height, width = (-(-max(side) // _PADDED_TO) * _PADDED_TO for side in zip(*shapes, strict=True))
-    margins = np.zeros((len(margin), height, width), np.float32)
+    margins = np.zeros((len(looked.score), height, width), np.float32)
     truth = np.full(margins.shape, LEFT_OUT, np.float32)
-    for i, (plane, picture) in enumerate(zip(np.asarray(margin), pictures, strict=False)):
+    planes = jax.device_get(looked.margin)
+    for i, (plane, picture) in enumerate(zip(planes, pictures, strict=False)):
         h, w = picture.mask.shape
-        margins[i, :h, :w] = resize_plane(plane, (h, w))
+        margins[i, :h, :w] = fitting.restore(plane, (h, w))
         if picture.has_mask:
-            truth[i, :h, :w] = encode_mask(picture.mask, inside[i])
+            truth[i, :h, :w] = encode_mask(picture.mask, looked.own[i])
     return margins, truth
 
 
@@ -329,7 +341,12 @@ def _facts(
         "test_pictures": len(evaluation.pictures),
         "defective_pictures": sum(row.defect_type != GOOD for row in evaluation.pictures),
         "image_size": f"{height} x {width}",
-        "compared_at": "original size" if original_size else f"{height} x {width}",
+        "seen": _seen(detector),
+        "compared_at": (
+            "original size"
+            if original_size or detector.fitting.way != "squeeze"
+            else f"{height} x {width}"
+        ),
         "step": detector.step,
         "widths": f"{config.model.reconstructive_width} / {config.model.discriminative_width}",
         "region_of_interest": str(detector.roi),
@@ -337,6 +354,17 @@ def _facts(
         "image_score": detector.score_name,
         "mask_protocol": "default: nearest, above 0",
     }
+
+
+def _seen(detector: Draem) -> str:
+    """How pictures are brought to the networks."""
+    match detector.fitting.way:
+        case "letterbox":
+            return "whole, letterboxed"
+        case "tile":
+            overlap = tile_overlap(detector.config)
+            return f"in tiles at scale {detector.fitting.scale:g}, {overlap} pixels shared"
+    return "whole, squeezed"
 
 
 def data_title(detector: Draem) -> str:

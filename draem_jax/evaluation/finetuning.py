@@ -4,27 +4,35 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
-from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax import files
-from draem_jax.config import image_size, region_of_interest
+from draem_jax.config import fitting, image_size, region_of_interest
 from draem_jax.data.examples import LEAST_HELD_OUT, read_examples
 from draem_jax.data.loading import Part
+from draem_jax.data.pictures import resize, resize_mask, resize_plane
+from draem_jax.data.roi import both
 from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.evaluation.calibration import (
-    Judged,
     PictureSet,
     calibrated,
     judge,
     read_all,
+    simulate_in_tiles,
     simulate_on,
+)
+from draem_jax.evaluation.canvases import (
+    Canvases,
+    GivenCanvases,
+    JudgedCanvases,
+    Shown,
+    judge_canvases,
 )
 from draem_jax.metrics.table import title
 from draem_jax.reports.pictures import sheet, write_png
@@ -162,11 +170,27 @@ class _Kind:
 
     kind: str
     text: str
-    pictures: PictureSet
+    pictures: PictureSet | Canvases | GivenCanvases
 
     @property
     def defective(self) -> bool:
         return self.kind in ("simulated", "defects")
+
+    def __len__(self) -> int:
+        return len(self.pictures.images if isinstance(self.pictures, PictureSet) else self.pictures)
+
+    def __getitem__(self, index: int) -> Shown:
+        if isinstance(self.pictures, PictureSet):
+            images, masks, planes = self.pictures
+            return Shown(images[index], masks[index], None if planes is None else planes[index])
+        return self.pictures[index]
+
+    def judged(self, detector: Draem) -> JudgedCanvases:
+        """What a detector makes of them, by its own score."""
+        names = (detector.score_name,)
+        if isinstance(self.pictures, PictureSet):
+            return judge(detector, self.pictures, names).flattened(self.pictures.masks)
+        return judge_canvases(detector, self.pictures, names)
 
 
 def _pictures(
@@ -183,8 +207,14 @@ def _pictures(
         some = np.linspace(0, len(normal.normal) - 1, min(_MOST_TRAINED_ON, len(normal.normal)))
         normal = normal.take(np.unique(some.astype(int)).tolist())
     text = "held-out normal pictures" if held_out else "normal pictures trained on"
-    kinds.append(_Kind("normal", text, read_all(normal)))
-    kinds.append(_Kind("simulated", "simulated anomalies", simulate_on(config, normal)))
+    if normal.fitting.is_tiled:
+        simulated: Any = simulate_in_tiles(config, normal)
+        kinds.append(_Kind("normal", text, replace(simulated, patches=())))
+        simulated = replace(simulated, with_normal=False)
+    else:
+        kinds.append(_Kind("normal", text, read_all(normal)))
+        simulated = simulate_on(config, normal)
+    kinds.append(_Kind("simulated", "simulated anomalies", simulated))
     examples = read_examples(
         tuned_from.accept,
         tuned_from.defects,
@@ -192,6 +222,7 @@ def _pictures(
         full_scale=normal.full_scale,
         depth=config.data.depth,
         roi=region_of_interest(config),
+        fitting=fitting(config),
     )
     learned, apart = examples.divide(config.finetune.holdout)
     for kind, text in (("accepted", "accepted pictures"), ("defects", "labelled defects")):
@@ -199,12 +230,16 @@ def _pictures(
             continue
         enough = len(getattr(apart, kind)) > 0
         chosen = apart if enough else learned
-        images = getattr(chosen, kind)
         if kind == "defects":
-            pictures = PictureSet(images, chosen.masks, chosen.defect_planes)
+            given = PictureSet(chosen.defects, chosen.masks, chosen.defect_planes)
+            sizes = chosen.defect_sizes
         else:
-            nothing = np.zeros(images.shape[:3], bool)
-            pictures = PictureSet(images, nothing, chosen.accepted_planes)
+            nothing = np.zeros(chosen.accepted.shape[:3], bool)
+            given = PictureSet(chosen.accepted, nothing, chosen.accepted_planes)
+            sizes = chosen.accepted_sizes
+        pictures: PictureSet | GivenCanvases = given
+        if sizes is not None:
+            pictures = GivenCanvases(given.images, given.masks, given.planes, sizes)
         kinds.append(_Kind(kind, f"{'held-out' if enough else 'learned'} {text}", pictures))
         if not enough:
             notes.append(
@@ -218,23 +253,25 @@ class _Measured(NamedTuple):
     """What one detector makes of all pictures.
 
     Attributes:
+        detector: which one.
         figures: all that are shown, as figures before fine-tuning.
         judged: what it makes of each kind.
         scores: of each kind's pictures.
     """
 
+    detector: Draem
     figures: list[Change]
-    judged: list[Judged]
+    judged: list[JudgedCanvases]
     scores: list[Float[np.ndarray, " N"]]
 
 
 def _measure(detector: Draem, kinds: Sequence[_Kind], alpha: float) -> _Measured:
     thresholds = detector.thresholds
     limit = thresholds.image_threshold(alpha) if thresholds is not None else None
-    measured = _Measured([], [], [])
+    measured = _Measured(detector, [], [], [])
     figures = measured.figures
     for kind in kinds:
-        judged = judge(detector, kind.pictures, (detector.score_name,))
+        judged = kind.judged(detector)
         scores = judged.scores[detector.score_name]
         measured.judged.append(judged)
         measured.scores.append(scores)
@@ -243,14 +280,9 @@ def _measure(detector: Draem, kinds: Sequence[_Kind], alpha: float) -> _Measured
             figures.append(_figure(kind, "false_alarms", "false alarms", alarms, lower=True))
             continue
         # The normal pictures come first.
-        both = [(kinds[0].pictures, measured.judged[0]), (kind.pictures, judged)]
-        truth, margins = (
-            np.concatenate([own.pixels(plane) for plane, own in parts])
-            for parts in (
-                [(pictures.masks, own) for pictures, own in both],
-                [(own.margins, own) for _, own in both],
-            )
-        )
+        pair = measured.judged[0], judged
+        truth = np.concatenate([own.truth for own in pair])
+        margins = np.concatenate([own.margins for own in pair])
         together = np.concatenate([measured.scores[0], scores])
         defective = np.arange(len(together)) >= len(measured.scores[0])
         auroc = float(roc_auc_score(defective, together))
@@ -258,6 +290,17 @@ def _measure(detector: Draem, kinds: Sequence[_Kind], alpha: float) -> _Measured
         figures.append(_figure(kind, "image_auroc", title("image_auroc"), auroc))
         figures.append(_figure(kind, "pixel_ap", title("pixel_ap"), ap))
     return measured
+
+
+def _maps(detector: Draem, shown: Sequence[Shown]) -> Float[np.ndarray, "N H W"]:
+    """Maps at the size that the networks see; 0 where the detector does not look."""
+    seen_ones = detector.see(((one.image, one.plane) for one in shown), with_reconstruction=False)
+    maps = []
+    for one, seen in zip(shown, seen_ones, strict=True):
+        inside = both(one.plane, seen.on_object)
+        own = seen.anomaly_map if inside is None else np.where(inside, seen.anomaly_map, 0)
+        maps.append(resize_plane(own.astype(np.float32), detector.image_size))
+    return np.stack(maps)
 
 
 def _sheet(
@@ -270,14 +313,12 @@ def _sheet(
     for i, kind in enumerate(kinds):
         order = np.argsort(before.scores[i])
         worst = order[:_SHOWN] if kind.defective else order[::-1][:_SHOWN]
-        columns["picture"].append(kind.pictures.images[worst])
-        columns["mask"].append(kind.pictures.masks[worst][..., None])
+        shown = [kind[int(k)] for k in worst]
+        size = before.detector.image_size
+        columns["picture"].append(np.stack([resize(one.image, size) for one in shown]))
+        columns["mask"].append(np.stack([resize_mask(one.mask, size) for one in shown])[..., None])
         for name, measured in (("before", before), ("after", after)):
-            judged = measured.judged[i]
-            maps = expit(judged.margins[worst])
-            if judged.inside is not None:
-                maps = np.where(judged.inside[worst], maps, 0)
-            columns[name].append(maps[..., None])
+            columns[name].append(_maps(measured.detector, shown)[..., None])
         labels += [
             f"{kind.kind} {before.scores[i][k]:.2f} to {after.scores[i][k]:.2f}" for k in worst
         ]
@@ -290,7 +331,7 @@ def _figure(
     return Change(
         name=f"{name}_{kind.kind}",
         text=f"{text}, {kind.text}",
-        pictures=len(kind.pictures.images),
+        pictures=len(kind),
         before=value,
         after=None,
         lower_is_better=lower,

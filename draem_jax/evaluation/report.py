@@ -1,5 +1,6 @@
 """From an evaluation to its page: the figures, and the pictures that were judged worst."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from draem_jax import files
-from draem_jax.data.pictures import resize_mask
+from draem_jax.data.pictures import resize, resize_channels, resize_mask, resize_plane
 from draem_jax.detector import Draem
 from draem_jax.evaluation.options import EvaluationOptions
 from draem_jax.evaluation.results import Evaluation, Metrics
@@ -20,6 +21,9 @@ from draem_jax.reports.page import Report, ReportPicture, render
 
 MAX_PICTURES = 60
 """Most pictures that the gallery shows."""
+
+# Pixels: larger pictures are brought down to it.
+_LARGEST_SIDE = 1024
 
 _DEMONSTRATION = (
     "surfaces is a demonstration: its defects are drawn, and training and test pictures are cut "
@@ -114,33 +118,50 @@ def _pictures(
     detector: Draem, test: Any, indices: Sequence[int], errors: np.ndarray
 ) -> list[ReportPicture]:
     shown = []
-    for start in range(0, len(indices), detector.batch_size):
-        pictures = [test[index] for index in indices[start : start + detector.batch_size]]
-        looked = look(detector.fitted_to(len(pictures)), pictures)
-        output = jax.device_get(looked.output)
-        for i, picture in enumerate(pictures):
-            inside = None if looked.small is None else looked.small[i]
-            mask = resize_mask(picture.mask, detector.image_size) if picture.has_mask else None
-            anomaly_map: np.ndarray = output.anomaly_map[i]
-            score, p_value = float(output.score[i]), None
+    starts = range(0, len(indices), detector.batch_size)
+    groups, kept = itertools.tee(
+        [test[index] for index in indices[start : start + detector.batch_size]] for start in starts
+    )
+    looks = look(detector.fitted_to(len(indices)), groups, with_reconstruction=True)
+    for start, pictures, looked in zip(starts, kept, looks, strict=True):
+        said = jax.device_get(looked)
+        for i, (picture, anomaly_map) in enumerate(
+            zip(pictures, looked.contents(detector, pictures), strict=True)
+        ):
+            own = picture.mask.shape
+            content = detector.fitting.content_of(own)
+            inside = None if looked.small is None else looked.small[i][content]
+            mask = None
+            if picture.has_mask:
+                mask = resize_mask(picture.mask, detector.fitting.content_size(own))
+            score, p_value = float(said.score[i]), None
             if detector.thresholds is not None:
                 p_value = float(detector.thresholds.p_values(np.array([score]))[0])
+            if mask is not None and inside is not None:
+                mask = mask & inside
+            size = _shown_size(anomaly_map.shape)
             shown.append(
                 ReportPicture(
                     name=picture.name,
                     defect_type=picture.defect_type,
                     score=score,
-                    image=picture.image,
-                    reconstruction=output.reconstruction[i],
-                    anomaly_map=anomaly_map if inside is None else np.where(inside, anomaly_map, 0),
-                    mask=mask if mask is None or inside is None else mask & inside,
+                    image=resize(picture.image[content], size),
+                    reconstruction=resize_channels(said.reconstruction[i][content], size),
+                    anomaly_map=resize_plane(anomaly_map, size),
+                    mask=None if mask is None else resize_mask(mask, size),
                     is_defective=picture.defect_type != GOOD,
                     rank_error=float(errors[start + i]),
                     p_value=p_value,
-                    inside=inside,
+                    inside=None if inside is None else resize_mask(inside, size),
                 )
             )
     return shown
+
+
+def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture on the page, which shall not grow with those of pictures."""
+    shrink = max(1.0, max(size) / _LARGEST_SIDE)
+    return max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink))
 
 
 def _known(intervals: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from ml_collections import ConfigDict
 from draem_jax.data.loading import LabelledPicture
 from draem_jax.data.roi import Roi
 from draem_jax.errors import UserError
-from draem_jax.evaluation.calibration import PictureSet, read_all, simulate_on
+from draem_jax.evaluation.calibration import (
+    PictureSet,
+    read_all,
+    simulate_in_tiles,
+    simulate_on,
+)
+from draem_jax.evaluation.canvases import Canvases
 from draem_jax.evaluation.truth import GOOD
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.trained_on import TrainedOn
@@ -43,9 +49,50 @@ class SimulatedPictures:
         return tuple(name.startswith(f"{GOOD}/") for name in self.names)
 
 
+@dataclass(frozen=True)
+class SimulatedInTiles:
+    """The same of pictures that are seen in tiles, made one at a time; see `simulated_pictures`.
+
+    Attributes:
+        canvases: the pictures.
+    """
+
+    canvases: Canvases
+
+    def __len__(self) -> int:
+        return len(self.canvases)
+
+    def __getitem__(self, index: int) -> LabelledPicture:
+        image, mask, plane = self.canvases[index]
+        fitting = self.canvases.pictures.fitting
+        own, name = self.canvases.own_size(index), self.names[index]
+        return LabelledPicture(
+            image,
+            fitting.restore_mask(mask, own),
+            True,
+            name.partition("/")[0],
+            name,
+            None if plane is None else fitting.restore_mask(plane, own),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the pictures, "good/<number>" and "simulated/<number>"."""
+        normal = len(self.canvases.pictures.normal)
+        return tuple(
+            f"{GOOD}/{i:03d}" if i < normal else f"{SIMULATED}/{i - normal:03d}"
+            for i in range(len(self))
+        )
+
+    @property
+    def normal(self) -> tuple[bool, ...]:
+        """Which of them have no simulated anomaly."""
+        return tuple((~self.canvases.defective).tolist())
+
+
 def simulated_pictures(
     config: ConfigDict, *, trained_on: TrainedOn | None = None, roi: Roi | None = None
-) -> SimulatedPictures:
+) -> SimulatedPictures | SimulatedInTiles:
     """Makes test pictures of the normal ones that training never saw.
 
     Each held-out picture is there once as it is, and one or more times with a simulated anomaly by
@@ -68,6 +115,8 @@ def simulated_pictures(
             "test pictures"
         )
     pictures = open_pictures(config, part="held_out", trained_on=trained_on, roi=roi)
+    if pictures.fitting.is_tiled:
+        return SimulatedInTiles(simulate_in_tiles(config, pictures))
     normal, anomalous = read_all(pictures), simulate_on(config, pictures)
     return SimulatedPictures(
         normal.followed_by(anomalous),

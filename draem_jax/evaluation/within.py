@@ -1,34 +1,55 @@
 """Where a detector looks in test pictures, and what that makes of them."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from draem_jax.data.loading import LabelledPicture, StoredTestPictures
-from draem_jax.data.pictures import resize_mask
 from draem_jax.data.roi import Plane, both
-from draem_jax.detector import BatchOutput, Draem
+from draem_jax.detector import Draem
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.training.parallel import local_devices
 
 
 class Looked(NamedTuple):
     """What the networks say of some pictures, and where the detector looked.
 
     Attributes:
-        output: of the batch, whose last pictures may be padding.
-        small: true where it looked, at the size that the networks see; None for everywhere.
+        margin: of each picture, of the canvas, see `draem_jax.data.fitting`: an array on the
+            devices whose last entries may be padding, or, of canvases of any size, a list.
+        anomaly_map: the margin's sigmoid, likewise.
+        reconstruction: likewise; None where it was not asked for.
+        score: of each picture and of the padding.
+        small: true where it looked, in the canvas; None for everywhere.
         own: the same of each picture, at its original size.
     """
 
-    output: BatchOutput
-    small: Bool[np.ndarray, "B H W"] | None
+    margin: Any
+    anomaly_map: Any
+    reconstruction: Any
+    score: Any
+    small: Sequence[Plane] | Bool[np.ndarray, "B H W"] | None
     own: Sequence[Plane | None]
+
+    def contents(
+        self, detector: Draem, pictures: Sequence[LabelledPicture]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """The pictures' maps without padding, 0 where nobody looks."""
+        contents = []
+        for i, (picture, plane) in enumerate(
+            zip(pictures, jax.device_get(self.anomaly_map), strict=False)
+        ):
+            inside = None if self.small is None else self.small[i]
+            plane = plane if inside is None else np.where(inside, plane, np.float32(0))
+            contents.append(plane[detector.fitting.content_of(picture.mask.shape)])
+        return contents
 
     @property
     def shares(self) -> list[float]:
@@ -36,21 +57,74 @@ class Looked(NamedTuple):
         return [1.0 if plane is None else float(plane.mean()) for plane in self.own]
 
 
-def look(detector: Draem, pictures: Sequence[LabelledPicture]) -> Looked:
-    """Runs a detector on at most a batch of pictures, without waiting for the devices.
+def look(
+    detector: Draem, groups: Iterable[Sequence[LabelledPicture]], *, with_reconstruction: bool
+) -> Iterator[Looked]:
+    """Runs a detector on pictures, as a rule without waiting for the devices.
 
-    Where it looks at objects alone, it waits for them to be found.
+    Where it looks at objects alone, it waits for them to be found; and where it sees pictures in
+    tiles, for the maps to be put together.
+
+    Args:
+        detector: the trained detector.
+        groups: the pictures, at most a batch in each group; taken as they are needed.
+        with_reconstruction: whether reconstructions are wanted.
+
+    Yields:
+        What is said of each group.
     """
-    planes = detector.small_planes([picture.plane for picture in pictures])
+    if detector.fitting.is_tiled:
+        yield from _look_at_tiles(detector, groups, with_reconstruction=with_reconstruction)
+    else:
+        yield from (_look_at_wholes(detector, pictures) for pictures in groups)
+
+
+def _look_at_wholes(detector: Draem, pictures: Sequence[LabelledPicture]) -> Looked:
+    fitting, own_planes = detector.fitting, [picture.plane for picture in pictures]
+    planes = detector.small_planes([fitting.fit_plane(p.plane, p.mask.shape) for p in pictures])
     output = detector.run_batch(np.stack([picture.image for picture in pictures]), planes)
-    if output.on_object is None:
-        return Looked(output, planes, [picture.plane for picture in pictures])
-    found = np.asarray(output.on_object)[: len(pictures)]
-    own = [
-        both(picture.plane, resize_mask(plane, picture.mask.shape))
-        for picture, plane in zip(pictures, found, strict=True)
-    ]
-    return Looked(output, both(planes, found), own)
+    if output.on_object is not None:
+        found = np.asarray(output.on_object)[: len(pictures)]
+        planes = both(planes, found)
+        own_planes = [
+            both(picture.plane, fitting.restore_mask(plane, picture.mask.shape))
+            for picture, plane in zip(pictures, found, strict=True)
+        ]
+    return Looked(
+        output.margin, output.anomaly_map, output.reconstruction, output.score, planes, own_planes
+    )
+
+
+def _look_at_tiles(
+    detector: Draem, groups: Iterable[Sequence[LabelledPicture]], *, with_reconstruction: bool
+) -> Iterator[Looked]:
+    groups, kept = itertools.tee(groups)
+    seen_ones = detector.see(
+        (
+            (picture.image, detector.fitting.fit_plane(picture.plane, picture.mask.shape))
+            for picture in itertools.chain.from_iterable(groups)
+        ),
+        with_reconstruction=with_reconstruction,
+    )
+    devices = len(local_devices())
+    for pictures in kept:
+        seen = [next(seen_ones) for _ in pictures]
+        scores = np.zeros(-(-len(pictures) // devices) * devices, np.float32)
+        scores[: len(seen)] = [one.score for one in seen]
+        planes = [detector.fitting.fit_plane(p.plane, p.mask.shape) for p in pictures]
+        yield Looked(
+            [one.margin for one in seen],
+            [one.anomaly_map for one in seen],
+            [one.reconstruction for one in seen],
+            scores,
+            None
+            if all(plane is None for plane in planes)
+            else [
+                np.ones(one.margin.shape, bool) if plane is None else plane
+                for one, plane in zip(seen, planes, strict=True)
+            ],
+            [picture.plane for picture in pictures],
+        )
 
 
 @dataclass(frozen=True)

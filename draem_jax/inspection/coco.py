@@ -101,9 +101,13 @@ def run_lengths(region: Region, shape: tuple[int, int]) -> dict[str, list[int]]:
         `size`, the height and the width, and `counts`: of the mask read column by column, how many
         pixels are outside, then inside, then outside and so on.
     """
-    flat = region.full_mask(shape).ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
-    counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
-    if flat[-1]:
-        counts = counts[:-1]
-    return {"size": list(shape), "counts": counts.tolist()}
+    height, width = shape
+    top, left, _, _ = region.bbox
+    # Of each column, where a run begins and where the pixels behind it do.
+    columns, rows = np.nonzero(np.diff(np.pad(region.mask, [(1, 1), (0, 0)]), axis=0).T)
+    places, counts = np.unique((left + columns) * height + top + rows, return_counts=True)
+    edges = places[counts == 1]  # a run that goes on in the next column ends and begins at once
+    lengths = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    if lengths[-1] == 0:
+        lengths.pop()
+    return {"size": list(shape), "counts": lengths}

@@ -13,25 +13,19 @@ from jaxtyping import UInt8
 
 from draem_jax import files
 from draem_jax.data.depth import tell_outside
+from draem_jax.data.facts import LARGE
 from draem_jax.data.folders import list_pictures
 from draem_jax.detector import Draem, Inspection
 from draem_jax.errors import UserError
 from draem_jax.inspection import coco, table
 from draem_jax.inspection.features import region_features
-from draem_jax.inspection.from_files import inspect_files
+from draem_jax.inspection.from_files import inspect_files_of_any_size
+from draem_jax.inspection.large import LargeInspection
 from draem_jax.inspection.millimetres import PixelWidths
+from draem_jax.inspection.overlays import Drawn, draw
 from draem_jax.inspection.types import Named, TypeModel
-from draem_jax.regions.find import Region
 from draem_jax.regions.rule import PixelThreshold, RegionRule
-from draem_jax.reports.pictures import (
-    dim_outside,
-    label_places,
-    outline,
-    overlay,
-    scale_bar,
-    write_map_png,
-    write_png,
-)
+from draem_jax.reports.pictures import write_map_png, write_png
 from draem_jax.training.signals import stop_signals
 
 _COLUMNS = (
@@ -59,12 +53,14 @@ class PredictOptions:
         pixel_widths: how wide a pixel is; where that is not known, regions have no figures in
             millimetres.
         strict: stop at the first picture that cannot be read, instead of leaving it out.
+        large_from: pixels from which on a picture is large, where pictures are seen in tiles.
     """
 
     rule: RegionRule | None = None
     alpha: float = 0.05
     pixel_widths: PixelWidths = field(default_factory=PixelWidths)
     strict: bool = False
+    large_from: int = LARGE
 
 
 _OPTIONS = PredictOptions()
@@ -83,7 +79,7 @@ class PredictSummary(NamedTuple):
         errors: of each picture that was left out, why.
         given: how many pictures there are, with those left out and those not come to.
         stopped_by: number of the signal that asked to stop before all were done; 0 if none did.
-        notes: on how the pictures were read, one line each.
+        notes: on how pictures were read, and what is missing of large ones, one line each.
     """
 
     pictures: int
@@ -123,6 +119,12 @@ def predict_files(
     - `overlays/NAME.png`: map, outlines and numbers of the regions on the picture, over a scale;
       dark where nobody looks.
 
+    Large pictures that the detector sees in tiles take bounded memory, see
+    `draem_jax.inspection.large`. Their overlays are brought down to 2048 pixels along the larger
+    side, with numbers at the 100 largest regions; their regions have no types; and `error` says
+    what is missing from their regions, where something is too large to be measured or where there
+    are too many.
+
     The tables gain a picture's lines as soon as it is done; the JSON files are written last, also
     where SIGTERM or Ctrl-C asked to stop, or an error ends it. Tables and JSON files of an earlier
     call give way when the first picture is done. For the names of the outputs see
@@ -153,21 +155,30 @@ def predict_files(
     widths = options.pixel_widths.of(names)
     rule = options.rule or detector.region_rule()
     outputs = _Outputs(out, rule.threshold)
-    inspections = inspect_files(
-        detector, paths, rule=rule, alpha=options.alpha, with_features=types is not None
+    inspections = inspect_files_of_any_size(
+        detector,
+        paths,
+        rule=rule,
+        alpha=options.alpha,
+        with_features=types is not None,
+        large_from=options.large_from,
+        scratch=out,
     )
     done, stopped_by = 0, 0
     highest: list[int | None] = []
+    notes: list[str] = []
     try:
-        with stop_signals() as stop_asked:
+        with stop_signals() as stop_asked, contextlib.closing(inspections):
             for path, name, output, width, inspection in zip(
                 paths, names, files.distinct_names(within, ".png"), widths, inspections, strict=True
             ):
-                if isinstance(inspection, Inspection):
+                if not isinstance(inspection, UserError):
                     highest.append(inspection.highest)
                     named: Sequence[Named | None] = [None] * len(inspection.regions)
-                    if types is not None:
+                    if types is not None and isinstance(inspection, Inspection):
                         named = types.name_regions(region_features(inspection))
+                    if isinstance(inspection, LargeInspection):
+                        notes += inspection.notes(path, typed=types is not None)
                     outputs.add(path, name, output, inspection, named, width)
                 elif options.strict:
                     raise inspection
@@ -187,7 +198,7 @@ def predict_files(
             ) from error
         raise
     outputs.finish()
-    notes = tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
+    notes += tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
     return outputs.summary(given=len(paths), stopped_by=stopped_by, notes=notes)
 
 
@@ -213,14 +224,23 @@ class _Outputs:
         path: Path,
         name: str,
         output: Path,
-        inspection: Inspection,
+        inspection: Inspection | LargeInspection,
         named: Sequence[Named | None],
         mm_per_pixel: float | None,
     ) -> None:
         """Writes what was found in a picture; its line in `predictions.csv` comes last."""
-        write_map_png(self._out / "maps" / output, inspection.anomaly_map)
-        write_png(self._out / "masks" / output, inspection.mask.astype(np.uint8) * 255)
-        write_png(self._out / "overlays" / output, _overlay(inspection, mm_per_pixel))
+        maps, overlays, masks = (self._out / kind / output for kind in _KINDS)
+        if isinstance(inspection, LargeInspection):
+            inspection.write_map(maps)
+            inspection.write_mask(masks)
+            write_png(overlays, inspection.overlay(mm_per_pixel))
+            size, share, note = inspection.size, inspection.share_above, inspection.note
+        else:
+            write_map_png(maps, inspection.anomaly_map)
+            write_png(masks, inspection.mask.astype(np.uint8) * 255)
+            write_png(overlays, _overlay(inspection, mm_per_pixel))
+            size, share = inspection.margin.shape, _share_above(inspection, self._threshold)
+            note = ""
         self._begin()
         picture = path.absolute()
         self._regions.add(
@@ -233,22 +253,19 @@ class _Outputs:
                     picture,
                     f"{inspection.score:.6f}",
                     *_decision(inspection),
-                    f"{_share_above(inspection, self._threshold):.6f}",
+                    f"{share:.6f}",
                     *(Path(kind) / output for kind in _KINDS),
                     len(inspection.regions),
                     *table.name_cells(named[0] if named else None),
-                    "",
+                    note,
                 )
             ]
         )
-        shape = inspection.margin.shape
-        self._entries.append(coco.image_entry(len(self._entries) + 1, name, shape))
+        self._entries.append(coco.image_entry(len(self._entries) + 1, name, size))
         for region in inspection.regions:
             ids = {"number": len(self._polygons) + 1, "image": len(self._entries)}
             self._polygons.append(coco.annotation(region, coco.polygons(region), **ids))
-            self._run_lengths.append(
-                coco.annotation(region, coco.run_lengths(region, shape), **ids)
-            )
+            self._run_lengths.append(coco.annotation(region, coco.run_lengths(region, size), **ids))
         self._types.update(name.defect_type for name in named if name)
 
     def leave_out(self, path: Path, error: UserError) -> None:
@@ -328,18 +345,11 @@ def check_out(out: Path) -> None:
 def _overlay(
     inspection: Inspection, mm_per_pixel: float | None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    drawn = overlay(inspection.image, inspection.anomaly_map)
-    if inspection.inside is not None:
-        drawn = dim_outside(drawn, inspection.inside)
-    drawn = outline(drawn, inspection.mask, width=max(1, min(inspection.mask.shape) // 500))
-    labels = {_top(region): str(region.label) for region in inspection.regions}
-    return scale_bar(label_places(drawn, labels), mm_per_pixel=mm_per_pixel)
-
-
-def _top(region: Region) -> tuple[int, int]:
-    """The first pixel of its first row."""
-    top, left, _, _ = region.bbox
-    return top, left + int(region.mask[0].argmax())
+    labels = {region.start: str(region.label) for region in inspection.regions}
+    parts = Drawn(
+        inspection.image, inspection.anomaly_map, inspection.mask, labels, inspection.inside
+    )
+    return draw(parts, mm_per_pixel=mm_per_pixel)
 
 
 def _share_above(inspection: Inspection, threshold: PixelThreshold) -> float:
@@ -350,7 +360,7 @@ def _share_above(inspection: Inspection, threshold: PixelThreshold) -> float:
     return float(above[inspection.inside].sum() / max(1, inspection.inside.sum()))
 
 
-def _decision(inspection: Inspection) -> tuple[str, str]:
+def _decision(inspection: Inspection | LargeInspection) -> tuple[str, str]:
     if inspection.p_value is None:
         return "", ""
     return f"{inspection.p_value:.6g}", str(int(bool(inspection.is_anomalous)))

@@ -28,6 +28,7 @@ def above_edges(
     *,
     scale: float = 1.0,
     inside: Bool[np.ndarray, "H W"] | None = None,
+    surface: float | None = None,
 ) -> Float[np.ndarray, "H W"]:
     """Subtracts from the margin what makes a pixel part of a region.
 
@@ -41,12 +42,15 @@ def above_edges(
         threshold: on the margin.
         scale: how many pixels of the picture are one of the network's, along a side.
         inside: true where to look; everywhere if None.
+        surface: the median of a picture that these are a window of; their own if None.
 
     Returns:
         The differences, above 0 in regions: what `find_regions` takes, with 0 as the threshold.
     """
-    looked_at = margin if inside is None or not inside.any() else margin[inside]
-    low = threshold + _DEPTH * (float(np.median(looked_at)) - threshold)
+    if surface is None:
+        looked_at = margin if inside is None or not inside.any() else margin[inside]
+        surface = float(np.median(looked_at))
+    low = broad_level(threshold, surface)
     if inside is not None:
         # As far below as it would be above, so that outlines end half way to the next pixel.
         level = min(low, threshold)
@@ -61,6 +65,16 @@ def above_edges(
     broad &= _reached(sure | broad, sure)
     outside = _near(broad, 1.5) & ~standing_out
     return margin - np.where(broad | outside, low, threshold)
+
+
+def broad_level(threshold: float, surface: float) -> float:
+    """The margin at which broad parts of regions end; there are none if it is not lower.
+
+    Args:
+        threshold: on the margin.
+        surface: the median margin of the picture.
+    """
+    return threshold + _DEPTH * (surface - threshold)
 
 
 def _reached(mask: Bool[np.ndarray, "H W"], seeds: Bool[np.ndarray, "H W"]) -> np.ndarray:

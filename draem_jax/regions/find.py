@@ -71,6 +71,12 @@ class Region:
         top, left, bottom, right = self.bbox
         return slice(top, bottom), slice(left, right)
 
+    @property
+    def start(self) -> tuple[int, int]:
+        """The row and column of the first pixel in its first row."""
+        top, left, _, _ = self.bbox
+        return top, left + int(self.mask[0].argmax())
+
     def full_mask(self, shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
         """The mask in a picture of `shape`, which must be the picture's own (height, width)."""
         full = np.zeros(shape, bool)

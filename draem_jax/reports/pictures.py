@@ -163,7 +163,7 @@ def label_places(
 
 
 def scale_bar(
-    image: Picture, *, mm_per_pixel: float | None = None
+    image: Picture, *, mm_per_pixel: float | None = None, reduction: float = 1.0
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Puts a strip with a scale bar under a picture, so that it hides nothing.
 
@@ -172,13 +172,14 @@ def scale_bar(
     Args:
         image: the picture, grey or RGB.
         mm_per_pixel: how wide a pixel is; where None, the bar is so many pixels long.
+        reduction: how many pixels of the original, which these are meant of, one of the picture is.
 
     Returns:
         The picture, in its place at the top left, and the strip, which is wider than a very
         narrow picture.
     """
     picture = Image.fromarray(_rgb(image))
-    unit = mm_per_pixel or 1.0
+    unit = (mm_per_pixel or 1.0) * reduction
     length = _round_length(0.4 * picture.width * unit)
     if mm_per_pixel is None:
         length = max(length, 1.0)
@@ -322,9 +323,13 @@ def write_map_png(path: str | Path, anomaly_map: Float[np.ndarray, "H W"]) -> No
     Raises:
         UserError: the folder cannot be written.
     """
+    write_png(path, map_levels(anomaly_map))
+
+
+def map_levels(anomaly_map: Float[np.ndarray, "*shape"]) -> UInt16[np.ndarray, "*shape"]:
+    """The values of an anomaly map in a file, see `write_map_png`."""
     # float32 has too few digits to multiply by 65535 and still round as exact arithmetic does.
-    values = np.rint(np.clip(anomaly_map.astype(np.float64), 0, 1) * 65535)
-    write_png(path, values.astype(np.uint16))
+    return np.rint(np.clip(anomaly_map.astype(np.float64), 0, 1) * 65535).astype(np.uint16)
 
 
 def _rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:

@@ -6,17 +6,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from draem_jax import files
 from draem_jax.config import anomaly_params
+from draem_jax.data.pictures import resize_plane
 from draem_jax.detector import Draem
 from draem_jax.errors import DivergedError
 from draem_jax.evaluation.evaluate import LabelledPictures, measure, open_test_pictures
 from draem_jax.evaluation.stream import MetricOptions
+from draem_jax.evaluation.within import look
 from draem_jax.reports.pictures import to_uint8, write_png
 from draem_jax.studies.study import Run
 from draem_jax.training.feed import read_samples
@@ -121,12 +122,18 @@ def read_maps(run: Run, workdir: Path) -> dict[int, Float32[np.ndarray, "H W"]]:
 
 def _keep_maps(folder: Path, detector: Draem, test: LabelledPictures) -> None:
     indices = shown_pictures(test.names)
-    shown = [test[index] for index in indices]
-    images: Any = np.stack([picture.image for picture in shown])
-    planes = detector.small_planes([picture.plane for picture in shown])
-    maps = np.rint(detector.predict(images, planes=planes).anomaly_map * 65535).astype(np.uint16)
+    maps: list[np.ndarray] = []
+    groups, kept = itertools.tee(
+        [test[index] for index in indices[start : start + detector.batch_size]]
+        for start in range(0, len(indices), detector.batch_size)
+    )
+    looks = look(detector, groups, with_reconstruction=False)
+    for pictures, looked in zip(kept, looks, strict=True):
+        for plane in looked.contents(detector, pictures):
+            shown = resize_plane(plane, detector.image_size)
+            maps.append(np.rint(shown * 65535).astype(np.uint16))
     with files.atomic_path(folder / "maps.npz") as temporary:
-        np.savez_compressed(temporary, indices=np.array(indices), maps=maps)
+        np.savez_compressed(temporary, indices=np.array(indices), maps=np.stack(maps))
 
 
 def _keep_strip(run: Run, folder: Path) -> None:

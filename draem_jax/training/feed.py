@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.data.streaming import PairReader, PicturePairs, stack, stream_pairs
+from draem_jax.data.crops import Window
+from draem_jax.data.streaming import (
+    CropChoices,
+    PairReader,
+    PicturePairs,
+    stack,
+    stream_pairs,
+)
 from draem_jax.training import parallel
 from draem_jax.training.forecast import size_text
 from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix, TrainingPictures
-from draem_jax.training.samples import Draw, Samples, choose, make_samples
+from draem_jax.training.samples import Choices, Draw, Samples, choose, make_samples
 
 _GIB = 2**30
 # Steps whose choices are made in one call.
@@ -108,9 +114,9 @@ class _Streaming:
         self._pictures = pictures
         devices, each = sample_indices.shape
         self._shape = (devices, each)
-        rows = _choices(pictures, key, steps, sample_indices.reshape(-1))
+        reader = _reader(pictures, key, steps, sample_indices.reshape(-1))
         self._stream: Iterator[PicturePairs] = stream_pairs(
-            _reader(pictures, rows), batch_size=devices * each, workers=workers
+            reader, batch_size=devices * each, workers=workers
         )
 
     def take(self, steps: int) -> Chosen:
@@ -152,10 +158,23 @@ def samples_of(chosen: Chosen, draw: Draw, params: AnomalyParams) -> Samples:
 def read_pictures(pictures: TrainingPictures, draw: Draw) -> Chosen:
     """Reads what the samples of one step are made of; see `read_samples`."""
     step = int(draw.step)
-    rows = _choices(pictures, draw.key, range(step, step + 1), draw.indices)
-    reader = _reader(pictures, rows)
+    reader = _reader(pictures, draw.key, range(step, step + 1), draw.indices)
     pairs = stack([reader[row] for row in range(len(reader))])
     return _chosen(pictures, jax.tree.map(parallel.shard_if_divided, pairs))
+
+
+def sample_places(pictures: TrainingPictures, draw: Draw) -> list[tuple[int, Window]]:
+    """Where the samples of one step come from; see `read_pictures`.
+
+    Where no normal picture is turned, a sample is that window but for its anomaly, so that it can
+    be put back into the whole canvas.
+
+    Returns:
+        For each sample its normal picture and the window of the picture's canvas.
+    """
+    step = int(draw.step)
+    reader = _reader(pictures, draw.key, range(step, step + 1), draw.indices)
+    return [reader.place(row) for row in range(len(reader))]
 
 
 def _chosen(pictures: TrainingPictures, pairs: Any) -> Chosen:
@@ -164,32 +183,47 @@ def _chosen(pictures: TrainingPictures, pairs: Any) -> Chosen:
     return Chosen(pairs.normal, pairs.textures, parts, pictures.inside(pairs.planes))
 
 
+def _reader(
+    pictures: TrainingPictures,
+    key: Key[Array, ""],
+    steps: range,
+    sample_indices: Int[np.ndarray, " B"],
+) -> PairReader:
+    """Reads what the samples of some steps are made of, a row for each sample, step by step."""
+    choices = _choices(pictures, key, steps, sample_indices)
+    bits = choices.bits
+    crops = None if bits is None else CropChoices(pictures.size, np.asarray(bits))
+    rows = np.stack(choices[:3], axis=-1)
+    return PairReader(
+        pictures.normal, pictures.textures, pictures.mix.kinds, rows, pictures.planes, crops
+    )
+
+
 def _choices(
     pictures: TrainingPictures,
     key: Key[Array, ""],
     steps: range,
     sample_indices: Int[np.ndarray, " B"],
-) -> Int[np.ndarray, "rows 3"]:
-    """The choices of some steps, a row for each sample, step by step."""
+) -> Choices:
+    """The choices of some steps, on the host, one behind the other."""
     at_once = min(_CHOICES_AT_ONCE, len(steps))
-    parts = [np.zeros((0, 3), np.int32)]
+    none: Any = np.zeros(0, np.int32)
+    no_bits: Any = np.zeros((0, 4), np.uint32) if pictures.in_crops else None
+    parts = [Choices(none, none, none, no_bits)]
     for begin in steps[::_CHOICES_AT_ONCE]:
         # Behind the end the last step is repeated, so that one program serves all.
         numbers = np.minimum(np.arange(begin, begin + at_once), steps[-1]).astype(np.int32)
         draws = Draw(key, numbers, sample_indices)
-        rows = _choose_for_steps(draws, len(pictures.normal), pictures.mix)
+        made = _choose_for_steps(draws, len(pictures.normal), pictures.mix, pictures.in_crops)
         count = min(at_once, steps.stop - begin)
-        parts.append(np.asarray(rows)[:count].reshape(-1, 3))
-    return np.concatenate(parts)
+        parts.append(
+            jax.tree.map(lambda a, n=count: np.asarray(a)[:n].reshape(-1, *a.shape[2:]), made)
+        )
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _choose_for_steps(draws: Draw, normal_count: int, mix: TextureMix) -> Int[Array, "S B 3"]:
-    def one(step):
-        return jnp.stack(choose(draws._replace(step=step), normal_count, mix), axis=-1)
-
-    return jax.vmap(one)(draws.step)
-
-
-def _reader(pictures: TrainingPictures, rows: Int[np.ndarray, "rows 3"]) -> PairReader:
-    return PairReader(pictures.normal, pictures.textures, pictures.mix.kinds, rows, pictures.planes)
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def _choose_for_steps(draws: Draw, normal_count: int, mix: TextureMix, in_crops: bool) -> Choices:
+    return jax.vmap(
+        lambda step: choose(draws._replace(step=step), normal_count, mix, in_crops=in_crops)
+    )(draws.step)

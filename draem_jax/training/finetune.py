@@ -20,7 +20,9 @@ from draem_jax.config import (
     anomaly_params,
     check_config,
     differences,
+    fitting,
     image_size,
+    is_tiled,
     loss_weights,
     region_of_interest,
     with_absolute_paths,
@@ -32,6 +34,7 @@ from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
+from draem_jax.training.forecast import size_text
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.pictures import (
@@ -63,6 +66,7 @@ from draem_jax.training.validation import make_validate, validation_pictures
 from draem_jax.training.workdir import claimed_workdir, load_run
 
 _ROWS = 12
+_GIB = 2**30
 
 
 def finetune(
@@ -123,12 +127,15 @@ def finetune(
         full_scale=pictures.full_scale,
         depth=config.data.depth,
         roi=region_of_interest(config),
+        fitting=fitting(config),
     )
+    _check_memory(examples, config)
     learned, held_out = examples.divide(config.finetune.holdout)
 
     params = parallel.replicate((anomaly_params(config), tuning_params(config, learned)))
     weights = parallel.replicate(loss_weights(config))
-    given = parallel.replicate(tuning_pictures(learned))
+    crop = image_size(config) if is_tiled(config) else None
+    given = parallel.replicate(tuning_pictures(learned, crop=crop))
     key = parallel.replicate(run_keys(config)[1])
     optimizer = create_tuning_optimizer(config)
     schedule = Schedule(
@@ -196,6 +203,16 @@ def _tuning_config(workdir: Path, stored: ConfigDict, config: ConfigDict | None)
         )
     check_config(config)
     return config
+
+
+def _check_memory(examples: Examples, config: ConfigDict) -> None:
+    """Raises UserError where tiled pictures are too many to stay on the device at their scale."""
+    if is_tiled(config) and examples.nbytes > config.data.resident_gib * _GIB:
+        raise UserError(
+            f"the given pictures take {size_text(examples.nbytes)} at config.data.scale="
+            f"{config.data.scale:g}, more than config.data.resident_gib="
+            f"{config.data.resident_gib:g} allows; give fewer, or parts of them"
+        )
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from draem_jax.config import image_size
+from draem_jax.config import image_size, is_tiled
 from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, trace_initialisation
 from draem_jax.networks.layers import Stage
 from draem_jax.networks.pooling import max_pool
@@ -59,9 +59,10 @@ def forecast(config: ConfigDict, *, steps: int) -> str:
     text = f"estimate, from a short measurement: {about(seconds)} for {steps} steps"
     if seconds < _LONG:
         return text
+    seen = "tile" if is_tiled(config) else "image_size"
     return (
         f"{text}; for less, choose a smaller size (:small or :medium behind the recipe's name, for "
-        "those that come along), fewer --config.train.steps, half the --config.data.image_size, or "
+        f"those that come along), fewer --config.train.steps, half the --config.data.{seen}, or "
         "half of both --config.model.reconstructive_width and --config.model.discriminative_width"
     )
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from draem_jax.config import (
     anomaly_params,
     check_config,
+    is_tiled,
     loss_weights,
     resolve_steps,
     with_absolute_paths,
@@ -177,9 +178,12 @@ def _greeting(
 ) -> str:
     devices = parallel.device_count()
     height, width = pictures.size
+    seen = f"at {height} x {width}"
+    if is_tiled(config):
+        seen = f"in tiles of {height} x {width} at scale {config.data.scale:g}"
     data = config.data.name + (f":{config.data.category}" if config.data.category else "")
     return (
-        f"{data}: {len(pictures.normal)} normal pictures at {height} x {width}, "
+        f"{data}: {len(pictures.normal)} normal pictures {seen}, "
         f"{len(pictures.textures)} textures; {feed.description}; {config.train.steps} steps of "
         f"{config.train.batch_size} on {devices} {jax.default_backend()} "
         f"device{'s' if devices > 1 else ''}; "

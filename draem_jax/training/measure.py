@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from draem_jax.config import anomaly_params, image_size, loss_weights
+from draem_jax.config import anomaly_params, image_size, is_tiled, loss_weights
+from draem_jax.data.crops import corner_range
 from draem_jax.data.texture_sources import parse_texture_sources
 from draem_jax.training import parallel
-from draem_jax.training.pictures import Pictures, make_mix
+from draem_jax.training.pictures import Crops, Pictures, make_mix
+from draem_jax.training.plan import Data
 from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
 from draem_jax.training.step import make_train_steps
 
@@ -39,16 +41,15 @@ class Measured:
     nbytes: int
 
 
-def measure_steps(config: ConfigDict, *, normal: int, textures: int) -> Measured:
+def measure_steps(config: ConfigDict, data: Data) -> Measured:
     """Compiles the train step and makes a few steps, of which nothing is kept.
 
     Pictures lie on the devices, so reading those that stream is not measured. The program is that
-    of a run with as many pictures.
+    of a run whose pictures stay there.
 
     Args:
         config: the config of a run, checked and with its number of steps.
-        normal: how many normal pictures there shall be.
-        textures: how many pictures among the anomaly source.
+        data: its pictures; of those that stream, one is made up.
 
     Raises:
         UserError: the devices do not divide the batch.
@@ -57,7 +58,7 @@ def measure_steps(config: ConfigDict, *, normal: int, textures: int) -> Measured
     state = parallel.replicate(create_state(config))
     others = (
         parallel.replicate(run_keys(config)[1]),
-        parallel.replicate(_make_up(config, normal, textures)),
+        parallel.replicate(_make_up(config, data)),
         parallel.replicate(anomaly_params(config)),
         parallel.replicate(loss_weights(config)),
         np.int32(1),
@@ -88,11 +89,19 @@ def measure_steps(config: ConfigDict, *, normal: int, textures: int) -> Measured
     )
 
 
-def _make_up(config: ConfigDict, normal: int, textures: int) -> Pictures:
-    size = (*image_size(config), 3)
-    drawn = np.random.default_rng(0).integers(0, 256, (_DRAWN, *size), np.uint8)
+def _make_up(config: ConfigDict, data: Data) -> Pictures:
+    size = image_size(config)
+    drawn = np.random.default_rng(0).integers(0, 256, (_DRAWN, *size, 3), np.uint8)
     sources = parse_texture_sources(config.data.texture_source)
     # Every part draws from one picture, which is as much work as any other.
     mix = make_mix(sources, [1] * len(sources))
-    some, others = (jnp.asarray(np.resize(drawn, (n, *size))) for n in (normal, max(1, textures)))
-    return Pictures(some, others, mix)
+    normal, textures = (1, 1) if data.streams else (data.normal, max(1, data.textures))
+    some = jnp.asarray(np.resize(drawn, (normal, *data.normal_size, 3)))
+    others = jnp.asarray(np.resize(drawn, (textures, *data.texture_size, 3)))
+    if not is_tiled(config):
+        return Pictures(some, others, mix)
+    of_normal, of_textures = (
+        jnp.asarray(np.tile(corner_range(canvas, size), (count, 1)))
+        for canvas, count in ((data.normal_size, normal), (data.texture_size, textures))
+    )
+    return Pictures(some, others, mix, crops=Crops(of_normal, of_textures, size))

@@ -1,11 +1,12 @@
 """What a run would take on some device: memory, operations and time, before anything is compiled.
 
-All of it is counted from the run's own code and config; nothing is read but names of pictures, and
-nothing is written.
+All of it is counted from the run's own code and config; of pictures nothing is read but names, and
+sizes where these matter, and nothing is written.
 """
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +18,20 @@ from ml_collections import ConfigDict
 from draem_jax.config import (
     check_config,
     data_set,
+    fitting,
     image_size,
     region_of_interest,
     resolve_steps,
     with_absolute_paths,
 )
 from draem_jax.data.dataset import DataSet
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.texture_sources import TextureSource, open_textures, parse_texture_sources
-from draem_jax.networks import SIZE_MULTIPLE, DraemNetwork, forward
+from draem_jax.networks import DraemNetwork, forward
 from draem_jax.training.accelerators import Accelerator
 from draem_jax.training.forecast import work_of
 from draem_jax.training.memory import Memory, count_memory
+from draem_jax.training.pictures import largest_canvas
 from draem_jax.training.programs import Program, trace
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import TrainState, create_network, create_optimizer, create_state
@@ -40,6 +44,11 @@ _GIB = 2**30
 # twice as much.
 _ACCELERATOR_MARGIN = 1.1
 _CPU_MARGIN = 2.1
+
+# Of pictures that are not here; about what cameras in data sets of inspection have.
+_ASSUMED = (1024, 1024)
+
+_LARGEST_OF_DTD = (640, 640)
 
 # Of a GPU's memory JAX takes three quarters, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 _GPU_SHARE = 0.75
@@ -55,6 +64,10 @@ class Data:
         assumed: why so many normal pictures are expected; "" where they were counted.
         nbytes: that all of them take on a device.
         streams: whether they are too many to stay there.
+        normal_size: (height, width) that holds each normal picture as it lies there.
+        texture_size: the same of the textures.
+        assumed_size: what size is assumed of the normal pictures; "" where that was seen, or does
+            not matter.
     """
 
     normal: int
@@ -62,6 +75,9 @@ class Data:
     assumed: str
     nbytes: int
     streams: bool
+    normal_size: tuple[int, int]
+    texture_size: tuple[int, int]
+    assumed_size: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,13 +206,38 @@ def count_pictures(config: ConfigDict, pictures: int | None = None) -> Data:
     normal, assumed = (pictures, "as given") if pictures else data_set(config).count_normal()
     if config.data.holdout:
         normal -= max(1, round(config.data.holdout * normal))
-    textures = sum(
-        _count_textures(source) for source in parse_texture_sources(config.data.texture_source)
+    way = fitting(config)
+    size, pads, assumed_size = _look_at_sizes(config)
+    sources = parse_texture_sources(config.data.texture_source)
+    counts, texture_sizes = zip(
+        *(_look_at_textures(source, way) for source in sources), strict=True
     )
-    height, width = image_size(config)
-    planes = normal if region_of_interest(config).has_planes else 0
-    nbytes = (3 * (normal + max(1, textures)) + planes) * height * width
-    return Data(normal, textures, assumed, nbytes, nbytes > config.data.resident_gib * _GIB)
+    textures, texture_size = sum(counts), _largest(texture_sizes)
+    planes = normal if pads or region_of_interest(config).has_planes else 0
+    nbytes = (3 * normal + planes) * math.prod(size)
+    nbytes += 3 * max(1, textures) * math.prod(texture_size)
+    streams = nbytes > config.data.resident_gib * _GIB
+    return Data(normal, textures, assumed, nbytes, streams, size, texture_size, assumed_size)
+
+
+def _look_at_sizes(config: ConfigDict) -> tuple[tuple[int, int], bool, str]:
+    """Looks at the normal pictures' sizes, where these matter.
+
+    Returns:
+        The size that holds each on a device, whether some are padded, and `Data.assumed_size`.
+
+    Raises:
+        UserError: too little is left of one at the config's scale.
+    """
+    way = fitting(config)
+    if way.way == "squeeze":
+        return way.size, False, ""
+    sizes = data_set(config).normal_sizes()
+    if sizes is None:
+        # Letterboxed ones are padded unless all have the shape of what the networks see.
+        text = f"{_ASSUMED[0]} x {_ASSUMED[1]}" if way.is_tiled else ""
+        return way.canvas_size(_ASSUMED), not way.is_tiled, text
+    return _largest(map(way.canvas_size, sizes)), any(map(way.pads, sizes)), ""
 
 
 def usable_memory(accelerator: Accelerator) -> int:
@@ -205,12 +246,21 @@ def usable_memory(accelerator: Accelerator) -> int:
     return int(accelerator.memory * (_GPU_SHARE if is_gpu else 1))
 
 
-def _count_textures(source: TextureSource) -> int:
+def _look_at_textures(source: TextureSource, way: Fitting) -> tuple[int, tuple[int, int]]:
+    """How many pictures there are, and the size that holds each on a device."""
     if source.kind != "pictures":
-        return 0
+        return 0, way.size
     if source.name == "dtd":
-        return DataSet("dtd", "textures").count_normal()[0]
-    return len(open_textures(source, size=(SIZE_MULTIPLE, SIZE_MULTIPLE)))
+        dtd = DataSet("dtd", "textures")
+        sizes = (way.is_tiled and dtd.normal_sizes()) or [_LARGEST_OF_DTD]
+        return dtd.count_normal()[0], _largest(map(way.of_textures.canvas_size, sizes))
+    textures = open_textures(source, fitting=way.of_textures)
+    return len(textures), largest_canvas(textures) if way.is_tiled else way.size
+
+
+def _largest(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    heights, widths = zip(*sizes, strict=True)
+    return max(heights), max(widths)
 
 
 def _memory(

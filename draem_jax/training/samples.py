@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped, UInt32
 
 from draem_jax.anomalies import (
     AnomalyParams,
@@ -16,6 +17,7 @@ from draem_jax.anomalies import (
 )
 from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.sources import MAKERS
+from draem_jax.data.crops import corners_of
 from draem_jax.data.texture_sources import SourceKind
 from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix
 
@@ -69,11 +71,14 @@ class Choices(NamedTuple):
         part: index of the part of the anomaly source.
         texture: index of the texture: among the normal pictures where the part is of kind "self",
             among the textures where it is of kind "pictures", of no meaning elsewhere.
+        bits: random bits for the corners of crops, see `draem_jax.data.crops`: row and column in
+            the normal picture, then in the texture; None where samples see whole pictures.
     """
 
     normal: Int[Array, " B"]
     part: Int[Array, " B"]
     texture: Int[Array, " B"]
+    bits: UInt32[Array, "B 4"] | None = None
 
 
 class Samples(NamedTuple):
@@ -122,33 +127,82 @@ def take_pictures(i: Int[ArrayLike, ""], draw: Draw, pictures: Pictures | Chosen
     """
     if isinstance(pictures, Chosen):
         return jax.tree.map(lambda of_steps: of_steps[i], pictures)
-    choices = choose(draw, len(pictures.normal), pictures.mix)
-    textures = pictures.textures[choices.texture]
+    crops = pictures.crops
+    choices = choose(draw, len(pictures.normal), pictures.mix, in_crops=crops is not None)
+    bits: Any = (None, None)
+    ranges: Any = (None, None)
+    if crops is not None and choices.bits is not None:
+        bits = choices.bits[:, :2], choices.bits[:, 2:]
+        ranges = crops.normal, crops.textures
+
+    def take(stack: Array, indices: Array, ranges: Any, bits: Any) -> Array:
+        if crops is None:
+            return stack[indices]
+        return cut_crops(stack, indices, corners_of(bits, ranges[indices]), crops.size)
+
+    normal = take(pictures.normal, choices.normal, ranges[0], bits[0])
+    textures = take(pictures.textures, choices.texture, ranges[1], bits[1])
     if "self" in pictures.mix.kinds:
         itself = _is_kind(choices.part, pictures.mix, "self")[:, None, None, None]
-        textures = jnp.where(itself, pictures.normal[choices.texture], textures)
+        of_normal = take(pictures.normal, choices.texture, ranges[0], bits[1])
+        textures = jnp.where(itself, of_normal, textures)
     parts = Parts(choices.part, pictures.mix.kinds)
-    inside = jax.tree.map(lambda planes: planes[choices.normal], pictures.inside)
-    return Chosen(pictures.normal[choices.normal], textures, parts, inside)
+    inside = jax.tree.map(
+        lambda planes: take(planes, choices.normal, ranges[0], bits[0]), pictures.inside
+    )
+    return Chosen(normal, textures, parts, inside)
 
 
-def choose(draw: Draw, normal_count: int, mix: TextureMix) -> Choices:
+def cut_crops(
+    stack: Shaped[Array, "N H W *channels"],
+    indices: Int[Array, " B"],
+    corners: Int[Array, "B 2"],
+    size: tuple[int, int],
+) -> Shaped[Array, "B h w *channels"]:
+    """Cuts a crop of each of some pictures; see `cut_crop`."""
+    return jax.vmap(lambda index, corner: cut_crop(stack, index, corner, size))(indices, corners)
+
+
+def cut_crop(
+    stack: Shaped[Array, "N H W *channels"],
+    index: Int[Array, ""],
+    corner: Int[Array, " 2"],
+    size: tuple[int, int],
+) -> Shaped[Array, "h w *channels"]:
+    """Cuts a crop of a picture.
+
+    Args:
+        stack: pictures, or planes, among which it is.
+        index: which it is.
+        corner: the first row and column of the crop.
+        size: (height, width) of the crop.
+    """
+    channels = stack.shape[3:]
+    start = [index, *corner, *[0] * len(channels)]
+    return lax.dynamic_slice(stack, start, (1, *size, *channels))[0]
+
+
+def choose(draw: Draw, normal_count: int, mix: TextureMix, *, in_crops: bool = False) -> Choices:
     """Chooses the pictures of samples, with replacement; see `draw_samples`.
 
     Args:
         draw: which samples to choose for.
         normal_count: how many normal pictures there are.
         mix: the parts of the anomaly source.
+        in_crops: choose crops of them as well, which changes nothing in the other choices.
     """
 
     def one(keys: Key[Array, " 4"]) -> Choices:
         normal = jax.random.randint(keys[0], (), 0, normal_count)
         part = _choose_part(keys[1], mix)
         texture = mix.starts[part] + jax.random.randint(keys[1], (), 0, mix.counts[part])
-        return Choices(normal, part, texture)
+        if not in_crops:
+            return Choices(normal, part, texture)
+        bits = [_corner_bits(keys[0], 2), _corner_bits(keys[1], 3)]
+        return Choices(normal, part, texture, jnp.concatenate(bits))
 
     mix = jax.tree.map(jnp.asarray, mix)
-    return Choices(*jax.vmap(one)(draw.sample_keys()))
+    return jax.vmap(one)(draw.sample_keys())
 
 
 def make_samples(draw: Draw, chosen: Chosen, params: AnomalyParams) -> Samples:
@@ -182,6 +236,11 @@ def _choose_part(key: Key[Array, ""], mix: TextureMix) -> Int[Array, ""]:
         return jnp.zeros((), jnp.int32)
     weights = jnp.log(jnp.asarray(mix.weights))
     return jax.random.categorical(jax.random.fold_in(key, 1), weights).astype(jnp.int32)
+
+
+def _corner_bits(key: Key[Array, ""], number: int) -> UInt32[Array, " 2"]:
+    """Bits for a corner; `number` is one by which nothing else is drawn from the key."""
+    return jax.random.bits(jax.random.fold_in(key, number), (2,), jnp.uint32)
 
 
 def _is_kind(part: Int[Array, "..."], mix: TextureMix, kind: str) -> Array:

@@ -10,6 +10,7 @@ from PIL import Image
 from draem_jax.config import check_config, default_config, from_json, to_json
 from draem_jax.data.dataset import DataSet
 from draem_jax.data.depth import find_full_scale
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import read_picture
 from draem_jax.data.texture_sources import TextureSource, open_textures
 from draem_jax.errors import UserError
@@ -203,6 +204,6 @@ def test_textures_have_a_range_of_their_own(tmp_path):
     write(tmp_path / "1.png", draw(1, 900))
     write(tmp_path / "2.tif", draw(2, 500))
     (tmp_path / "3.png").write_text("no picture")
-    textures = open_textures(TextureSource(str(tmp_path)), size=SIZE)
+    textures = open_textures(TextureSource(str(tmp_path)), fitting=Fitting(SIZE))
     np.testing.assert_array_equal(textures[0], expected(draw(1, 900), 1023))
     np.testing.assert_array_equal(textures[1], expected(draw(2, 500), 1023))

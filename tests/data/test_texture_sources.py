@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.texture_sources import (
     Joined,
     PictureArray,
@@ -58,7 +59,7 @@ def test_a_folder_is_read_when_asked_for(tmp_path):
     Image.new("RGBA", (10, 10), (9, 9, 9, 255)).save(tmp_path / "9.tif")
     (tmp_path / "bad.jpg").write_text("x")
     textures = pickle.loads(
-        pickle.dumps(open_textures(TextureSource(str(tmp_path)), size=(16, 24)))
+        pickle.dumps(open_textures(TextureSource(str(tmp_path)), fitting=Fitting((16, 24))))
     )
     assert len(textures) == 4
     for index, colour in ((0, [9, 9, 9]), (1, [1, 2, 3]), (3, [7, 7, 7])):
@@ -81,7 +82,7 @@ def test_what_is_left_out_of_folders_is_told(tmp_path):
 
 def test_a_folder_without_pictures(tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
-        open_textures(TextureSource(str(tmp_path)), size=(8, 8))
+        open_textures(TextureSource(str(tmp_path)), fitting=Fitting((8, 8)))
 
 
 def test_joined_sources_stand_one_behind_the_other():

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from draem_jax.data.fitting import Fitting
 from draem_jax.data.loading import LabelledPicture
 from draem_jax.detector import BatchOutput, Draem
 from draem_jax.evaluation.evaluate import measure
@@ -48,6 +49,7 @@ class Detector(Draem):
     """Takes bright pixels for defects."""
 
     image_size = SIZE
+    fitting = Fitting(SIZE)
 
     def __init__(self):
         object.__setattr__(self, "batch_size", 4)

@@ -117,6 +117,11 @@ class Inspection:
     highest: int | None = None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        return self.image.shape[:2]
+
+    @property
     def mask(self) -> Bool[np.ndarray, "H W"]:
         """True where a region is."""
         mask = np.zeros(self.margin.shape, bool)

@@ -166,6 +166,7 @@ def predict_files(
     )
     done, stopped_by = 0, 0
     highest: list[int | None] = []
+    small: list[Path] = []
     notes: list[str] = []
     try:
         with stop_signals() as stop_asked, contextlib.closing(inspections):
@@ -177,6 +178,8 @@ def predict_files(
                     named: Sequence[Named | None] = [None] * len(inspection.regions)
                     if types is not None and isinstance(inspection, Inspection):
                         named = types.name_regions(region_features(inspection))
+                    if detector.fitting.is_tiled and detector.fitting.pads(inspection.size):
+                        small.append(path)
                     if isinstance(inspection, LargeInspection):
                         notes += inspection.notes(path, typed=types is not None)
                     outputs.add(path, name, output, inspection, named, width)
@@ -198,8 +201,19 @@ def predict_files(
             ) from error
         raise
     outputs.finish()
+    notes += _tell_small(small, detector.image_size)
     notes += tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
     return outputs.summary(given=len(paths), stopped_by=stopped_by, notes=notes)
+
+
+def _tell_small(paths: Sequence[Path], tile: tuple[int, int]) -> list[str]:
+    if not paths:
+        return []
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return [
+        f"{paths[0]}{more}: smaller than a tile of {tile[0]} x {tile[1]}, so mirrored beyond the "
+        "sides, where nobody looks"
+    ]
 
 
 class _Outputs:

@@ -246,3 +246,17 @@ def test_memory_does_not_grow_with_the_picture(trained, tmp_path):
     assert (few, many) == (16, 256)
     # What is kept of the decoded picture grows by up to 180 MiB; a single map would add 240.
     assert large - small < 360, output
+
+
+def test_pictures_smaller_than_a_tile_are_told(trained, tmp_path):
+    image = np.random.default_rng(0).integers(40, 90, (80, 90, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    for name, picture in {"a": image, "b": image[:40], "c": image[:, :40]}.items():
+        Image.fromarray(picture).save(tmp_path / "in" / f"{name}.png")
+    rule = RegionRule(PixelThreshold(3.0, "even"))
+    found = predict_files(
+        tiled(trained), tmp_path / "in", tmp_path / "out", options=PredictOptions(rule=rule)
+    )
+    (note,) = found.notes
+    assert "b.png and 1 more: smaller than a tile of 64 x 64" in note
+    assert np.asarray(Image.open(tmp_path / "out/maps/b.png")).shape == (40, 90)

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from draem_jax.cli import main
-from draem_jax.config import default_config, flat
+from draem_jax.config import check_config, default_config, flat, region_of_interest
+from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 
 
@@ -34,3 +37,29 @@ def test_parameters_are_explained_by_their_own_docstrings():
     border = shapes.fields["foreground_border"].text
     assert border.endswith("at least this share of its frame is background")
     assert GROUPS["anomalies"].fields["blend"].text == "alpha, poisson"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"tile": (100,)}, r"config\.data\.tile: .* 100 x 100 is not divisible by 32"),
+        ({"tile": (64, 96), "tile_overlap": 64}, "tile_overlap=64 is not smaller than the tile"),
+        ({"tile": (64,), "scale": 0.0}, r"config\.data\.scale must be above 0"),
+        ({"scale": 0.5}, r"are of tiles alone; choose config\.data\.tile"),
+        ({"tile": (64,), "fit": "letterbox"}, "fit=letterbox is of whole pictures"),
+        ({"fit": "stretch"}, r"config\.data\.fit must be one of squeeze, letterbox"),
+        ({"tile": (64,), "roi": "foreground"}, "foreground .* is found in whole pictures"),
+    ],
+)
+def test_ways_to_bring_pictures_to_the_networks_that_make_no_sense(fields, line):
+    config = default_config()
+    config.data.update(fields)
+    with pytest.raises(UserError, match=line):
+        check_config(config)
+
+
+def test_a_tiled_detector_cannot_be_asked_to_look_at_objects_alone():
+    config = default_config()
+    config.data.tile = (64,)
+    with pytest.raises(UserError, match="--roi"):
+        region_of_interest(config, source="foreground")

@@ -185,7 +185,7 @@ def simulate_in_tiles(config: ConfigDict, pictures: TrainingPictures) -> Canvase
         UserError: the recipe makes no anomaly at all.
     """
     count, draw, params = _what_to_simulate(config, pictures)
-    canvases = simulate_on_canvases(config, pictures, draw, params, count=count)
+    canvases = simulate_on_canvases(pictures, draw, params, count=count)
     if not canvases.patches:
         raise _nothing_simulated()
     return canvases

@@ -8,16 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from ml_collections import ConfigDict
 
 from draem_jax.anomalies import AnomalyParams
-from draem_jax.anomalies.inside import Inside
 from draem_jax.detector import Draem
 from draem_jax.scores import ScoreOfRows
-from draem_jax.training.feed import read_pictures, samples_of
+from draem_jax.training.feed import read_pictures, sample_places, samples_of
 from draem_jax.training.pictures import TrainingPictures
 from draem_jax.training.samples import Draw
 
@@ -94,12 +91,11 @@ class Canvases:
 
 
 def simulate_on_canvases(
-    config: ConfigDict, pictures: TrainingPictures, draw: Draw, params: AnomalyParams, *, count: int
+    pictures: TrainingPictures, draw: Draw, params: AnomalyParams, *, count: int
 ) -> Canvases:
-    """Simulates anomalies by the config's recipe, each on a tile of a picture.
+    """Simulates anomalies as training does, each on a crop of a picture.
 
     Args:
-        config: the config of the run.
         pictures: the normal pictures.
         draw: which samples to make, more than are wanted: some come out without an anomaly.
         params: what the anomaly generator does; it must not turn pictures.
@@ -108,20 +104,8 @@ def simulate_on_canvases(
     Returns:
         The pictures; without anomalies if the recipe makes none.
     """
-    chosen = read_pictures(pictures, draw)
-    places, crops, planes = [], [], []
-    for i in range(len(draw.indices)):
-        normal = i % len(pictures.normal)
-        image, plane = _canvas(pictures, normal)
-        rng = np.random.default_rng((config.seed, int(draw.step), i))
-        window = _random_window(rng, image.shape[:2], pictures.size, plane)
-        places.append((normal, window))
-        crops.append(image[window])
-        planes.append(np.ones(pictures.size, bool) if plane is None else plane[window])
-    inside = None if all(plane.all() for plane in planes) else Inside(np.stack(planes))
-    samples = samples_of(
-        chosen._replace(normal=jnp.asarray(np.stack(crops)), inside=inside), draw, params
-    )
+    places = sample_places(pictures, draw)
+    samples = samples_of(read_pictures(pictures, draw), draw, params)
     masks = np.asarray(samples.mask)[..., 0] > 0
     augmented = np.rint(np.asarray(samples.augmented) * 255).astype(np.uint8)
     patches = [
@@ -137,21 +121,6 @@ def _canvas(
 ) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"] | None]:
     plane = None if pictures.planes is None else pictures.planes[index]
     return pictures.normal[index], plane
-
-
-def _random_window(
-    rng: np.random.Generator,
-    canvas: tuple[int, int],
-    size: tuple[int, int],
-    plane: Bool[np.ndarray, "H W"] | None,
-) -> tuple[slice, slice]:
-    """A tile's place that holds a pixel that is looked at."""
-    middle = rng.integers(canvas) if plane is None else rng.choice(np.argwhere(plane))
-    corner = [
-        int(np.clip(at - rng.integers(side), 0, of - side))
-        for at, side, of in zip(middle, size, canvas, strict=True)
-    ]
-    return slice(corner[0], corner[0] + size[0]), slice(corner[1], corner[1] + size[1])
 
 
 @dataclass(frozen=True)

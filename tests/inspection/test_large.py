@@ -8,32 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from scipy.special import expit
 
 from draem_jax.data import facts
 from draem_jax.data.pictures import resize
 from draem_jax.data.roi import Roi
-from draem_jax.detector import BatchOutput, Draem
+from draem_jax.detector import Draem
 from draem_jax.inspection.predict import PredictOptions, predict_files
 from draem_jax.inspection.types import TypeModel
 from draem_jax.regions import by_windows
 from draem_jax.regions.rule import PixelThreshold, RegionRule
-
-
-class Pointwise(Draem):
-    """Networks that look at each pixel alone: green is the margin, in eighths."""
-
-    def run_batch(self, images, planes=None, *, with_features=False):
-        margin = jnp.asarray(images[..., 1], jnp.float32) / 8 - 16
-        reconstruction = jnp.asarray(images, jnp.float32) / 255
-        return BatchOutput(
-            margin, jnp.asarray(expit(margin)), jnp.zeros(len(images)), reconstruction
-        )
+from tests.detector.test_tiles import Pointwise
 
 
 def tiled(trained, *, roi=None, **fields):
@@ -215,6 +203,7 @@ from pathlib import Path
 from tests.inspection.test_large import tiled
 from draem_jax.inspection.predict import PredictOptions, predict_files
 from draem_jax.regions.rule import PixelThreshold, RegionRule
+from tests.detector.test_tiles import Pointwise
 
 detector = tiled(sys.argv[2], tile=(256,))
 rule = RegionRule(PixelThreshold(3.0, "even"))

@@ -203,7 +203,6 @@ from pathlib import Path
 from tests.inspection.test_large import tiled
 from draem_jax.inspection.predict import PredictOptions, predict_files
 from draem_jax.regions.rule import PixelThreshold, RegionRule
-from tests.detector.test_tiles import Pointwise
 
 detector = tiled(sys.argv[2], tile=(256,))
 rule = RegionRule(PixelThreshold(3.0, "even"))

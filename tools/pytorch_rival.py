@@ -152,7 +152,7 @@ def losses(
 
 def _ssim(a: torch.Tensor, b: torch.Tensor, data_range: float) -> torch.Tensor:
     channels = a.shape[1]
-    x = torch.arange(_WINDOW, dtype=a.dtype) - _WINDOW // 2
+    x = torch.arange(_WINDOW, dtype=a.dtype, device=a.device) - _WINDOW // 2
     weights = torch.exp(-(x**2) / (2 * _SIGMA**2))
     weights = weights / weights.sum()
     window = torch.outer(weights, weights).expand(channels, 1, _WINDOW, _WINDOW).contiguous()

@@ -16,26 +16,38 @@ class Setting:
         discriminative_width: channels of that network's first block.
         size: height and width of the pictures.
         batch: pictures of a step, on all devices together.
+        dtype: of the activations, as `config.model.dtype` has it.
+        remat: whether activations are computed again in the backward pass.
     """
 
     reconstructive_width: int
     discriminative_width: int
     size: int
     batch: int
+    dtype: str = "auto"
+    remat: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Setting":
         """Reads what `str` writes, such as 16/16:128:8 for both widths, size and batch.
 
+        A dtype and remat may follow, as in 128/64:256:8:float32 and 128/64:256:8:remat.
+
         Raises:
             ValueError: it is none.
         """
-        if not re.fullmatch(r"\d+/\d+:\d+:\d+", text):
+        match = re.fullmatch(r"(\d+)/(\d+):(\d+):(\d+)(:float32|:bfloat16)?(:remat)?", text)
+        if match is None:
             raise ValueError(f"{text!r} is not of the form 16/16:128:8 (widths, size, batch)")
-        return cls(*map(int, re.split("[/:]", text)))
+        reconstructive, discriminative, size, batch = map(int, match.groups()[:4])
+        dtype, remat = match.groups()[4:]
+        return cls(
+            reconstructive, discriminative, size, batch, (dtype or ":auto")[1:], remat is not None
+        )
 
     def __str__(self) -> str:
-        return f"{self.reconstructive_width}/{self.discriminative_width}:{self.size}:{self.batch}"
+        text = f"{self.reconstructive_width}/{self.discriminative_width}:{self.size}:{self.batch}"
+        return text + f":{self.dtype}" * (self.dtype != "auto") + ":remat" * self.remat
 
 
 DEFAULT = (Setting(16, 16, 128, 8), Setting(32, 16, 128, 4))

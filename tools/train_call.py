@@ -30,6 +30,8 @@ def config_of(setting: Setting) -> ConfigDict:
     config.model.discriminative_width = setting.discriminative_width
     config.data.image_size = (setting.size,)
     config.train.batch_size = setting.batch
+    config.model.dtype = setting.dtype
+    config.model.remat = setting.remat
     return config
 
 

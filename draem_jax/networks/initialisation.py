@@ -1,12 +1,13 @@
 """How parameters start: kernels N(0, 0.02²), biases U(±1/√fan_in), norm scales N(1, 0.02²).
 
-These are the authors' code's choices; the biases are PyTorch's default.
+These are the authors' code's choices; the biases are PyTorch's default. `initialise` knows another
+start, see `STARTS`.
 """
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -33,6 +34,32 @@ def _bias(uniform, fan_in):
 
 def _norm_scale(normal):
     return 1 + 0.02 * normal
+
+
+class Start(NamedTuple):
+    """Where the parameters of the convolutions that are normalised begin.
+
+    Attributes:
+        kernel: from noise of N(0, 1) and fan_in, the number of products that a sum has.
+        norm_scale: from noise of N(0, 1).
+    """
+
+    kernel: Callable[[Array, int], Array]
+    norm_scale: Callable[[Array], Array]
+
+
+STARTS: Mapping[str, Start] = {
+    "code": Start(lambda normal, fan_in: _kernel(normal), _norm_scale),
+    "he": Start(lambda normal, fan_in: math.sqrt(2 / fan_in) * normal, jnp.ones_like),
+}
+"""The authors' code's start; and one that keeps variances (He et al., ICCV 2015).
+
+What a batch normalisation makes does not depend on the size of the kernel before it, but how far a
+step turns that kernel does: Adam moves each weight about as far as the rate says. He's kernels are
+larger than the code's wherever a convolution has less than 556 channels in.
+
+The last convolution of a network, whose sums are not normalised, begins the same in both.
+"""
 
 
 def kernel_init(key, shape, dtype=jnp.float32):
@@ -73,20 +100,22 @@ def parameter(
     return module.param(name, init, shape, jnp.float32)
 
 
-def initialise(network: nn.Module, key: Key[Array, ""]) -> dict[str, Any]:
+def initialise(network: nn.Module, key: Key[Array, ""], *, start: str = "code") -> dict[str, Any]:
     """Initialises variables as `network.init` does, with all random numbers drawn at once.
 
-    The distributions are those of `network.init`, the numbers others. XLA's CPU compiler takes
-    half a minute over a random generator for each of two hundred arrays, a moment over one.
+    With "code" the distributions are those of `network.init`, the numbers others. XLA's CPU
+    compiler takes half a minute over a random generator for each of two hundred arrays, a moment
+    over one.
 
     Args:
         network: made of this package's layers.
         key: for the parameters.
+        start: a name in `STARTS`.
 
     Returns:
         `params` and `batch_stats`.
     """
-    draw, shapes = _make_draw(network)
+    draw, shapes = _make_draw(network, start)
     means_and_variances = jax.tree_util.tree_map_with_path(
         lambda path, a: np.full(a.shape, path[-1].key == "var", a.dtype),
         shapes["batch_stats"],
@@ -116,7 +145,7 @@ def trace_initialisation(network: nn.Module) -> tuple[Any, Any]:
 
 # Compiling takes longer than drawing, so runs that share an architecture share the program.
 @functools.lru_cache(maxsize=8)
-def _make_draw(network: nn.Module) -> tuple[Callable, Any]:
+def _make_draw(network: nn.Module, start: str) -> tuple[Callable, Any]:
     """The function from a key to parameters, and the shapes of all variables."""
     _, shapes = trace_initialisation(network)
 
@@ -128,16 +157,18 @@ def _make_draw(network: nn.Module) -> tuple[Callable, Any]:
         uniforms = jax.random.uniform(uniform_key, (count,), minval=-1, maxval=1)
         taken = 0
 
-        def start(path, array):
+        def begin(path, array):
             nonlocal taken
             own = slice(taken, taken + array.size)
             normal, uniform = (a[own].reshape(array.shape) for a in (normals, uniforms))
             taken += array.size
             match (path[-2].key, path[-1].key):
-                case (_, "kernel"):
+                case ("output", "kernel"):
                     return _kernel(normal)
+                case (_, "kernel"):
+                    return STARTS[start].kernel(normal, math.prod(array.shape[:3]))
                 case ("norm", "scale"):
-                    return _norm_scale(normal)
+                    return STARTS[start].norm_scale(normal)
                 case ("norm", "bias"):
                     return jnp.zeros_like(normal)
                 case _:
@@ -146,6 +177,6 @@ def _make_draw(network: nn.Module) -> tuple[Callable, Any]:
                         kernel = kernel[entry.key]
                     return _bias(uniform, math.prod(kernel["kernel"].shape[:3]))
 
-        return jax.tree_util.tree_map_with_path(start, shapes["params"])
+        return jax.tree_util.tree_map_with_path(begin, shapes["params"])
 
     return draw, shapes

@@ -31,10 +31,11 @@ from draem_jax.networks import DraemNetwork, forward
 from draem_jax.training.accelerators import Accelerator
 from draem_jax.training.forecast import work_of
 from draem_jax.training.memory import Memory, count_memory
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import largest_canvas
 from draem_jax.training.programs import Program, trace
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import TrainState, create_network, create_optimizer, create_state
+from draem_jax.training.state import TrainState, create_network, create_state
 from draem_jax.training.step import train_step
 
 _GIB = 2**30

@@ -1,16 +1,15 @@
-"""What training changes, and the optimizer that changes it."""
+"""What training changes, and how it begins."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from draem_jax.networks import DraemNetwork, default_dtype, initialise
+from draem_jax.training.optimizer import create_optimizer
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -47,52 +46,10 @@ def create_network(config: ConfigDict, *, axis_name: str | None = None) -> Draem
     )
 
 
-def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam whose rate is multiplied by a factor at given shares of the steps.
-
-    Both schedules of the method have this form: the authors' code's with × 0.2 at 80 % and 90 %
-    of the epochs, the paper's with × 0.1 at epochs 400 and 600 of 700. The same schedule gives the
-    same object.
-    """
-    steps = config.train.steps
-    boundaries: dict[int, float] = {}
-    for share in config.optimizer.milestones:
-        at = round(share * steps)
-        boundaries[at] = boundaries.get(at, 1.0) * config.optimizer.factor
-    return _adam(config.optimizer.learning_rate, tuple(boundaries.items()))
-
-
-@functools.cache
-def _adam(
-    learning_rate: float, boundaries: tuple[tuple[int, float], ...]
-) -> optax.GradientTransformation:
-    return optax.adam(optax.piecewise_constant_schedule(learning_rate, dict(boundaries)))
-
-
-def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam for fine-tuning, whose rate rises over the first tenth of the steps and falls to 0.
-
-    It starts with moments of its own: beside those of training, which ended on small gradients, the
-    first ones of pictures that the network gets wrong would make steps too long.
-    """
-    finetune = config.finetune
-    rate = config.optimizer.learning_rate * finetune.relative_rate
-    return _cosine_adam(rate, finetune.steps)
-
-
-@functools.cache
-def _cosine_adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    return optax.adam(
-        optax.warmup_cosine_decay_schedule(
-            learning_rate / 10, learning_rate, warmup_steps=steps // 10, decay_steps=steps
-        )
-    )
-
-
 def create_state(config: ConfigDict) -> TrainState:
     """Initialises networks and optimizer from the config's seed."""
     init_key, _ = run_keys(config)
-    variables = initialise(create_network(config), init_key)
+    variables = initialise(create_network(config), init_key, start=config.model.initialisation)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

@@ -1,5 +1,7 @@
 """Layers against their definitions."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -92,6 +94,19 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
     assert abs(scale.mean() - 1) < 0.01
     assert abs(scale.std() - 0.02) < 0.005
     assert not unit["norm"]["bias"].any()
+
+
+def test_the_other_start_keeps_variances():
+    network = DraemNetwork(8, 16)
+    draw = partial(initialise, network, jax.random.key(0))
+    he, code = (draw(start=start)["params"]["discriminative"] for start in ("he", "code"))
+    for name in ("encoder2", "encoder6", "decoder1", "decoder5"):
+        for unit in he[name].values():
+            kernel, channels = unit["conv"]["kernel"], unit["conv"]["kernel"].shape[2]
+            assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * channels)), rel=0.05)
+            assert (unit["norm"]["scale"] == 1).all()
+    # Nothing normalises what comes last.
+    jax.tree.map(np.testing.assert_array_equal, he["output"], code["output"])
 
 
 @pytest.mark.long

@@ -364,7 +364,7 @@ def _check_optimizer(config: ConfigDict) -> None:
             f"{config.optimizer.milestones}"
         )
     _check_choice(config, "optimizer.schedule", SCHEDULES)
-    for name in ("warmup", "b1", "b2"):
+    for name in ("warmup", "b1", "b2", "average"):
         if not 0 <= optimizer[name] < 1:
             raise UserError(f"config.optimizer.{name} must lie in [0, 1), not {optimizer[name]}")
 

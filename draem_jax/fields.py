@@ -139,6 +139,9 @@ GROUPS: Mapping[str, Group] = {
             "factor": Field(0.2, "that the rate is multiplied by at each"),
             "b1": Field(0.9, "share of a gradient's mean that a step keeps"),
             "b2": Field(0.999, "the same of the mean of its square"),
+            "average": Field(
+                0.0, "share of an average of the networks that a step keeps; 0: none is taken"
+            ),
         },
     ),
     "train": Group(

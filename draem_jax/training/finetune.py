@@ -198,6 +198,8 @@ def _tuning_config(workdir: Path, stored: ConfigDict, config: ConfigDict | None)
             "config.finetune can be changed"
         )
     check_config(config)
+    # What is tuned is the average itself, if the run took one.
+    config.optimizer.average = 0.0
     return config
 
 

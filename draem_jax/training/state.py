@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from draem_jax.networks import DraemNetwork, default_dtype, initialise
@@ -29,8 +30,55 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `DraemNetwork.apply` takes."""
+        """What `DraemNetwork.apply` takes, to predict with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def networks(self) -> "TrainState":
+        """What predicts, without what only training needs."""
+        return TrainState(step=self.step, **self.variables, opt_state=())
+
+    def after_step(self, *, params: Any, batch_stats: Any, opt_state: Any) -> "TrainState":
+        """The state after one more step, by what the step has made of its parts."""
+        return self.replace(
+            step=self.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+
+
+class AveragedState(TrainState):
+    """A state that predicts with an average of the networks over the steps so far.
+
+    Of the average each step keeps `decay`, and takes the rest from the networks after it. In the
+    first steps it keeps no more than (1 + t) / (10 + t) after t of them, so that what the networks
+    began with is soon forgotten.
+
+    Attributes:
+        step: as in `TrainState`.
+        params: the same; they are what goes on learning.
+        batch_stats: the same.
+        opt_state: the same.
+        average: of the parameters and running statistics, as `variables` gives them, float32.
+        decay: the share that is kept, in (0, 1); another one is another program.
+
+    References:
+        Polyak, Juditsky: Acceleration of stochastic approximation by averaging, SIAM Journal on
+        Control and Optimization 1992.
+    """
+
+    average: Any
+    decay: float = flax.struct.field(pytree_node=False)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The average."""
+        return self.average
+
+    def after_step(self, *, params: Any, batch_stats: Any, opt_state: Any) -> "TrainState":
+        """The state after one more step, with the average of what the step has made."""
+        state = super().after_step(params=params, batch_stats=batch_stats, opt_state=opt_state)
+        steps = state.step.astype(jnp.float32)
+        kept = jnp.minimum(self.decay, (1 + steps) / (10 + steps))
+        made = {"params": params, "batch_stats": batch_stats}
+        return state.replace(average=optax.incremental_update(made, self.average, 1 - kept))
 
 
 def create_network(config: ConfigDict, *, axis_name: str | None = None) -> DraemNetwork:
@@ -50,13 +98,18 @@ def create_state(config: ConfigDict) -> TrainState:
     """Initialises networks and optimizer from the config's seed."""
     init_key, _ = run_keys(config)
     variables = initialise(create_network(config), init_key, start=config.model.initialisation)
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         # As one program, or each shape among the parameters is one.
         opt_state=jax.jit(create_optimizer(config).init)(variables["params"]),
     )
+    if not config.optimizer.average:
+        return state
+    # Copied, since the parts of a state are given away to the step one by one.
+    average = jax.tree.map(jnp.copy, variables)
+    return AveragedState(**vars(state), average=average, decay=config.optimizer.average)
 
 
 def check_params(config: ConfigDict, params: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Layers against their definitions."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -96,17 +94,39 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
     assert not unit["norm"]["bias"].any()
 
 
-def test_the_other_start_keeps_variances():
+@pytest.mark.parametrize("start", ["he", "mirrored"])
+def test_other_starts_keep_variances(start):
     network = DraemNetwork(8, 16)
-    draw = partial(initialise, network, jax.random.key(0))
-    he, code = (draw(start=start)["params"]["discriminative"] for start in ("he", "code"))
+    found, code = (
+        initialise(network, jax.random.key(0), start=name)["params"]["discriminative"]
+        for name in (start, "code")
+    )
     for name in ("encoder2", "encoder6", "decoder1", "decoder5"):
-        for unit in he[name].values():
+        for unit in found[name].values():
             kernel, channels = unit["conv"]["kernel"], unit["conv"]["kernel"].shape[2]
-            assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * channels)), rel=0.05)
+            assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * channels)), rel=0.08)
             assert (unit["norm"]["scale"] == 1).all()
     # Nothing normalises what comes last.
-    jax.tree.map(np.testing.assert_array_equal, he["output"], code["output"])
+    kernels = [params["output"]["kernel"] for params in (found, code)]
+    assert kernels[0].std() == pytest.approx(kernels[1].std(), rel=0.15)
+
+
+def test_mirrored_layers_begin_linear():
+    params = initialise(DraemNetwork(6, 4), jax.random.key(0), start="mirrored")["params"]
+    encoder = params["reconstructive"]["encoder1"]
+    images = _normal(0, 2, 8, 12, 3)
+    found, _ = Stage((6, 6)).apply({"params": encoder}, images, train=True, mutable="batch_stats")
+    # One of each pair is dark, and what the two tell apart needs no ReLU.
+    even, odd = found[..., ::2], found[..., 1::2]
+    assert not (even * odd).any()
+    kernels = [encoder[unit]["conv"]["kernel"] for unit in ("unit1", "unit2")]
+    expected = images
+    for kernel in (kernels[0][..., ::2], kernels[1][:, :, ::2, ::2]):
+        expected = conv3x3(expected, kernel)
+        mean, std = (f(expected, (0, 1, 2), keepdims=True) for f in (jnp.mean, jnp.std))
+        expected = (expected - mean) / std
+    np.testing.assert_allclose(even - odd, expected, atol=1e-3)
+    assert (params["reconstructive"]["output"]["bias"] == 0.5).all()
 
 
 @pytest.mark.long

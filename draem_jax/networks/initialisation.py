@@ -61,8 +61,9 @@ def _mirrored_kernel(normal: Kernel, place: Place) -> Kernel:
     if place != "first":
         kernel = _in_pairs(kernel, axis=2)
     if place != "last":
-        kernel = _in_pairs(kernel, axis=3)
-    return kernel
+        return _in_pairs(kernel, axis=3)
+    # A few steps at a rate of 1e-3 make a kernel of it; a larger one would have to be unlearned.
+    return 0.2 * kernel
 
 
 def _in_pairs(kernel: Kernel, *, axis: int) -> Kernel:
@@ -105,7 +106,8 @@ STARTS: Mapping[str, Start] = {
   ReLU takes from one it leaves in the other, so that but for the pooling a network begins as a
   linear function of the picture. Without skips a picture is otherwise all but lost on its way, and
   there are hundreds of steps in which the best that the reconstructive network finds is one colour.
-  Its output begins as a middle grey, or its last kernel would be used up for the mean colour.
+  Its output begins as hardly more than a middle grey, or its last kernel would be used up for the
+  mean colour.
 
 References:
     He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015;

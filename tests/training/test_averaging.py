@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from draem_jax.data.surfaces import export_samples
 from draem_jax.detector import Draem
+from draem_jax.training.finetune import finetune
 from draem_jax.training.loop import train
 from draem_jax.training.state import AveragedState, TrainState
 from draem_jax.training.workdir import load_run
@@ -47,3 +49,22 @@ def test_it_goes_on_bit_for_bit_and_is_what_predicts(tmp_path, tiny_config, trai
         jax.tree.map(np.testing.assert_allclose, getattr(expected, part), getattr(plain, part))
     detector = Draem.load(straight)
     jax.tree.map(np.testing.assert_array_equal, detector._variables, expected.average)
+
+    # A fine-tuning goes on with the average, whose other half stays what it is.
+    export_samples(
+        tmp_path / "stains", category="brick", split="train", defect_type="stain", indices=range(4)
+    )
+    config = tiny_config(**{"optimizer.average": 0.9, "finetune.steps": 1})
+    tuned = finetune(
+        straight, tmp_path / "tuned", accept=tmp_path / "stains", config=config, quiet=True
+    )
+    average = expected.average["params"]
+    jax.tree.map(
+        np.testing.assert_array_equal, tuned.params["reconstructive"], average["reconstructive"]
+    )
+    for now, before in zip(
+        *map(jax.tree.leaves, (tuned.params["discriminative"], average["discriminative"])),
+        strict=True,
+    ):
+        np.testing.assert_allclose(now, before, atol=3e-4)  # as far as one step goes
+    assert Draem.load(tmp_path / "tuned").step == 5

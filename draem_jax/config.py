@@ -21,10 +21,12 @@ from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 from draem_jax.losses import LossWeights, check_weights
-from draem_jax.networks import VARIANTS, check_size
+from draem_jax.networks import STARTS, VARIANTS, check_size
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
+SCHEDULES = ("milestones", "cosine")
+"""How the rate of training falls; see `draem_jax.training.optimizer`."""
 WAYS = ("squeeze", "letterbox")
 """Of bringing whole pictures to the size that the networks see."""
 
@@ -213,17 +215,10 @@ def check_config(config: ConfigDict) -> None:
     _check_profile(config.train)
     if config.evaluation.score != "auto":
         score_by_name(config.evaluation.score)
-    if not config.optimizer.learning_rate > 0:
-        raise UserError(
-            f"config.optimizer.learning_rate must be above 0, not {config.optimizer.learning_rate}"
-        )
-    if not all(0 < share <= 1 for share in config.optimizer.milestones):
-        raise UserError(
-            "config.optimizer.milestones must be shares of the steps in (0, 1], not "
-            f"{config.optimizer.milestones}"
-        )
+    _check_optimizer(config)
     _check_choice(config, "model.variant", tuple(VARIANTS))
     _check_choice(config, "model.dtype", DTYPES)
+    _check_choice(config, "model.initialisation", tuple(STARTS))
     check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:
         raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
@@ -355,6 +350,23 @@ def unknown_field(config: ConfigDict, name: str) -> UserError:
     ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
     return UserError(f"the config has no field {name!r}; {hint}")
+
+
+def _check_optimizer(config: ConfigDict) -> None:
+    optimizer = config.optimizer
+    if not optimizer.learning_rate > 0:
+        raise UserError(
+            f"config.optimizer.learning_rate must be above 0, not {config.optimizer.learning_rate}"
+        )
+    if not all(0 < share <= 1 for share in optimizer.milestones):
+        raise UserError(
+            "config.optimizer.milestones must be shares of the steps in (0, 1], not "
+            f"{config.optimizer.milestones}"
+        )
+    _check_choice(config, "optimizer.schedule", SCHEDULES)
+    for name in ("warmup", "b1", "b2", "average"):
+        if not 0 <= optimizer[name] < 1:
+            raise UserError(f"config.optimizer.{name} must lie in [0, 1), not {optimizer[name]}")
 
 
 def _check_profile(train: ConfigDict) -> None:

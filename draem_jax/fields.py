@@ -10,7 +10,7 @@ from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.depth import AUTO
 from draem_jax.data.texture_sources import NAMED_SOURCES
 from draem_jax.losses import Losses, LossWeights
-from draem_jax.networks import VARIANTS
+from draem_jax.networks import STARTS, VARIANTS
 
 
 class Field(NamedTuple):
@@ -121,6 +121,7 @@ GROUPS: Mapping[str, Group] = {
             "reconstructive_width": Field(128, "channels of its first block"),
             "discriminative_width": Field(64, "channels of its first block"),
             "dtype": Field("auto", "of activations: bfloat16, float32; auto by platform"),
+            "initialisation": Field("code", f"of kernels: {', '.join(STARTS)}"),
             "remat": Field(False, "less memory for about a third more computation"),
         },
     ),
@@ -132,8 +133,15 @@ GROUPS: Mapping[str, Group] = {
         "Adam",
         {
             "learning_rate": Field(1e-4, "at the start"),
+            "schedule": Field("milestones", "how the rate falls: milestones, cosine"),
+            "warmup": Field(0.0, "share of the steps over which the rate rises before"),
             "milestones": Field((0.8, 0.9), "shares of the steps after which the rate falls"),
             "factor": Field(0.2, "that the rate is multiplied by at each"),
+            "b1": Field(0.9, "share of a gradient's mean that a step keeps"),
+            "b2": Field(0.999, "the same of the mean of its square"),
+            "average": Field(
+                0.0, "share of an average of the networks that a step keeps; 0: none is taken"
+            ),
         },
     ),
     "train": Group(

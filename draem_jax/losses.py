@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.errors import UserError
-from draem_jax.similarity import ssim_map
+from draem_jax.similarity import halved, ssim_map
+
+_COARSE_SIZES = 3
 
 
 @jax.tree_util.register_dataclass
@@ -24,12 +26,14 @@ class LossWeights:
     """What each term of the loss is multiplied by; traced, so other numbers run the same program.
 
     The paper sums squared error, structure and focal loss, each with weight 1. L1 takes the
-    squared error's place with `l1=1.0, l2=0.0`.
+    squared error's place with `l1=1.0, l2=0.0`. Weights that are not traced belong to terms that
+    are not computed where their weight is 0; another one is another program.
     """
 
     l2: Any = 1.0
     l1: Any = 0.0
     ssim: Any = 1.0
+    coarse_ssim: float = dataclasses.field(default=0.0, metadata={"static": True})
     focal: Any = 1.0
 
 
@@ -46,6 +50,7 @@ class Losses(NamedTuple):
         l2: mean squared error of the reconstruction.
         l1: mean absolute error of the reconstruction.
         ssim: 1 − SSIM of the reconstruction.
+        coarse_ssim: the same at a half, a quarter and an eighth of its size, their mean.
         focal: focal loss of the anomaly map.
     """
 
@@ -53,6 +58,7 @@ class Losses(NamedTuple):
     l2: Float[Array, ""]
     l1: Float[Array, ""]
     ssim: Float[Array, ""]
+    coarse_ssim: Float[Array, ""]
     focal: Float[Array, ""]
 
 
@@ -80,14 +86,23 @@ def draem_losses(
         The total and its terms, means over the batch.
     """
     terms = dict.fromkeys((*RECONSTRUCTION_TERMS, *MAP_TERMS), jnp.zeros((), images.dtype))
+    left_out = {name for name in _not_traced() if not getattr(weights, name)}
     if reconstruction is not None:
         for name, of_reconstruction in RECONSTRUCTION_TERMS.items():
-            terms[name] = of_reconstruction(reconstruction, images, data_range)
+            if name not in left_out:
+                terms[name] = of_reconstruction(reconstruction, images, data_range)
     if logits is not None:
         for name, of_map in MAP_TERMS.items():
             terms[name] = of_map(logits, masks)
-    weighted = (getattr(weights, name) * term for name, term in terms.items())
+    weighted = (
+        getattr(weights, name) * term for name, term in terms.items() if name not in left_out
+    )
     return Losses(total=functools.reduce(operator.add, weighted), **terms)
+
+
+def _not_traced() -> set[str]:
+    fields = dataclasses.fields(LossWeights)
+    return {field.name for field in fields if field.metadata.get("static")}
 
 
 def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bool) -> None:
@@ -133,6 +148,29 @@ def ssim(
     return jnp.mean(ssim_map(a, b, data_range=data_range))
 
 
+def coarse_ssim(
+    a: Float[Array, "B H W C"], b: Float[Array, "B H W C"], *, data_range: float = 1.0
+) -> Float[Array, ""]:
+    """Mean structural similarity at a half, a quarter and an eighth of the size, their mean.
+
+    Pictures are halved by means of 2 × 2. At each size the window is 11 × 11, so that what it sees
+    is twice, four and eight times as large.
+
+    Args:
+        a: float, nominally in [0, 1]; height and width divisible by 8.
+        b: the same shape.
+        data_range: largest minus smallest possible value.
+
+    References:
+        Wang, Simoncelli, Bovik: Multi-scale structural similarity, Asilomar 2003, for the sizes.
+    """
+    found = []
+    for _ in range(_COARSE_SIZES):
+        a, b = halved(a), halved(b)
+        found.append(ssim(a, b, data_range=data_range))
+    return functools.reduce(operator.add, found) / _COARSE_SIZES
+
+
 def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) -> Float[Array, ""]:
     """Focal loss of softmax(logits) against the mask, γ = 2, both classes weighted 1.
 
@@ -161,6 +199,9 @@ RECONSTRUCTION_TERMS: Mapping[str, Callable[[Array, Array, float], Array]] = {
     "l1": lambda reconstruction, images, _: l1_loss(reconstruction, images),
     "ssim": lambda reconstruction, images, data_range: (
         1 - ssim(reconstruction, images, data_range=data_range)
+    ),
+    "coarse_ssim": lambda reconstruction, images, data_range: (
+        1 - coarse_ssim(reconstruction, images, data_range=data_range)
     ),
 }
 """What a reconstruction costs: from (reconstruction, normal pictures, their range)."""

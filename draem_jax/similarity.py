@@ -74,7 +74,7 @@ def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[A
     total = jnp.zeros_like(a)
     for scale in range(_SCALES):
         if scale:
-            a, b = _halved(a), _halved(b)
+            a, b = halved(a), halved(b)
         g_a, g_b = _squared_gradient(a), _squared_gradient(b)
         c = _GRADIENT_CONSTANT
         similarity = (2 * jnp.sqrt(g_a * g_b) + c) / (g_a + g_b + c)
@@ -82,7 +82,8 @@ def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[A
     return total / _SCALES
 
 
-def _halved(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
+def halved(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
+    """Pictures at half their height and width, which are even, by means of 2 × 2."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 

@@ -52,9 +52,17 @@ def test_terms_are_weighted_and_left_out(golden):
         )
         return losses.total
 
-    weights = LossWeights(l2=0.0, l1=2.0, ssim=0.5, focal=3.0)
-    whole = 2 * l1 + 0.5 * structure + 3 * focal
+    coarse = np.mean([1 - ssim(_blocks(a, n), _blocks(b, n)) for n in (2, 4, 8)])
+    weights = LossWeights(l2=0.0, l1=2.0, ssim=0.5, coarse_ssim=4.0, focal=3.0)
+    whole = 2 * l1 + 0.5 * structure + 4 * coarse + 3 * focal
     np.testing.assert_allclose(total(weights), whole, rtol=5e-6)
     np.testing.assert_allclose(total(LossWeights()), l2 + structure + focal, rtol=5e-6)
     np.testing.assert_allclose(total(weights, reconstruction=None), 3 * focal, rtol=5e-6)
     np.testing.assert_allclose(total(LossWeights(), logits=None), l2 + structure, rtol=5e-6)
+
+
+def _blocks(images, size):
+    """The means of square blocks."""
+    batch, height, width, channels = images.shape
+    blocks = images.reshape(batch, height // size, size, width // size, size, channels)
+    return blocks.mean(axis=(2, 4))

@@ -27,8 +27,9 @@ def main():
 
     from draem_jax.cli.recipes import recipe_config
     from draem_jax.training.feed import make_feed
+    from draem_jax.training.optimizer import create_optimizer
     from draem_jax.training.pictures import open_pictures
-    from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+    from draem_jax.training.state import create_network, create_state, run_keys
     from draem_jax.training.step import make_train_steps
 
     config = recipe_config("configs/quickstart.py")

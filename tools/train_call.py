@@ -14,9 +14,10 @@ from draem_jax.config import default_config
 from draem_jax.losses import LossWeights
 from draem_jax.networks import forward
 from draem_jax.training import parallel
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import Pictures, TextureMix
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+from draem_jax.training.state import create_network, create_state, run_keys
 from draem_jax.training.step import make_train_steps, train_step
 from tools.setting import Setting, noise
 

@@ -10,6 +10,7 @@ from draem_jax.anomalies.params import (
 )
 from draem_jax.anomalies.simulate import (
     Simulated,
+    brighten_normals_with_keys,
     rotate_normals,
     rotate_normals_with_keys,
     simulate,
@@ -24,6 +25,7 @@ __all__ = [
     "ShapeParams",
     "Simulated",
     "TextureParams",
+    "brighten_normals_with_keys",
     "rotate_normals",
     "rotate_normals_with_keys",
     "simulate",

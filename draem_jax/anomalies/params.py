@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import jax
 
+from draem_jax.anomalies.rotation import Corners
 from draem_jax.errors import UserError
 
 # A float; JAX puts tracers and placeholders of its own in its place, so it cannot be stricter.
@@ -153,10 +154,10 @@ class AnomalyParams:
     """What the anomaly generator does.
 
     A pytree whose leaves are floats: passed to a compiled function they are traced, so other
-    numbers run the same program. Give floats, not integers, which would compile once more. `mask`
-    and `blend` are no leaves but part of the tree's form: another word is another program. A pair
-    is a range that is drawn from uniformly, both ends included for whole numbers; equal ends fix
-    the value. The defaults are the authors' code's, see `code` and `paper`.
+    numbers run the same program. Give floats, not integers, which would compile once more. `mask`,
+    `blend` and `normal_corners` are no leaves but part of the tree's form: another word is another
+    program. A pair is a range that is drawn from uniformly, both ends included for whole numbers;
+    equal ends fix the value. The defaults are the authors' code's, see `code` and `paper`.
 
     Attributes:
         mask: the shape of masks; see `masks.MASKS`.
@@ -171,7 +172,11 @@ class AnomalyParams:
             from 0 to 6.
         noise_rotation: degrees by which the noise is turned, its corners filled with 0.
         normal_rotation_share: how often `rotate_normals` turns an image, in [0, 1].
-        normal_rotation: degrees by which the image is turned, its corners filled with black.
+        normal_rotation: degrees by which the image is turned.
+        normal_corners: what fills the corners of turned images: "black", as in the authors' code;
+            "reflect", the image mirrored at its sides, so that no edge is there to be learned.
+        normal_flip_share: how often `rotate_normals` mirrors an image, along each axis, in [0, 1].
+        normal_brightness: what `brighten_normals_with_keys` multiplies an image by.
         texture: the textures' numbers.
         shapes: the numbers of other mask shapes.
     """
@@ -189,6 +194,11 @@ class AnomalyParams:
     noise_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
     normal_rotation_share: Annotated[Number, _SHARE] = 0.3
     normal_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
+    normal_corners: Annotated[Corners, _OneOf(get_args(Corners))] = dataclasses.field(
+        default="black", metadata={"static": True}
+    )
+    normal_flip_share: Annotated[Number, _SHARE] = 0.0
+    normal_brightness: Annotated[Range, _NOT_NEGATIVE] = (1.0, 1.0)
     texture: TextureParams = dataclasses.field(default_factory=TextureParams)
     shapes: ShapeParams = dataclasses.field(default_factory=ShapeParams)
 
@@ -196,6 +206,15 @@ class AnomalyParams:
     def code(cls) -> AnomalyParams:
         """The recipe of the authors' code."""
         return cls()
+
+    def with_plain_normals(self) -> AnomalyParams:
+        """The same anomalies on normal images as they are."""
+        return dataclasses.replace(
+            self,
+            normal_rotation_share=0.0,
+            normal_flip_share=0.0,
+            normal_brightness=(1.0, 1.0),
+        )
 
     @classmethod
     def paper(cls) -> AnomalyParams:

@@ -1,13 +1,19 @@
 """Rotation about the centre."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+Corners = Literal["black", "reflect"]
 
-def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[Array, "H W C"]:
-    """Turns an image about its centre, at the same size, with zeros filling the corners.
+
+def rotate_image(
+    image: Float[Array, "H W C"], *, degrees: ArrayLike, corners: Corners = "black"
+) -> Float[Array, "H W C"]:
+    """Turns an image about its centre, at the same size.
 
     Bilinear, as imgaug's `Affine(rotate=degrees)`, and a pixel beyond the border counts as 0.
     imgaug has OpenCV round the coordinates to 1/32 pixel; here they are exact, so values differ by
@@ -16,6 +22,7 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     Args:
         image: any values, any number of channels.
         degrees: clockwise.
+        corners: what fills them: "black", zeros; "reflect", the image mirrored at its outer pixels.
     """
     height, width, channels = image.shape
     radians = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
@@ -24,8 +31,11 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     y = jnp.arange(height, dtype=jnp.float32) - centre_y
     x = jnp.arange(width, dtype=jnp.float32) - centre_x
     # Positions in the image with its frame of zeros.
-    source_y = jnp.clip(_outer_sum(cos * y + centre_y + 1, -sin * x), 0, height + 1)
-    source_x = jnp.clip(_outer_sum(sin * y + centre_x + 1, cos * x), 0, width + 1)
+    source_y = _outer_sum(cos * y + centre_y + 1, -sin * x)
+    source_x = _outer_sum(sin * y + centre_x + 1, cos * x)
+    if corners == "reflect":
+        source_y, source_x = _mirrored(source_y, height), _mirrored(source_x, width)
+    source_y, source_x = jnp.clip(source_y, 0, height + 1), jnp.clip(source_x, 0, width + 1)
     framed = jnp.pad(image, ((1, 2), (1, 2), (0, 0))).reshape(-1, channels)
 
     top, left = jnp.floor(source_y), jnp.floor(source_x)
@@ -39,6 +49,12 @@ def rotate_image(image: Float[Array, "H W C"], *, degrees: ArrayLike) -> Float[A
     above = neighbour(0) * (1 - right) + neighbour(1) * right
     below = neighbour(row) * (1 - right) + neighbour(row + 1) * right
     return above * (1 - down) + below * down
+
+
+def _mirrored(position: Float[Array, "H W"], size: int) -> Float[Array, "H W"]:
+    """Positions from 1 to `size` in place of those beyond, to and fro."""
+    span = max(size - 1, 1)
+    return span - jnp.abs(jnp.mod(position - 1, 2 * span) - span) + 1
 
 
 def _outer_sum(rows: Float[Array, "H"], columns: Float[Array, "W"]) -> Float[Array, "H W"]:

@@ -15,6 +15,10 @@ from draem_jax.anomalies.rotation import rotate_image
 from draem_jax.anomalies.samples import map_samples
 from draem_jax.anomalies.texture_operations import augment_texture
 
+# By these numbers nothing else is drawn from the key of a normal image, which is split in two.
+_FLIPS = (2, 3)
+_BRIGHTNESS = 4
+
 Images = Float[Array, "B H W 3"]
 Masks = Float[Array, "B H W 1"]
 Keys = Key[Array, "B"]
@@ -102,7 +106,7 @@ def simulate_with_keys(
 
 
 def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> Images:
-    """Turns a share of the normal images by a random angle, black filling the corners.
+    """Mirrors and turns shares of the normal images, the latter by random angles.
 
     The turned images are what `simulate` then puts anomalies on, and what the reconstruction is
     compared with.
@@ -110,7 +114,8 @@ def rotate_normals(key: PRNGKeyArray, images: Images, params: AnomalyParams) -> 
     Args:
         key: a random key; sample i draws from `fold_in(key, i)`. Not the key given to `simulate`.
         images: float32 in [0, 1].
-        params: `normal_rotation_share` and `normal_rotation` are used.
+        params: `normal_rotation_share`, `normal_rotation`, `normal_corners` and
+            `normal_flip_share` are used.
     """
     return rotate_normals_with_keys(_sample_keys(key, images), images, params)
 
@@ -125,16 +130,39 @@ def rotate_normals_with_keys(
     """
 
     def sample(key: PRNGKeyArray, image: Array) -> Array:
+        for axis, number in enumerate(_FLIPS):
+            image = lax.cond(
+                happens(jax.random.fold_in(key, number), params.normal_flip_share),
+                lambda image, axis=axis: jnp.flip(image, axis),
+                lambda image: image,
+                image,
+            )
         share_key, rotation_key = jax.random.split(key)
         degrees = draw(rotation_key, params.normal_rotation)
         return lax.cond(
             happens(share_key, params.normal_rotation_share),
-            lambda image: rotate_image(image, degrees=degrees),
+            lambda image: rotate_image(image, degrees=degrees, corners=params.normal_corners),
             lambda image: image,
             image,
         )
 
     return map_samples(sample, keys, images)
+
+
+def brighten_normals_with_keys(keys: Keys, images: Images, params: AnomalyParams) -> Images:
+    """Makes normal images brighter or darker, each by a factor, before anomalies are put on them.
+
+    Args:
+        keys: those given to `rotate_normals_with_keys`.
+        images: float32 in [0, 1]; what becomes brighter than white is white.
+        params: `normal_brightness` is used.
+    """
+
+    def sample(key: PRNGKeyArray, image: Array) -> Array:
+        factor = draw(jax.random.fold_in(key, _BRIGHTNESS), params.normal_brightness)
+        return jnp.minimum(factor * image, 1)
+
+    return jax.vmap(sample)(keys, images)
 
 
 def _sample_keys(key: PRNGKeyArray, images: Images) -> Keys:

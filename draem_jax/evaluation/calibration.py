@@ -224,9 +224,7 @@ def _what_to_simulate(
     config: ConfigDict, pictures: TrainingPictures
 ) -> tuple[int, Draw, AnomalyParams]:
     """How many anomalies are wanted, which samples to make for them, and how."""
-    params = dataclasses.replace(
-        anomaly_params(config), untouched_share=0.0, normal_rotation_share=0.0
-    )
+    params = dataclasses.replace(anomaly_params(config).with_plain_normals(), untouched_share=0.0)
     count = max(_LEAST_ANOMALOUS, len(pictures.normal))
     # A mask may come out empty; twice as many samples leave enough of the others.
     indices = np.arange(2 * count, dtype=np.int32)

@@ -1,7 +1,7 @@
 """The two U-Nets of DRÆM as pure Linen modules, together or one alone."""
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
-from draem_jax.networks.initialisation import initialise, trace_initialisation
+from draem_jax.networks.initialisation import STARTS, initialise, trace_initialisation
 from draem_jax.networks.layers import SIZE_MULTIPLE, check_size
 from draem_jax.networks.pair import (
     VARIANTS,
@@ -15,6 +15,7 @@ from draem_jax.networks.reconstructive import ReconstructiveNetwork
 
 __all__ = [
     "SIZE_MULTIPLE",
+    "STARTS",
     "VARIANTS",
     "DiscriminativeNetwork",
     "DraemNetwork",

@@ -26,7 +26,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationContext, Preservati
 
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
-from draem_jax.training.state import TrainState, check_params, create_state
+from draem_jax.training.state import AveragedState, TrainState, check_params, create_state
 
 _LOG = logging.getLogger("draem_jax")
 _LOSS, _DIGEST, _NETWORKS = "validation_loss", "sha256", "networks"
@@ -168,7 +168,7 @@ class Checkpoints:
         expected = facts.get(_DIGEST)
         if expected is not None and _digest_of_all(_digests(state)) != expected:
             raise ValueError(_ALTERED)
-        return state.replace(opt_state=()) if networks_only else state
+        return state.networks() if networks_only else state
 
     def _restore_networks(self, config: ConfigDict, step: int, digests: Any) -> TrainState:
         """Restores what has digests, to the host.
@@ -180,9 +180,10 @@ class Checkpoints:
             step,
             args=ocp.args.PyTreeRestore(digests, restore_args=as_numpy, partial_restore=True),
         )
-        state = TrainState(**found, opt_state=())
+        state = _state_of(found)
         if _of_networks(_digests(state)) != digests:
             raise ValueError(_ALTERED)
+        state = state.networks()
         check_params(config, state.params)
         return state
 
@@ -323,7 +324,16 @@ def _digest_of_all(digests: TrainState) -> str:
 
 def _of_networks(state: TrainState) -> dict[str, Any]:
     """The part of a state, or of its digests, that the networks are used with."""
+    if isinstance(state, AveragedState):
+        return {"step": state.step, "average": state.average}
     return {"step": state.step, "params": state.params, "batch_stats": state.batch_stats}
+
+
+def _state_of(found: Mapping[str, Any]) -> TrainState:
+    """The state that `_of_networks` took a part of, without the rest."""
+    if "average" in found:
+        return AveragedState(**found, params=(), batch_stats=(), opt_state=(), decay=0.0)
+    return TrainState(**found, opt_state=())
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -37,6 +37,7 @@ from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.forecast import size_text
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
+from draem_jax.training.optimizer import create_tuning_optimizer
 from draem_jax.training.pictures import (
     Chosen,
     Pictures,
@@ -46,12 +47,7 @@ from draem_jax.training.pictures import (
 )
 from draem_jax.training.samples import Draw, ReservedStep, Samples, take_pictures
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
-from draem_jax.training.state import (
-    TrainState,
-    create_network,
-    create_tuning_optimizer,
-    run_keys,
-)
+from draem_jax.training.state import TrainState, create_network, run_keys
 from draem_jax.training.step import repeat_steps, tuning_step
 from draem_jax.training.trained_on import TrainedOn, hold_to_data
 from draem_jax.training.tuned_from import TunedFrom
@@ -202,6 +198,8 @@ def _tuning_config(workdir: Path, stored: ConfigDict, config: ConfigDict | None)
             "config.finetune can be changed"
         )
     check_config(config)
+    # What is tuned is the average itself, if the run took one.
+    config.optimizer.average = 0.0
     return config
 
 

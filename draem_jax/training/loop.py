@@ -25,18 +25,13 @@ from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.forecast import forecast
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
 from draem_jax.training.profiling import profiled, steps_to_profile
 from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.speed import computation_of
-from draem_jax.training.state import (
-    TrainState,
-    create_network,
-    create_optimizer,
-    create_state,
-    run_keys,
-)
+from draem_jax.training.state import TrainState, create_network, create_state, run_keys
 from draem_jax.training.step import make_train_steps
 from draem_jax.training.trained_on import hold_to_data
 from draem_jax.training.validation import make_validate, validation_pictures

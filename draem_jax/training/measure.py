@@ -14,9 +14,10 @@ from draem_jax.config import anomaly_params, image_size, is_tiled, loss_weights
 from draem_jax.data.crops import corner_range
 from draem_jax.data.texture_sources import parse_texture_sources
 from draem_jax.training import parallel
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import Crops, Pictures, make_mix
 from draem_jax.training.plan import Data
-from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+from draem_jax.training.state import create_network, create_state, run_keys
 from draem_jax.training.step import make_train_steps
 
 _DRAWN = 8  # pictures that are made up; others repeat them

@@ -31,10 +31,11 @@ from draem_jax.networks import DraemNetwork, forward
 from draem_jax.training.accelerators import Accelerator
 from draem_jax.training.forecast import work_of
 from draem_jax.training.memory import Memory, count_memory
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import largest_canvas
 from draem_jax.training.programs import Program, trace
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import TrainState, create_network, create_optimizer, create_state
+from draem_jax.training.state import AveragedState, TrainState, create_network, create_state
 from draem_jax.training.step import train_step
 
 _GIB = 2**30
@@ -110,7 +111,8 @@ class Plan:
     Attributes:
         config: its config, with the number of steps worked out.
         parameters: how many each network has.
-        state: bytes of parameters, of Adam's moments, and of running statistics; on each device.
+        state: bytes of parameters, of Adam's moments, of running statistics, and of the average of
+            the networks where one is taken; on each device.
         data: the pictures.
         step_flops: operations of the convolutions of one step, forward and backward, of the whole
             batch.
@@ -182,15 +184,22 @@ def make_plan(config: ConfigDict, *, pictures: int | None = None, cpu: bool) -> 
     return Plan(
         config=config,
         parameters={name: _size(part) for name, part in state.params.items()},
-        state={
-            "parameters": _nbytes(state.params),
-            "Adam's moments": _nbytes(state.opt_state),
-            "statistics": _nbytes(state.batch_stats),
-        },
+        state=_state_bytes(state),
         data=data,
         step_flops=work_of(network, (config.train.batch_size, height, width, 3)).flops,
         memory=_memory(config, network, state, cpu),
     )
+
+
+def _state_bytes(state: TrainState) -> dict[str, int]:
+    parts = {
+        "parameters": state.params,
+        "Adam's moments": state.opt_state,
+        "statistics": state.batch_stats,
+    }
+    if isinstance(state, AveragedState):
+        parts["average"] = state.average
+    return {name: _nbytes(part) for name, part in parts.items()}
 
 
 def count_pictures(config: ConfigDict, pictures: int | None = None) -> Data:

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped, UInt32
 from draem_jax.anomalies import (
     AnomalyParams,
     TextureParams,
+    brighten_normals_with_keys,
     rotate_normals_with_keys,
     simulate_with_keys,
 )
@@ -226,6 +227,7 @@ def make_samples(draw: Draw, chosen: Chosen, params: AnomalyParams) -> Samples:
         # By the same keys, so that it turns as the picture does.
         turned = rotate_normals_with_keys(keys[:, 2], inside.astype(jnp.float32), params)
         inside = turned >= 0.5
+    images = brighten_normals_with_keys(keys[:, 2], images, params)
     images = rotate_normals_with_keys(keys[:, 2], images, params)
     simulated = simulate_with_keys(keys[:, 3], images, sources, params, inside=inside)
     return Samples(images, simulated.augmented, simulated.mask, inside)

@@ -1,6 +1,5 @@
-"""What training changes, and the optimizer that changes it."""
+"""What training changes, and how it begins."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from draem_jax.networks import DraemNetwork, default_dtype, initialise
+from draem_jax.training.optimizer import create_optimizer
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -30,8 +30,55 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `DraemNetwork.apply` takes."""
+        """What `DraemNetwork.apply` takes, to predict with."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def networks(self) -> "TrainState":
+        """What predicts, without what only training needs."""
+        return TrainState(step=self.step, **self.variables, opt_state=())
+
+    def after_step(self, *, params: Any, batch_stats: Any, opt_state: Any) -> "TrainState":
+        """The state after one more step, by what the step has made of its parts."""
+        return self.replace(
+            step=self.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+
+
+class AveragedState(TrainState):
+    """A state that predicts with an average of the networks over the steps so far.
+
+    Of the average each step keeps `decay`, and takes the rest from the networks after it. In the
+    first steps it keeps no more than (1 + t) / (10 + t) after t of them, so that what the networks
+    began with is soon forgotten.
+
+    Attributes:
+        step: as in `TrainState`.
+        params: the same; they are what goes on learning.
+        batch_stats: the same.
+        opt_state: the same.
+        average: of the parameters and running statistics, as `variables` gives them, float32.
+        decay: the share that is kept, in (0, 1); another one is another program.
+
+    References:
+        Polyak, Juditsky: Acceleration of stochastic approximation by averaging, SIAM Journal on
+        Control and Optimization 1992.
+    """
+
+    average: Any
+    decay: float = flax.struct.field(pytree_node=False)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The average."""
+        return self.average
+
+    def after_step(self, *, params: Any, batch_stats: Any, opt_state: Any) -> "TrainState":
+        """The state after one more step, with the average of what the step has made."""
+        state = super().after_step(params=params, batch_stats=batch_stats, opt_state=opt_state)
+        steps = state.step.astype(jnp.float32)
+        kept = jnp.minimum(self.decay, (1 + steps) / (10 + steps))
+        made = {"params": params, "batch_stats": batch_stats}
+        return state.replace(average=optax.incremental_update(made, self.average, 1 - kept))
 
 
 def create_network(config: ConfigDict, *, axis_name: str | None = None) -> DraemNetwork:
@@ -47,59 +94,22 @@ def create_network(config: ConfigDict, *, axis_name: str | None = None) -> Draem
     )
 
 
-def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam whose rate is multiplied by a factor at given shares of the steps.
-
-    Both schedules of the method have this form: the authors' code's with × 0.2 at 80 % and 90 %
-    of the epochs, the paper's with × 0.1 at epochs 400 and 600 of 700. The same schedule gives the
-    same object.
-    """
-    steps = config.train.steps
-    boundaries: dict[int, float] = {}
-    for share in config.optimizer.milestones:
-        at = round(share * steps)
-        boundaries[at] = boundaries.get(at, 1.0) * config.optimizer.factor
-    return _adam(config.optimizer.learning_rate, tuple(boundaries.items()))
-
-
-@functools.cache
-def _adam(
-    learning_rate: float, boundaries: tuple[tuple[int, float], ...]
-) -> optax.GradientTransformation:
-    return optax.adam(optax.piecewise_constant_schedule(learning_rate, dict(boundaries)))
-
-
-def create_tuning_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam for fine-tuning, whose rate rises over the first tenth of the steps and falls to 0.
-
-    It starts with moments of its own: beside those of training, which ended on small gradients, the
-    first ones of pictures that the network gets wrong would make steps too long.
-    """
-    finetune = config.finetune
-    rate = config.optimizer.learning_rate * finetune.relative_rate
-    return _cosine_adam(rate, finetune.steps)
-
-
-@functools.cache
-def _cosine_adam(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    return optax.adam(
-        optax.warmup_cosine_decay_schedule(
-            learning_rate / 10, learning_rate, warmup_steps=steps // 10, decay_steps=steps
-        )
-    )
-
-
 def create_state(config: ConfigDict) -> TrainState:
     """Initialises networks and optimizer from the config's seed."""
     init_key, _ = run_keys(config)
-    variables = initialise(create_network(config), init_key)
-    return TrainState(
+    variables = initialise(create_network(config), init_key, start=config.model.initialisation)
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         # As one program, or each shape among the parameters is one.
         opt_state=jax.jit(create_optimizer(config).init)(variables["params"]),
     )
+    if not config.optimizer.average:
+        return state
+    # Copied, since the parts of a state are given away to the step one by one.
+    average = jax.tree.map(jnp.copy, variables)
+    return AveragedState(**vars(state), average=average, decay=config.optimizer.average)
 
 
 def check_params(config: ConfigDict, params: Mapping[str, Any]) -> None:

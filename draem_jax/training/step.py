@@ -71,15 +71,9 @@ def train_step(
     if network.axis_name is not None:
         gradients, losses = lax.pmean((gradients, losses), network.axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    return (
-        TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        ),
-        losses,
-    )
+    params = optax.apply_updates(state.params, updates)
+    state = state.after_step(params=params, batch_stats=batch_stats, opt_state=opt_state)
+    return state, losses
 
 
 def tuning_step(

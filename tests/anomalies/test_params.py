@@ -23,7 +23,7 @@ def test_presets():
 def test_all_numbers_are_leaves():
     leaves = jax.tree.leaves(AnomalyParams())
     texture, shapes = 1 + 10 * 2 + 1 + 10 + 2 * 2, 7 * 2 + 1
-    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + texture + shapes
+    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + 1 + 2 + texture + shapes
     assert all(type(leaf) is float for leaf in leaves)
 
 

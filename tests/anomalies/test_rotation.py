@@ -38,3 +38,12 @@ def test_corners_become_zero():
     assert turned[0, 0, 0] == turned[-1, 0, 0] == 0
     np.testing.assert_allclose(turned[20, 20], 1, atol=1e-6)
     assert turned.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("degrees", [-72.0, 13.0, 45.0])
+def test_corners_become_mirror_images(picture, degrees):
+    turned = rotate_image(jnp.asarray(picture), degrees=degrees, corners="reflect")
+    # The same of a picture that its mirror images surround, of which the centre is looked at.
+    ring = ((40, 40), (40, 40), (0, 0))
+    mirrored = rotate_image(jnp.asarray(np.pad(picture, ring, mode="reflect")), degrees=degrees)
+    np.testing.assert_allclose(turned, mirrored[40:-40, 40:-40], atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 from draem_jax.anomalies import (
     AnomalyParams,
     OperationWeights,
+    brighten_normals_with_keys,
     rotate_normals,
     rotate_normals_with_keys,
     simulate,
@@ -207,6 +208,29 @@ def test_rotate_normals():
         np.rot90(images, -1, axes=(1, 2)),
         atol=1e-4,
     )
+
+
+def test_normals_are_mirrored_along_each_axis():
+    image = np.random.default_rng(0).random((5, 7, 3), np.float32)
+    images = np.broadcast_to(image, (2000, *image.shape))
+    params = AnomalyParams.from_dict({"normal_rotation_share": 0, "normal_flip_share": 0.3})
+    found = np.asarray(jax.jit(rotate_normals)(jax.random.key(0), jnp.asarray(images), params))
+    for axes, share in (((), 0.49), ((0,), 0.21), ((1,), 0.21), ((0, 1), 0.09)):
+        is_so = (found == np.flip(image, axes)).all(axis=(1, 2, 3))
+        assert is_so.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_normals_are_brightened_alike_in_all_pixels():
+    keys, images = jax.random.split(jax.random.key(0), 500), jnp.full((500, 2, 3, 3), 0.8)
+    params = AnomalyParams.from_dict({"normal_brightness": (0.5, 1.5)})
+    found = np.asarray(brighten_normals_with_keys(keys, images, params))
+    assert (found == found[:, :1, :1, :1]).all()
+    levels = np.sort(found[:, 0, 0, 0])
+    # Uniform from 0.4 to 1.2, of which what is above 1 is 1.
+    expected = np.minimum(np.linspace(0.4, 1.2, 500), 1)
+    np.testing.assert_allclose(levels, expected, atol=0.06)
+    plain = brighten_normals_with_keys(keys, images, AnomalyParams())
+    np.testing.assert_array_equal(plain, images)
 
 
 def test_masks_are_small_parts_coarse_to_fine():

@@ -94,6 +94,38 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
     assert not unit["norm"]["bias"].any()
 
 
+@pytest.mark.parametrize(("start", "output"), [("he", 0.02), ("mirrored", 0.004)])
+def test_other_starts_keep_variances(start, output):
+    network = DraemNetwork(8, 16)
+    params = initialise(network, jax.random.key(0), start=start)["params"]
+    found = params["discriminative"]
+    for name in ("encoder2", "encoder6", "decoder1", "decoder5"):
+        for unit in found[name].values():
+            kernel, channels = unit["conv"]["kernel"], unit["conv"]["kernel"].shape[2]
+            assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * channels)), rel=0.08)
+            assert (unit["norm"]["scale"] == 1).all()
+    # Nothing normalises what comes last.
+    assert found["output"]["kernel"].std() == pytest.approx(output, rel=0.15)
+
+
+def test_mirrored_layers_begin_linear():
+    params = initialise(DraemNetwork(6, 4), jax.random.key(0), start="mirrored")["params"]
+    encoder = params["reconstructive"]["encoder1"]
+    images = _normal(0, 2, 8, 12, 3)
+    found, _ = Stage((6, 6)).apply({"params": encoder}, images, train=True, mutable="batch_stats")
+    # One of each pair is dark, and what the two tell apart needs no ReLU.
+    even, odd = found[..., ::2], found[..., 1::2]
+    assert not (even * odd).any()
+    kernels = [encoder[unit]["conv"]["kernel"] for unit in ("unit1", "unit2")]
+    expected = images
+    for kernel in (kernels[0][..., ::2], kernels[1][:, :, ::2, ::2]):
+        expected = conv3x3(expected, kernel)
+        mean, std = (f(expected, (0, 1, 2), keepdims=True) for f in (jnp.mean, jnp.std))
+        expected = (expected - mean) / std
+    np.testing.assert_allclose(even - odd, expected, atol=1e-3)
+    assert (params["reconstructive"]["output"]["bias"] == 0.5).all()
+
+
 @pytest.mark.long
 def test_bfloat16_activations_keep_float32_parameters_and_outputs():
     network = DraemNetwork(4, 4, dtype=jnp.bfloat16)

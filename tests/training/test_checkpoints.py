@@ -12,7 +12,7 @@ import pytest
 from draem_jax.config import to_json
 from draem_jax.errors import UserError
 from draem_jax.training.checkpoints import open_checkpoints
-from draem_jax.training.state import create_state
+from draem_jax.training.state import AveragedState, TrainState, create_state
 from draem_jax.training.workdir import load_run
 
 pytestmark = [
@@ -148,6 +148,34 @@ def test_the_networks_are_read_alone(tmp_path, save, state):
             with pytest.raises(UserError, match="are not those that were saved"):
                 read()
     _assert_is(read(), networks, 1)
+
+
+def test_an_average_is_kept_beside_the_state_and_read_alone(tmp_path, save, state, tiny_config):
+    config = tiny_config(**{"optimizer.average": 0.9})
+    rest = {part: getattr(state, part) for part in ("step", "params", "batch_stats", "opt_state")}
+    average = jax.tree.map(lambda array: array + 1, state.variables)
+    averaged = AveragedState(**rest, average=average, decay=0.9).replace(step=np.int32(1))
+    save(tmp_path, {})
+    (tmp_path / "config.json").write_text(to_json(config))
+    with open_checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(averaged, validation_loss=1.0)
+    whole = load_run(tmp_path)[1]
+    jax.tree.map(np.testing.assert_array_equal, whole, averaged)
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, average)
+    networks = load_run(tmp_path, networks_only=True)[1]
+    _assert_is(networks, TrainState(step=1, **average, opt_state=()), 1)
+
+    # An average that differs from what was saved is noticed.
+    first = jax.tree.leaves(average["params"])[0]
+    other = averaged.replace(average=jax.tree.map(lambda a: a + (a is first), average))
+    with open_checkpoints(tmp_path / "other", keep=1) as checkpoints:
+        checkpoints.save(other, validation_loss=1.0)
+    data = tmp_path / "checkpoints" / "1" / "default"
+    shutil.rmtree(data)
+    (tmp_path / "other" / "checkpoints" / "1" / "default").rename(data)
+    for networks_only in (False, True):
+        with pytest.raises(UserError, match="are not those that were saved"):
+            load_run(tmp_path, networks_only=networks_only)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from scipy.optimize import nnls
 
 from draem_jax.training import forecast
 from draem_jax.training.forecast import Work, about, costs_of, seconds_per_step, work_of
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import create_network, create_optimizer, create_state
+from draem_jax.training.state import create_network, create_state
 from draem_jax.training.step import train_step
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from draem_jax.training.memory import count_memory
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.plan import make_plan
 from draem_jax.training.programs import trace
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import create_network, create_optimizer, create_state
+from draem_jax.training.state import create_network, create_state
 from draem_jax.training.step import train_step
 
 GIB = 2**30

@@ -12,10 +12,11 @@ from jax.sharding import PartitionSpec as P
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.texture_sources import TextureSource
 from draem_jax.losses import LossWeights
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.parallel import AXIS_NAME
 from draem_jax.training.pictures import Pictures, make_mix
 from draem_jax.training.samples import Draw, draw_samples
-from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+from draem_jax.training.state import create_network, create_state, run_keys
 from draem_jax.training.step import make_train_steps, train_step
 
 BATCH = 8

@@ -19,8 +19,9 @@ from draem_jax.networks import VARIANTS, DraemNetwork, forward
 from draem_jax.scores import anomaly_map, margin
 from draem_jax.similarity import msgms_map, ssim_map
 from draem_jax.training.checkpoints import open_checkpoints
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.samples import Samples
-from draem_jax.training.state import create_network, create_optimizer, create_state
+from draem_jax.training.state import create_network, create_state
 from draem_jax.training.step import sample_losses, train_step
 from draem_jax.training.workdir import claimed_workdir
 

@@ -18,10 +18,11 @@ from ml_collections import ConfigDict
 from draem_jax.config import anomaly_params, image_size, loss_weights
 from draem_jax.data.texture_sources import parse_texture_sources
 from draem_jax.networks import forward
+from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.parallel import AXIS_NAME
 from draem_jax.training.pictures import Pictures, make_mix
 from draem_jax.training.samples import Draw, draw_samples
-from draem_jax.training.state import create_network, create_optimizer, create_state, run_keys
+from draem_jax.training.state import create_network, create_state, run_keys
 from draem_jax.training.step import make_train_steps
 from tools.roofline.devices import Device
 

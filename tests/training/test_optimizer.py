@@ -1,0 +1,67 @@
+"""The rate of training by its definition, and Adam's moments by Adam's own formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from draem_jax.config import check_config
+from draem_jax.errors import UserError
+from draem_jax.training.optimizer import create_optimizer
+
+
+def _changes(config, gradients):
+    """How much a parameter changes in each step."""
+    optimizer = create_optimizer(config)
+    state = optimizer.init(jnp.zeros(()))
+
+    def step(state, gradient):
+        change, state = optimizer.update(gradient, state)
+        return state, change
+
+    return np.asarray(jax.lax.scan(step, state, jnp.asarray(gradients, jnp.float32))[1])
+
+
+def _rates(tiny_config, **changes):
+    """The rate of each of 20 steps: Adam's change where the gradient is 1 all the time."""
+    config = tiny_config(**{"train.steps": 20, "optimizer.learning_rate": 0.1, **changes})
+    return -_changes(config, np.ones(20))
+
+
+def test_the_rate_falls_at_milestones_or_by_a_cosine(tiny_config):
+    by_milestones = _rates(tiny_config, **{"optimizer.milestones": (0.5, 0.9)})
+    np.testing.assert_allclose(by_milestones, [0.1] * 10 + [0.02] * 8 + [0.004] * 2, rtol=1e-4)
+    by_cosine = _rates(tiny_config, **{"optimizer.schedule": "cosine"})
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(20) / 20))
+    np.testing.assert_allclose(by_cosine, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["milestones", "cosine"])
+def test_before_it_the_rate_rises(schedule, tiny_config):
+    changes = {"optimizer.schedule": schedule, "optimizer.milestones": (0.5,)}
+    plain = _rates(tiny_config, **changes)
+    rising = _rates(tiny_config, **changes, **{"optimizer.warmup": 0.2})
+    shares = np.minimum((np.arange(20) + 1) / 5, 1)
+    np.testing.assert_allclose(rising, plain * shares, rtol=1e-4)
+
+
+def test_moments_are_those_of_the_config(tiny_config):
+    gradients = np.random.default_rng(0).normal(size=6)
+    config = tiny_config(**{"optimizer.b1": 0.5, "optimizer.b2": 0.9})
+    mean = square = 0.0
+    expected = []
+    for step, gradient in enumerate(gradients, start=1):
+        mean = 0.5 * mean + 0.5 * gradient
+        square = 0.9 * square + 0.1 * gradient**2
+        deviation = np.sqrt(square / (1 - 0.9**step)) + 1e-8
+        expected.append(-1e-3 * mean / (1 - 0.5**step) / deviation)
+    np.testing.assert_allclose(_changes(config, gradients), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"schedule": "linear"}, {"warmup": 1.0}, {"b1": 1.0}, {"b2": -0.1}]
+)
+def test_what_cannot_be_is_refused(change, tiny_config):
+    ((name, value),) = change.items()
+    with pytest.raises(UserError, match=rf"config\.optimizer\.{name} must"):
+        check_config(tiny_config(**{f"optimizer.{name}": value}))

@@ -1,7 +1,7 @@
 """The losses of DRÆM and their weighted sum (paper, equations 1 to 3).
 
-A term is one entry of `RECONSTRUCTION_TERMS` or `MAP_TERMS`, and has a field of its name in
-`LossWeights` and one in `Losses`.
+A term is one entry of `RECONSTRUCTION_TERMS`, `MAP_TERMS` or `AUXILIARY_TERMS`, and has a field of
+its name in `LossWeights` and one in `Losses`.
 """
 
 import dataclasses
@@ -24,13 +24,18 @@ class LossWeights:
     """What each term of the loss is multiplied by; traced, so other numbers run the same program.
 
     The paper sums squared error, structure and focal loss, each with weight 1. L1 takes the
-    squared error's place with `l1=1.0, l2=0.0`.
+    squared error's place with `l1=1.0, l2=0.0`. A weight that is None leaves its term out of the
+    program, where 0 computes it for the log. Those of `AUXILIARY_TERMS` matter where the networks
+    make what they are of.
     """
 
     l2: Any = 1.0
     l1: Any = 0.0
     ssim: Any = 1.0
+    frequency: Any = None
     focal: Any = 1.0
+    deep: Any = 0.5
+    sspcab: Any = 0.1
 
 
 PAPER_WEIGHTS = LossWeights()
@@ -39,21 +44,27 @@ PAPER_WEIGHTS = LossWeights()
 class Losses(NamedTuple):
     """The loss and its terms before they are weighted, each a scalar float32.
 
-    A term of something that the networks do not make is 0.
+    A term of something that the networks do not make is 0, and so is one that is left out.
 
     Attributes:
         total: the weighted sum, which training minimises.
         l2: mean squared error of the reconstruction.
         l1: mean absolute error of the reconstruction.
         ssim: 1 − SSIM of the reconstruction.
+        frequency: focal frequency loss of the reconstruction.
         focal: focal loss of the anomaly map.
+        deep: focal loss of the maps at coarser scales.
+        sspcab: what the predictive block gets wrong.
     """
 
     total: Float[Array, ""]
     l2: Float[Array, ""]
     l1: Float[Array, ""]
     ssim: Float[Array, ""]
+    frequency: Float[Array, ""]
     focal: Float[Array, ""]
+    deep: Float[Array, ""]
+    sspcab: Float[Array, ""]
 
 
 def draem_losses(
@@ -62,6 +73,7 @@ def draem_losses(
     masks: Float[Array, "B H W 1"],
     reconstruction: Float[Array, "B H W 3"] | None,
     logits: Float[Array, "B H W 2"] | None,
+    auxiliary: Mapping[str, tuple[Array, ...]] | None = None,
     weights: LossWeights = PAPER_WEIGHTS,
     data_range: float = 1.0,
 ) -> Losses:
@@ -73,20 +85,24 @@ def draem_losses(
         reconstruction: what is made of the augmented pictures; None if none is made.
         logits: the logits of normal (channel 0) and anomalous (channel 1); None if none are
             learned.
+        auxiliary: what the networks make for the loss alone, by the name of its term.
         weights: the weights of the terms.
         data_range: the data range of the pictures, for SSIM.
 
     Returns:
         The total and its terms, means over the batch.
     """
-    terms = dict.fromkeys((*RECONSTRUCTION_TERMS, *MAP_TERMS), jnp.zeros((), images.dtype))
-    if reconstruction is not None:
-        for name, of_reconstruction in RECONSTRUCTION_TERMS.items():
-            terms[name] = of_reconstruction(reconstruction, images, data_range)
-    if logits is not None:
-        for name, of_map in MAP_TERMS.items():
-            terms[name] = of_map(logits, masks)
-    weighted = (getattr(weights, name) * term for name, term in terms.items())
+    names = (*RECONSTRUCTION_TERMS, *MAP_TERMS, *(auxiliary or ()))
+    weight_of = {name: getattr(weights, name) for name in names}
+    terms = dict.fromkeys(Losses._fields[1:], jnp.zeros((), images.dtype))
+    for name in (name for name, weight in weight_of.items() if weight is not None):
+        if name in RECONSTRUCTION_TERMS and reconstruction is not None:
+            terms[name] = RECONSTRUCTION_TERMS[name](reconstruction, images, data_range)
+        elif name in MAP_TERMS and logits is not None:
+            terms[name] = MAP_TERMS[name](logits, masks)
+        elif auxiliary and name in auxiliary:
+            terms[name] = AUXILIARY_TERMS[name](auxiliary[name], masks)
+    weighted = (weight * terms[name] for name, weight in weight_of.items() if weight is not None)
     return Losses(total=functools.reduce(operator.add, weighted), **terms)
 
 
@@ -99,7 +115,7 @@ def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bo
         discriminates: whether there is a discriminative one.
     """
     for name, weight in dataclasses.asdict(weights).items():
-        if not 0 <= weight < float("inf"):
+        if weight is not None and not 0 <= weight < float("inf"):
             raise UserError(f"config.losses.{name} must be 0 or more, not {weight:g}")
     for exists, terms, otherwise in (
         (reconstructs, RECONSTRUCTION_TERMS, "nothing is reconstructed"),
@@ -156,14 +172,70 @@ def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) 
     return jnp.mean(-jnp.square(1 - p_t) * jnp.log(p_t))
 
 
+def frequency_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, ""]:
+    """Squared difference of the spectra, the more weighted the more a frequency is off.
+
+    A picture's squared error is small where fine texture is replaced by its mean. Here each
+    frequency counts by its share of the largest error among a plane's frequencies (α = 1), through
+    which no gradient flows.
+
+    Returns:
+        The mean over all frequencies, channels and pictures; at most `l2_loss`.
+
+    References:
+        Jiang, Dai, Wu, Loy: Focal frequency loss for image reconstruction and synthesis, ICCV 2021,
+        equations 8 and 9.
+    """
+    spectrum = jnp.fft.fft2(a - b, axes=(1, 2), norm="ortho")
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    error = jnp.sqrt(jax.lax.stop_gradient(power))
+    largest = jnp.max(error, axis=(1, 2), keepdims=True)
+    weight = error / jnp.maximum(largest, jnp.finfo(error.dtype).tiny)
+    return jnp.mean(weight * power)
+
+
+def coarse_focal_loss(
+    logits: tuple[Float[Array, "B _H _W 2"], ...], masks: Float[Array, "B H W 1"]
+) -> Float[Array, ""]:
+    """Mean of the focal losses of maps at coarser scales.
+
+    At each a block of the mask is anomalous if a pixel of it is: by its mean, a defect smaller than
+    half of a block would be learned as normal.
+
+    Args:
+        logits: see `focal_loss`; of each map, whose sides divide the mask's by the same number.
+        masks: 1 for anomalous, 0 for normal.
+
+    References:
+        Lee et al.: Deeply-supervised nets, AISTATS 2015.
+    """
+    losses = [focal_loss(one, _at_scale(masks, one)) for one in logits]
+    return functools.reduce(operator.add, losses) / len(losses)
+
+
+def _at_scale(masks: Float[Array, "B H W 1"], logits: Array) -> Float[Array, "B _H _W 1"]:
+    batch, height, width, _ = logits.shape
+    blocks = masks.reshape(
+        batch, height, masks.shape[1] // height, width, masks.shape[2] // width, 1
+    )
+    return blocks.max((2, 4))
+
+
 RECONSTRUCTION_TERMS: Mapping[str, Callable[[Array, Array, float], Array]] = {
     "l2": lambda reconstruction, images, _: l2_loss(reconstruction, images),
     "l1": lambda reconstruction, images, _: l1_loss(reconstruction, images),
     "ssim": lambda reconstruction, images, data_range: (
         1 - ssim(reconstruction, images, data_range=data_range)
     ),
+    "frequency": lambda reconstruction, images, _: frequency_loss(reconstruction, images),
 }
 """What a reconstruction costs: from (reconstruction, normal pictures, their range)."""
 
 MAP_TERMS: Mapping[str, Callable[[Array, Array], Array]] = {"focal": focal_loss}
 """What an anomaly map costs: from (logits, masks)."""
+
+AUXILIARY_TERMS: Mapping[str, Callable[[tuple[Array, ...], Array], Array]] = {
+    "deep": coarse_focal_loss,
+    "sspcab": lambda errors, _: functools.reduce(operator.add, errors),
+}
+"""What is made for the loss alone costs: from (all that was made, masks)."""

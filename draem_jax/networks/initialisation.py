@@ -144,7 +144,7 @@ def _make_draw(network: nn.Module) -> tuple[Callable, Any]:
                     kernel = shapes["params"]
                     for entry in path[:-1]:
                         kernel = kernel[entry.key]
-                    return _bias(uniform, math.prod(kernel["kernel"].shape[:3]))
+                    return _bias(uniform, math.prod(kernel["kernel"].shape[:-1]))
 
         return jax.tree_util.tree_map_with_path(start, shapes["params"])
 

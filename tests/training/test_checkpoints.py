@@ -151,7 +151,13 @@ def test_the_networks_are_read_alone(tmp_path, save, state):
 
 
 @pytest.mark.parametrize(
-    "change", [{"model.discriminative_width": 8}, {"model.variant": "discriminative"}]
+    "change",
+    [
+        {"model.discriminative_width": 8},
+        {"model.variant": "discriminative"},
+        {"model.difference": True},
+        {"model.deep_supervision": 2},
+    ],
 )
 def test_networks_of_another_config_are_refused(change, tmp_path, save, tiny_config):
     save(tmp_path, {1: 1.0})

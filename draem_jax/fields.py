@@ -125,7 +125,7 @@ GROUPS: Mapping[str, Group] = {
             # What the method's authors do without; by default the networks are theirs.
             "difference": Field(False, "show |picture - reconstruction| to the discriminative one"),
             "reconstructive_input": Field(
-                "picture", f"{', '.join(RECONSTRUCTIVE_INPUTS)}: what it is made of"
+                "picture", f"{', '.join(RECONSTRUCTIVE_INPUTS)}: what pictures are restored from"
             ),
             "reconstructive_skips": Field(0, "deep stages with a skip connection, 0 to 4"),
             "sspcab": Field(False, "a predictive block before the reconstruction"),

@@ -7,8 +7,8 @@ its name in `LossWeights` and one in `Losses`.
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 from draem_jax.errors import UserError
 from draem_jax.similarity import ssim_map
+
+_T = TypeVar("_T")
 
 
 @jax.tree_util.register_dataclass
@@ -92,18 +94,23 @@ def draem_losses(
     Returns:
         The total and its terms, means over the batch.
     """
-    names = (*RECONSTRUCTION_TERMS, *MAP_TERMS, *(auxiliary or ()))
-    weight_of = {name: getattr(weights, name) for name in names}
     terms = dict.fromkeys(Losses._fields[1:], jnp.zeros((), images.dtype))
-    for name in (name for name, weight in weight_of.items() if weight is not None):
-        if name in RECONSTRUCTION_TERMS and reconstruction is not None:
-            terms[name] = RECONSTRUCTION_TERMS[name](reconstruction, images, data_range)
-        elif name in MAP_TERMS and logits is not None:
-            terms[name] = MAP_TERMS[name](logits, masks)
-        elif auxiliary and name in auxiliary:
-            terms[name] = AUXILIARY_TERMS[name](auxiliary[name], masks)
-    weighted = (weight * terms[name] for name, weight in weight_of.items() if weight is not None)
+    if reconstruction is not None:
+        for name, of_reconstruction in _asked(RECONSTRUCTION_TERMS, weights):
+            terms[name] = of_reconstruction(reconstruction, images, data_range)
+    if logits is not None:
+        for name, of_map in _asked(MAP_TERMS, weights):
+            terms[name] = of_map(logits, masks)
+    for name, of_made in _asked(AUXILIARY_TERMS, weights):
+        if auxiliary and name in auxiliary:
+            terms[name] = of_made(auxiliary[name], masks)
+    weighted = (getattr(weights, name) * term for name, term in _asked(terms, weights))
     return Losses(total=functools.reduce(operator.add, weighted), **terms)
+
+
+def _asked(of_terms: Mapping[str, _T], weights: LossWeights) -> Iterator[tuple[str, _T]]:
+    """Those of some terms that are not left out."""
+    return ((name, of) for name, of in of_terms.items() if getattr(weights, name) is not None)
 
 
 def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bool) -> None:

@@ -52,19 +52,17 @@ class ReconstructiveNetwork(nn.Module):
             x = stage((c, c), name=f"encoder{i}")(x, train=train)
             levels.append(x)
         levels.pop()
-        for i, (c1, c2) in enumerate(((8 * b, 4 * b), (4 * b, 2 * b), (2 * b, b), (b, b)), start=1):
+        last = (b, b) if self.options.sspcab else (b, b, b)
+        stages = ((8 * b, 8 * b, 4 * b), (4 * b, 4 * b, 2 * b), (2 * b, 2 * b, b), last)
+        for i, features in enumerate(stages, start=1):
             x, level = upsample(x), levels.pop()
             if i <= self.options.reconstructive_skips:
                 # Added and not appended, as in FAIR: it has as many channels, and costs nothing.
                 x += level
-            is_predicted = self.options.sspcab and not levels
-            features = (c1, c1) if is_predicted else (c1, c1, c2)
             x = stage(features, name=f"decoder{i}")(x, train=train)
         if self.options.sspcab:
             predicted = PredictiveBlock(self.dtype, name="predictive")(x)
-            error = jnp.mean(
-                jnp.square((x - predicted).astype(jnp.promote_types(x.dtype, jnp.float32)))
-            )
-            self.sow(AUXILIARY, "sspcab", error)
+            error = (x - predicted).astype(jnp.promote_types(x.dtype, jnp.float32))
+            self.sow(AUXILIARY, "sspcab", jnp.mean(jnp.square(error)))
             x = predicted
         return Output(3, self.dtype, name="output")(x)

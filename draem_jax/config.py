@@ -20,8 +20,13 @@ from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
-from draem_jax.losses import LossWeights, check_weights
-from draem_jax.networks import STARTS, VARIANTS, check_size
+from draem_jax.losses import COSTLY_TERMS, LossWeights, check_weights
+from draem_jax.networks import (
+    COARSE_STAGES,
+    RECONSTRUCTIVE_INPUTS,
+    VARIANTS,
+    check_size,
+)
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -168,7 +173,8 @@ def anomaly_params(config: ConfigDict) -> AnomalyParams:
 
 def loss_weights(config: ConfigDict) -> LossWeights:
     """The weights of the loss's terms, checked."""
-    weights = LossWeights(**{name: float(value) for name, value in config.losses.items()})
+    given = {name: float(value) for name, value in config.losses.items()}
+    weights = LossWeights(**given | {name: given[name] or None for name in COSTLY_TERMS})
     variant = VARIANTS[config.model.variant]
     check_weights(weights, reconstructs=variant.reconstructs, discriminates=variant.discriminates)
     return weights
@@ -216,9 +222,7 @@ def check_config(config: ConfigDict) -> None:
     if config.evaluation.score != "auto":
         score_by_name(config.evaluation.score)
     _check_optimizer(config)
-    _check_choice(config, "model.variant", tuple(VARIANTS))
-    _check_choice(config, "model.dtype", DTYPES)
-    _check_choice(config, "model.initialisation", tuple(STARTS))
+    _check_networks(config)
     check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:
         raise UserError(f"config.data.holdout must lie in [0, 1), not {config.data.holdout}")
@@ -239,6 +243,30 @@ def check_config(config: ConfigDict) -> None:
     loss_weights(config)
     _check_finetune(config.finetune)
     _check_numbers(config)
+
+
+def _check_networks(config: ConfigDict) -> None:
+    _check_choice(config, "model.variant", tuple(VARIANTS))
+    _check_choice(config, "model.dtype", DTYPES)
+    _check_choice(config, "model.initialisation", tuple(STARTS))
+    _check_choice(config, "model.reconstructive_input", tuple(RECONSTRUCTIVE_INPUTS))
+    for name in ("reconstructive_skips", "deep_supervision"):
+        if not 0 <= (value := config.model[name]) <= COARSE_STAGES:
+            raise UserError(f"config.model.{name} must lie from 0 to {COARSE_STAGES}, not {value}")
+    variant, default = VARIANTS[config.model.variant], default_config()
+    needed = {
+        "difference": (variant.reconstructs and variant.discriminates, "both networks"),
+        "reconstructive_input": (variant.reconstructs, "a reconstructive network"),
+        "reconstructive_skips": (variant.reconstructs, "a reconstructive network"),
+        "sspcab": (variant.reconstructs, "a reconstructive network"),
+        "deep_supervision": (variant.discriminates, "a discriminative network"),
+    }
+    for name, (is_there, what) in needed.items():
+        if not is_there and config.model[name] != default.model[name]:
+            raise UserError(
+                f"config.model.{name}={config.model[name]} needs {what}, which "
+                f"config.model.variant={config.model.variant} does not have; leave either out"
+            )
 
 
 def _check_sizes(config: ConfigDict) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.data.depth import AUTO
 from draem_jax.data.texture_sources import NAMED_SOURCES
-from draem_jax.losses import Losses, LossWeights
-from draem_jax.networks import STARTS, VARIANTS
+from draem_jax.losses import COSTLY_TERMS, Losses, LossWeights
+from draem_jax.networks import RECONSTRUCTIVE_INPUTS, STARTS, VARIANTS
 
 
 class Field(NamedTuple):
@@ -123,12 +123,22 @@ GROUPS: Mapping[str, Group] = {
             "dtype": Field("auto", "of activations: bfloat16, float32; auto by platform"),
             "initialisation": Field("code", f"of kernels: {', '.join(STARTS)}"),
             "remat": Field(False, "less memory for about a third more computation"),
+            # What the method's authors do without; by default the networks are theirs.
+            "difference": Field(False, "show |picture - reconstruction| to the discriminative one"),
+            "reconstructive_input": Field(
+                "picture", f"{', '.join(RECONSTRUCTIVE_INPUTS)}: what pictures are restored from"
+            ),
+            "reconstructive_skips": Field(0, "deep stages with a skip connection, 0 to 4"),
+            "sspcab": Field(False, "a predictive block before the reconstruction"),
+            "deep_supervision": Field(0, "coarser maps to learn by, 0 to 4"),
         },
     ),
     # Numbers, which any run may change without compiling anew, and two words, which cost a
     # compilation: mask and blend.
     **dict(_groups_of("anomalies", AnomalyParams.code())),
-    **dict(_groups_of("losses", LossWeights(), explained_by=Losses)),
+    **dict(
+        _groups_of("losses", LossWeights(**dict.fromkeys(COSTLY_TERMS, 0.0)), explained_by=Losses)
+    ),
     "optimizer": Group(
         "Adam",
         {

@@ -1,14 +1,14 @@
 """The losses of DRÆM and their weighted sum (paper, equations 1 to 3).
 
-A term is one entry of `RECONSTRUCTION_TERMS` or `MAP_TERMS`, and has a field of its name in
-`LossWeights` and one in `Losses`.
+A term is one entry of `RECONSTRUCTION_TERMS`, `MAP_TERMS` or `AUXILIARY_TERMS`, and has a field of
+its name in `LossWeights` and one in `Losses`.
 """
 
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from draem_jax.similarity import halved, ssim_map
 
 _COARSE_SIZES = 3
 
+_T = TypeVar("_T")
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,24 +28,31 @@ class LossWeights:
     """What each term of the loss is multiplied by; traced, so other numbers run the same program.
 
     The paper sums squared error, structure and focal loss, each with weight 1. L1 takes the
-    squared error's place with `l1=1.0, l2=0.0`. Weights that are not traced belong to terms that
-    are not computed where their weight is 0; another one is another program.
+    squared error's place with `l1=1.0, l2=0.0`. A weight that is None leaves its term out of the
+    program, where 0 computes it for the log. Those of `AUXILIARY_TERMS` matter where the networks
+    make what they are of.
     """
 
     l2: Any = 1.0
     l1: Any = 0.0
     ssim: Any = 1.0
-    coarse_ssim: float = dataclasses.field(default=0.0, metadata={"static": True})
+    coarse_ssim: Any = None
+    frequency: Any = None
     focal: Any = 1.0
+    deep: Any = 0.5
+    sspcab: Any = 0.1
 
 
 PAPER_WEIGHTS = LossWeights()
+
+COSTLY_TERMS = ("coarse_ssim", "frequency")
+"""Terms that are computed only where they are asked for: nobody waits for them at a weight of 0."""
 
 
 class Losses(NamedTuple):
     """The loss and its terms before they are weighted, each a scalar float32.
 
-    A term of something that the networks do not make is 0.
+    A term of something that the networks do not make is 0, and so is one that is left out.
 
     Attributes:
         total: the weighted sum, which training minimises.
@@ -51,7 +60,10 @@ class Losses(NamedTuple):
         l1: mean absolute error of the reconstruction.
         ssim: 1 − SSIM of the reconstruction.
         coarse_ssim: the same at a half, a quarter and an eighth of its size, their mean.
+        frequency: focal frequency loss of the reconstruction.
         focal: focal loss of the anomaly map.
+        deep: focal loss of the maps at coarser scales.
+        sspcab: what the predictive block gets wrong.
     """
 
     total: Float[Array, ""]
@@ -59,7 +71,10 @@ class Losses(NamedTuple):
     l1: Float[Array, ""]
     ssim: Float[Array, ""]
     coarse_ssim: Float[Array, ""]
+    frequency: Float[Array, ""]
     focal: Float[Array, ""]
+    deep: Float[Array, ""]
+    sspcab: Float[Array, ""]
 
 
 def draem_losses(
@@ -68,6 +83,7 @@ def draem_losses(
     masks: Float[Array, "B H W 1"],
     reconstruction: Float[Array, "B H W 3"] | None,
     logits: Float[Array, "B H W 2"] | None,
+    auxiliary: Mapping[str, tuple[Array, ...]] | None = None,
     weights: LossWeights = PAPER_WEIGHTS,
     data_range: float = 1.0,
 ) -> Losses:
@@ -79,30 +95,30 @@ def draem_losses(
         reconstruction: what is made of the augmented pictures; None if none is made.
         logits: the logits of normal (channel 0) and anomalous (channel 1); None if none are
             learned.
+        auxiliary: what the networks make for the loss alone, by the name of its term.
         weights: the weights of the terms.
         data_range: the data range of the pictures, for SSIM.
 
     Returns:
         The total and its terms, means over the batch.
     """
-    terms = dict.fromkeys((*RECONSTRUCTION_TERMS, *MAP_TERMS), jnp.zeros((), images.dtype))
-    left_out = {name for name in _not_traced() if not getattr(weights, name)}
+    terms = dict.fromkeys(Losses._fields[1:], jnp.zeros((), images.dtype))
     if reconstruction is not None:
-        for name, of_reconstruction in RECONSTRUCTION_TERMS.items():
-            if name not in left_out:
-                terms[name] = of_reconstruction(reconstruction, images, data_range)
+        for name, of_reconstruction in _asked(RECONSTRUCTION_TERMS, weights):
+            terms[name] = of_reconstruction(reconstruction, images, data_range)
     if logits is not None:
-        for name, of_map in MAP_TERMS.items():
+        for name, of_map in _asked(MAP_TERMS, weights):
             terms[name] = of_map(logits, masks)
-    weighted = (
-        getattr(weights, name) * term for name, term in terms.items() if name not in left_out
-    )
+    for name, of_made in _asked(AUXILIARY_TERMS, weights):
+        if auxiliary and name in auxiliary:
+            terms[name] = of_made(auxiliary[name], masks)
+    weighted = (getattr(weights, name) * term for name, term in _asked(terms, weights))
     return Losses(total=functools.reduce(operator.add, weighted), **terms)
 
 
-def _not_traced() -> set[str]:
-    fields = dataclasses.fields(LossWeights)
-    return {field.name for field in fields if field.metadata.get("static")}
+def _asked(of_terms: Mapping[str, _T], weights: LossWeights) -> Iterator[tuple[str, _T]]:
+    """Those of some terms that are not left out."""
+    return ((name, of) for name, of in of_terms.items() if getattr(weights, name) is not None)
 
 
 def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bool) -> None:
@@ -114,7 +130,7 @@ def check_weights(weights: LossWeights, *, reconstructs: bool, discriminates: bo
         discriminates: whether there is a discriminative one.
     """
     for name, weight in dataclasses.asdict(weights).items():
-        if not 0 <= weight < float("inf"):
+        if weight is not None and not 0 <= weight < float("inf"):
             raise UserError(f"config.losses.{name} must be 0 or more, not {weight:g}")
     for exists, terms, otherwise in (
         (reconstructs, RECONSTRUCTION_TERMS, "nothing is reconstructed"),
@@ -194,6 +210,55 @@ def focal_loss(logits: Float[Array, "B H W 2"], masks: Float[Array, "B H W 1"]) 
     return jnp.mean(-jnp.square(1 - p_t) * jnp.log(p_t))
 
 
+def frequency_loss(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[Array, ""]:
+    """Squared difference of the spectra, the more weighted the more a frequency is off.
+
+    A picture's squared error is small where fine texture is replaced by its mean. Here each
+    frequency counts by its share of the largest error among a plane's frequencies (α = 1), through
+    which no gradient flows.
+
+    Returns:
+        The mean over all frequencies, channels and pictures; at most `l2_loss`.
+
+    References:
+        Jiang, Dai, Wu, Loy: Focal frequency loss for image reconstruction and synthesis, ICCV 2021,
+        equations 8 and 9.
+    """
+    spectrum = jnp.fft.fft2(a - b, axes=(1, 2), norm="ortho")
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    error = jnp.sqrt(jax.lax.stop_gradient(power))
+    largest = jnp.max(error, axis=(1, 2), keepdims=True)
+    weight = error / jnp.maximum(largest, jnp.finfo(error.dtype).tiny)
+    return jnp.mean(weight * power)
+
+
+def coarse_focal_loss(
+    logits: tuple[Float[Array, "B _H _W 2"], ...], masks: Float[Array, "B H W 1"]
+) -> Float[Array, ""]:
+    """Mean of the focal losses of maps at coarser scales.
+
+    At each a block of the mask is anomalous if a pixel of it is: by its mean, a defect smaller than
+    half of a block would be learned as normal.
+
+    Args:
+        logits: see `focal_loss`; of each map, whose sides divide the mask's by the same number.
+        masks: 1 for anomalous, 0 for normal.
+
+    References:
+        Lee et al.: Deeply-supervised nets, AISTATS 2015.
+    """
+    losses = [focal_loss(one, _at_scale(masks, one)) for one in logits]
+    return functools.reduce(operator.add, losses) / len(losses)
+
+
+def _at_scale(masks: Float[Array, "B H W 1"], logits: Array) -> Float[Array, "B _H _W 1"]:
+    batch, height, width, _ = logits.shape
+    blocks = masks.reshape(
+        batch, height, masks.shape[1] // height, width, masks.shape[2] // width, 1
+    )
+    return blocks.max((2, 4))
+
+
 RECONSTRUCTION_TERMS: Mapping[str, Callable[[Array, Array, float], Array]] = {
     "l2": lambda reconstruction, images, _: l2_loss(reconstruction, images),
     "l1": lambda reconstruction, images, _: l1_loss(reconstruction, images),
@@ -203,8 +268,15 @@ RECONSTRUCTION_TERMS: Mapping[str, Callable[[Array, Array, float], Array]] = {
     "coarse_ssim": lambda reconstruction, images, data_range: (
         1 - coarse_ssim(reconstruction, images, data_range=data_range)
     ),
+    "frequency": lambda reconstruction, images, _: frequency_loss(reconstruction, images),
 }
 """What a reconstruction costs: from (reconstruction, normal pictures, their range)."""
 
 MAP_TERMS: Mapping[str, Callable[[Array, Array], Array]] = {"focal": focal_loss}
 """What an anomaly map costs: from (logits, masks)."""
+
+AUXILIARY_TERMS: Mapping[str, Callable[[tuple[Array, ...], Array], Array]] = {
+    "deep": coarse_focal_loss,
+    "sspcab": lambda errors, _: functools.reduce(operator.add, errors),
+}
+"""What is made for the loss alone costs: from (all that was made, masks)."""

@@ -2,10 +2,20 @@
 
 import dm_pix
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from draem_jax.losses import LossWeights, draem_losses, focal_loss, l1_loss, l2_loss, ssim
+from draem_jax.losses import (
+    LossWeights,
+    coarse_focal_loss,
+    draem_losses,
+    focal_loss,
+    frequency_loss,
+    l1_loss,
+    l2_loss,
+    ssim,
+)
 from draem_jax.similarity import ssim_map
 from tests.networks.authors_names import nhwc
 
@@ -66,3 +76,29 @@ def _blocks(images, size):
     batch, height, width, channels = images.shape
     blocks = images.reshape(batch, height // size, size, width // size, size, channels)
     return blocks.mean(axis=(2, 4))
+
+
+def test_frequencies_count_by_their_share_of_the_largest_error(golden):
+    g = golden("losses")
+    a, b = nhwc(g["a"]), nhwc(g["b"])
+    expected = []
+    for plane in np.moveaxis(np.asarray(a, np.float64) - b, -1, 1).reshape(-1, *a.shape[1:3]):
+        error = np.abs(np.fft.fft2(plane)) / np.sqrt(plane.size)
+        expected.append(np.mean(error / error.max() * error**2))
+    np.testing.assert_allclose(frequency_loss(a, b), np.mean(expected), rtol=1e-4)
+    # Of one frequency alone it is the squared error; and of none at all it can be differentiated.
+    down = jnp.cos(2 * np.pi * np.arange(32) / 8)
+    wave = jnp.broadcast_to(down.reshape(1, 32, 1, 1), (2, 32, 32, 3))
+    np.testing.assert_allclose(frequency_loss(0.1 * wave, 0 * wave), 0.1**2 / 2, rtol=1e-4)
+    assert not np.any(jax.grad(frequency_loss)(0 * wave, 0 * wave))
+
+
+def test_a_block_of_a_coarser_map_is_anomalous_if_a_pixel_is():
+    rng = np.random.default_rng(0)
+    logits = [jnp.float32(rng.normal(size=(2, *size, 2))) for size in ((4, 6), (8, 12))]
+    masks = jnp.zeros((2, 16, 24, 1)).at[1, 5, 23].set(1)
+    expected = []
+    for one, block in zip(logits, (4, 2), strict=True):
+        coarse = jnp.zeros((*one.shape[:3], 1)).at[1, 5 // block, 23 // block].set(1)
+        expected.append(focal_loss(one, coarse))
+    np.testing.assert_allclose(coarse_focal_loss(tuple(logits), masks), np.mean(expected))

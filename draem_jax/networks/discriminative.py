@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from draem_jax.networks.layers import Output, Stage
+from draem_jax.networks.options import AUXILIARY, COARSE_STAGES, PLAIN, NetworkOptions
 from draem_jax.networks.pooling import max_pool
 from draem_jax.networks.upsampling import upsample
 
@@ -20,12 +21,14 @@ class DiscriminativeNetwork(nn.Module):
         dtype: the dtype of the activations; parameters and logits are float32 at least.
         remat: compute activations again in the backward pass to save memory.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
+        options: what it has besides the paper's.
     """
 
     width: int = 64
     dtype: Any = jnp.float32
     remat: bool = False
     axis_name: str | None = None
+    options: NetworkOptions = PLAIN
 
     @nn.compact
     def __call__(
@@ -49,6 +52,8 @@ class DiscriminativeNetwork(nn.Module):
         b = self.width
         stage = partial(Stage, remat=self.remat, dtype=self.dtype, axis_name=self.axis_name)
         seen = [images] if reconstruction is None else [reconstruction, images]
+        if reconstruction is not None and self.options.difference:
+            seen.append(jnp.abs(images - reconstruction))
         x = jnp.concatenate(seen, axis=-1).astype(self.dtype)
         skips = []
         for i, c in enumerate((b, 2 * b, 4 * b, 8 * b, 8 * b, 8 * b), start=1):
@@ -60,4 +65,7 @@ class DiscriminativeNetwork(nn.Module):
             x = stage((c,), name=f"up{i}")(upsample(x), train=train)
             x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = stage((c, c), name=f"decoder{i}")(x, train=train)
+            is_supervised = COARSE_STAGES - self.options.deep_supervision < i <= COARSE_STAGES
+            if is_supervised and self.is_mutable_collection(AUXILIARY):
+                self.sow(AUXILIARY, "deep", Output(2, self.dtype, name=f"head{i}")(x))
         return Output(2, self.dtype, name="output")(x)

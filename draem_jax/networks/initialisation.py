@@ -230,7 +230,7 @@ def _make_draw(network: nn.Module, start: str) -> tuple[Callable, Any]:
                     kernel = shapes["params"]
                     for name in names[:-1]:
                         kernel = kernel[name]
-                    return _bias(uniform, math.prod(kernel["kernel"].shape[:3]))
+                    return _bias(uniform, math.prod(kernel["kernel"].shape[:-1]))
 
         return jax.tree_util.tree_map_with_path(begin, shapes["params"])
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from draem_jax.networks.discriminative import DiscriminativeNetwork
 from draem_jax.networks.layers import check_size
+from draem_jax.networks.options import AUXILIARY, PLAIN, NetworkOptions
 from draem_jax.networks.reconstructive import ReconstructiveNetwork
 from draem_jax.similarity import msgms_map, ssim_map
 
@@ -77,6 +78,7 @@ class DraemNetwork(nn.Module):
         remat: compute activations again in the backward pass to save memory.
         axis_name: mapped axis over which batch statistics are averaged, None for none.
         variant: a name in `VARIANTS`, which says which networks there are and what the map is.
+        options: what they have besides the paper's.
     """
 
     reconstructive_width: int = 128
@@ -85,6 +87,7 @@ class DraemNetwork(nn.Module):
     remat: bool = False
     axis_name: str | None = None
     variant: str = "full"
+    options: NetworkOptions = PLAIN
 
     @property
     def reconstructs(self) -> bool:
@@ -103,7 +106,12 @@ class DraemNetwork(nn.Module):
 
     def setup(self) -> None:
         """Builds the networks that there are."""
-        shared = {"dtype": self.dtype, "remat": self.remat, "axis_name": self.axis_name}
+        shared = {
+            "dtype": self.dtype,
+            "remat": self.remat,
+            "axis_name": self.axis_name,
+            "options": self.options,
+        }
         if self.reconstructs:
             self.reconstructive = ReconstructiveNetwork(self.reconstructive_width, **shared)
         if self.discriminates:
@@ -152,6 +160,39 @@ def forward(
         images: float in [0, 1], RGB; height and width divisible by 32.
     """
     return cast(DraemOutput, network.apply(variables, images, train=False))
+
+
+class TrainingOutput(NamedTuple):
+    """What the networks make of a batch that they learn from.
+
+    Attributes:
+        output: reconstruction and logits.
+        batch_stats: the running statistics after the batch.
+        auxiliary: what is made for the loss alone, by the name of its term in `AUXILIARY_TERMS`;
+            nothing by default.
+    """
+
+    output: DraemOutput
+    batch_stats: Any
+    auxiliary: Mapping[str, tuple[Array, ...]]
+
+
+def forward_in_training(
+    network: DraemNetwork, variables: Mapping[str, Any], images: Float[Array, "B H W 3"]
+) -> TrainingOutput:
+    """Applies the networks in training mode: with the statistics of the batch.
+
+    Args:
+        network: the networks.
+        variables: see `forward`.
+        images: see `forward`.
+    """
+    output, updates = network.apply(
+        variables, images, train=True, mutable=["batch_stats", AUXILIARY]
+    )
+    sown = updates.get(AUXILIARY, {}).values()
+    auxiliary = {name: made for part in sown for name, made in part.items()}
+    return TrainingOutput(cast(DraemOutput, output), updates["batch_stats"], auxiliary)
 
 
 def forward_with_features(

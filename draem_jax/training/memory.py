@@ -10,7 +10,9 @@ from draem_jax.training.programs import Operation, Program, Value
 
 # Their operands and results lie in memory. All other operations are taken to be computed where
 # their results are read, as XLA's compilers fuse them.
-_KERNELS = frozenset({"conv_general_dilated", "dot_general", "gather", "scatter", "sort", "while"})
+_KERNELS = frozenset(
+    {"conv_general_dilated", "dot_general", "fft", "gather", "scatter", "sort", "while"}
+)
 
 # A sum over many values makes a result that is small enough to be kept, and that all of its
 # operand must be read for.

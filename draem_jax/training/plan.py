@@ -20,6 +20,7 @@ from draem_jax.config import (
     data_set,
     fitting,
     image_size,
+    loss_weights,
     region_of_interest,
     resolve_steps,
     with_absolute_paths,
@@ -276,10 +277,10 @@ def _memory(
     config: ConfigDict, network: DraemNetwork, state: TrainState, cpu: bool
 ) -> dict[bool, StepMemory]:
     shape = image_size(config)
-    optimizer = create_optimizer(config)
+    optimizer, weights = create_optimizer(config), loss_weights(config)
 
     def trace_step(network: DraemNetwork, samples: int) -> Program:
-        step = functools.partial(train_step, network=network, optimizer=optimizer)
+        step = functools.partial(train_step, weights=weights, network=network, optimizer=optimizer)
         return trace(step, state, _samples(samples, shape), cpu=cpu)
 
     def trace_validation(samples: int) -> Program:

@@ -1,7 +1,8 @@
 """What training changes, and how it begins."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -9,7 +10,14 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from draem_jax.networks import DraemNetwork, default_dtype, initialise
+from draem_jax.networks import (
+    RECONSTRUCTIVE_INPUTS,
+    SIZE_MULTIPLE,
+    DraemNetwork,
+    NetworkOptions,
+    default_dtype,
+    initialise,
+)
 from draem_jax.training.optimizer import create_optimizer
 
 
@@ -84,6 +92,7 @@ class AveragedState(TrainState):
 def create_network(config: ConfigDict, *, axis_name: str | None = None) -> DraemNetwork:
     """Builds the networks that the config describes."""
     dtype = config.model.dtype
+    options = {field.name: config.model[field.name] for field in fields(NetworkOptions)}
     return DraemNetwork(
         reconstructive_width=config.model.reconstructive_width,
         discriminative_width=config.model.discriminative_width,
@@ -91,6 +100,7 @@ def create_network(config: ConfigDict, *, axis_name: str | None = None) -> Draem
         remat=config.model.remat,
         axis_name=axis_name,
         variant=config.model.variant,
+        options=NetworkOptions(**options),
     )
 
 
@@ -118,25 +128,61 @@ def check_params(config: ConfigDict, params: Mapping[str, Any]) -> None:
     Args:
         config: the config of a run.
         params: those that some run has saved. They fit together, so that the channels of each
-            network's first kernel tell the shapes of all the others.
+            network's first kernel tell the shapes of all the others but those in optional parts.
     """
-    network = create_network(config)
-    described = {}
-    if network.reconstructs:
-        described["reconstructive"] = network.reconstructive_width
-    if network.discriminates:
-        described["discriminative"] = network.discriminative_width
-    found = {
-        name: part["encoder1"]["unit1"]["conv"]["kernel"].shape[-1] for name, part in params.items()
-    }
+    found = {name: _NetworkShape.of(part) for name, part in params.items()}
+    described = _described_shapes(create_network(config))
     if found != described:
         raise ValueError(
-            f"its widths are {_listed(found)}, those of the config {_listed(described)}"
+            f"its networks are {_listed(found)}, those of the config {_listed(described)}"
         )
 
 
-def _listed(widths: Mapping[str, int]) -> str:
-    return " and ".join(f"{width} ({name})" for name, width in sorted(widths.items()))
+class _NetworkShape(NamedTuple):
+    """What tells the shapes of all of a network's parameters.
+
+    Attributes:
+        width: channels of its first block.
+        seen: channels that it sees.
+        optional: how many parts it has that the paper's has not.
+    """
+
+    width: int
+    seen: int
+    optional: int
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> "_NetworkShape":
+        """That of the network that has these parameters."""
+        *_, seen, width = params["encoder1"]["unit1"]["conv"]["kernel"].shape
+        optional = sum(name.startswith(("head", "predictive")) for name in params)
+        return cls(width, seen, optional)
+
+
+def _described_shapes(network: DraemNetwork) -> dict[str, _NetworkShape]:
+    # To trace the networks would tell as much, and take longer than to read them.
+    options, described = network.options, {}
+    if network.reconstructs:
+        look = RECONSTRUCTIVE_INPUTS[options.reconstructive_input]
+        picture = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
+        seen = jax.eval_shape(look, picture).shape[-1]
+        described["reconstructive"] = _NetworkShape(
+            network.reconstructive_width, seen, int(options.sspcab)
+        )
+    if network.discriminates:
+        seen = 3 * (1 + network.reconstructs + options.difference)
+        described["discriminative"] = _NetworkShape(
+            network.discriminative_width, seen, options.deep_supervision
+        )
+    return described
+
+
+def _listed(shapes: Mapping[str, _NetworkShape]) -> str:
+    return " and ".join(
+        f"{name} (width {width}, {seen} channels in"
+        + (f", {optional} optional parts)" if optional else ")")
+        for name, (width, seen, optional) in sorted(shapes.items())
+    )
 
 
 def run_keys(config: ConfigDict) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,6 @@
 """The train step: from a key to updated parameters, all of it on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Int, Key
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.losses import PAPER_WEIGHTS, Losses, LossWeights, draem_losses
-from draem_jax.networks import DraemNetwork, DraemOutput, forward
+from draem_jax.networks import DraemNetwork, DraemOutput, forward, forward_in_training
 from draem_jax.training.pictures import Chosen, Pictures
 from draem_jax.training.samples import Draw, Samples, draw_samples
 from draem_jax.training.state import TrainState
@@ -22,13 +22,15 @@ def sample_losses(
     output: DraemOutput,
     samples: Samples,
     weights: LossWeights = PAPER_WEIGHTS,
+    auxiliary: Mapping[str, tuple[Array, ...]] | None = None,
 ) -> Losses:
-    """The losses of what the networks made of samples."""
+    """The losses of what the networks made of samples; `auxiliary` as in `TrainingOutput`."""
     return draem_losses(
         images=samples.normal,
         masks=samples.mask,
         reconstruction=output.reconstruction if network.reconstructs else None,
         logits=output.logits if network.discriminates else None,
+        auxiliary=auxiliary,
         weights=weights,
     )
 
@@ -58,14 +60,10 @@ def train_step(
     """
 
     def loss(params):
-        output, updates = network.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            samples.augmented,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        losses = sample_losses(network, output, samples, weights)
-        return losses.total, (losses, updates["batch_stats"])
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        output, batch_stats, auxiliary = forward_in_training(network, variables, samples.augmented)
+        losses = sample_losses(network, output, samples, weights, auxiliary)
+        return losses.total, (losses, batch_stats)
 
     gradients, (losses, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
     if network.axis_name is not None:

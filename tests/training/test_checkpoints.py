@@ -179,7 +179,13 @@ def test_an_average_is_kept_beside_the_state_and_read_alone(tmp_path, save, stat
 
 
 @pytest.mark.parametrize(
-    "change", [{"model.discriminative_width": 8}, {"model.variant": "discriminative"}]
+    "change",
+    [
+        {"model.discriminative_width": 8},
+        {"model.variant": "discriminative"},
+        {"model.difference": True},
+        {"model.deep_supervision": 2},
+    ],
 )
 def test_networks_of_another_config_are_refused(change, tmp_path, save, tiny_config):
     save(tmp_path, {1: 1.0})

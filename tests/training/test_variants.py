@@ -10,16 +10,17 @@ import pytest
 from draem_jax import Draem
 from draem_jax.anomalies.blending import BLENDS
 from draem_jax.anomalies.masks import MASKS
-from draem_jax.config import check_config, default_config
+from draem_jax.config import check_config, default_config, loss_weights
 from draem_jax.data.texture_sources import NAMED_SOURCES
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 from draem_jax.losses import LossWeights, l1_loss, ssim
-from draem_jax.networks import VARIANTS, DraemNetwork, forward
+from draem_jax.networks import RECONSTRUCTIVE_INPUTS, VARIANTS, DraemNetwork, forward
 from draem_jax.scores import anomaly_map, margin
 from draem_jax.similarity import msgms_map, ssim_map
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.optimizer import create_optimizer
+from draem_jax.training.programs import trace
 from draem_jax.training.samples import Samples
 from draem_jax.training.state import create_network, create_state
 from draem_jax.training.step import sample_losses, train_step
@@ -115,6 +116,72 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
     assert found.anomaly_map.std() > 0
 
 
+EVERYTHING = {
+    "model.difference": True,
+    "model.reconstructive_input": "high_frequency",
+    "model.reconstructive_skips": 2,
+    "model.sspcab": True,
+    "model.deep_supervision": 3,
+    "losses.frequency": 1.0,
+}
+"""Each option of the networks and each term of the loss that is off by default."""
+
+
+def test_what_is_for_the_loss_alone_is_computed_for_it_alone(tiny_config, samples):
+    def operations(step, **changes):
+        config = tiny_config(**changes)
+        state = jax.eval_shape(lambda: create_state(config))
+        network = create_network(config)
+        if not step:
+            program = trace(lambda s, x: forward(network, s.variables, x), state, samples.normal)
+        else:
+            program = trace(
+                lambda state, samples, weights: train_step(
+                    state, samples, weights, network=network, optimizer=create_optimizer(config)
+                ),
+                *(state, samples, loss_weights(config)),
+            )
+        return [operation.name for operation in program.operations]
+
+    asked = {"model.deep_supervision": 4, "losses.frequency": 1.0}
+    default, more = operations(True), operations(True, **asked)
+    convolution = "conv_general_dilated"
+    assert "fft" not in default
+    assert "fft" in more
+    assert more.count(convolution) > default.count(convolution)
+    assert operations(False, **asked) == operations(False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("remat", [False, True])
+def test_networks_with_every_option_learn_and_are_loaded(tmp_path, tiny_config, samples, remat):
+    config = tiny_config(**EVERYTHING, **{"model.remat": remat, "model.dtype": "bfloat16"})
+    network, optimizer = create_network(config), create_optimizer(config)
+    step = jax.jit(
+        lambda state, weights: train_step(
+            state, samples, weights, network=network, optimizer=optimizer
+        )
+    )
+    state = first = create_state(config)
+    totals = []
+    for _ in range(12):
+        state, losses = step(state, loss_weights(config))
+        totals.append(float(losses.total))
+        assert all(term > 0 for term in losses)
+    assert totals[-1] < 0.9 * totals[0]
+    for network_name, part in (("discriminative", "head2"), ("reconstructive", "predictive")):
+        before, after = (s.params[network_name][part]["kernel"] for s in (first, state))
+        assert np.abs(before - after).max() > 0
+
+    with (
+        claimed_workdir(tmp_path, config, resume=False),
+        open_checkpoints(tmp_path, keep=1) as checkpoints,
+    ):
+        checkpoints.save(state, validation_loss=totals[-1])
+    found = Draem.load(tmp_path).predict(np.asarray(samples.augmented))
+    assert found.anomaly_map.std() > 0
+
+
 def test_loss_weights_are_traced(tiny_config, samples):
     config = tiny_config(**{"model.variant": "reconstruction_ssim"})
     network, optimizer = create_network(config), create_optimizer(config)
@@ -150,10 +217,24 @@ def test_a_reconstruction_is_compared_with_the_normal_picture(samples):
         ({"anomalies.mask": "star"}, "mask must be one of perlin"),
         ({"anomalies.blend": "mix"}, "blend must be one of alpha, poisson"),
         ({"anomalies.texture.operations": 12.0}, "texture.operations must lie from 0 to 10"),
+        ({"model.reconstructive_input": "edges"}, "must be one of picture, high_frequency"),
+        ({"model.reconstructive_skips": 5}, "reconstructive_skips must lie from 0 to 4, not 5"),
+        ({"model.deep_supervision": -1}, "deep_supervision must lie from 0 to 4, not -1"),
+        (
+            {"model.variant": "reconstruction_ssim", "model.difference": True},
+            "config.model.difference=True needs both networks",
+        ),
+        (
+            {"model.variant": "discriminative", "model.sspcab": True},
+            "config.model.sspcab=True needs a reconstructive network",
+        ),
         ({"losses.l2": -1.0}, "config.losses.l2 must be 0 or more, not -1"),
         ({"losses.ssim": float("nan")}, "config.losses.ssim must be 0 or more"),
         ({"losses.focal": 0.0}, "config.losses.focal must be above 0"),
-        ({"losses.l2": 0.0, "losses.ssim": 0.0}, "one of l2, l1 and ssim must be above 0"),
+        (
+            {"losses.l2": 0.0, "losses.ssim": 0.0},
+            "one of l2, l1, ssim and frequency must be above 0",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes, message):
@@ -168,7 +249,7 @@ def test_the_config_tells_every_word_that_it_takes():
     assert set(NETWORKS) == set(VARIANTS)
     texts = (field.text for group in GROUPS.values() for field in group.fields.values())
     told = set(re.findall(r"\w+", " ".join(texts)))
-    assert told >= {*MASKS, *BLENDS, *NETWORKS, *NAMED_SOURCES}
+    assert told >= {*MASKS, *BLENDS, *NETWORKS, *NAMED_SOURCES, *RECONSTRUCTIVE_INPUTS}
 
 
 def test_terms_that_a_variant_lacks_may_have_any_weight():

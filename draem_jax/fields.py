@@ -124,8 +124,8 @@ GROUPS: Mapping[str, Group] = {
             "remat": Field(False, "less memory for about a third more computation"),
         },
     ),
-    # Numbers, which any run may change without compiling anew, and two words, which cost a
-    # compilation: mask and blend.
+    # Numbers, which any run may change without compiling anew, and words, which cost a compilation:
+    # mask, place, blend and contrast.
     **dict(_groups_of("anomalies", AnomalyParams.code())),
     **dict(_groups_of("losses", LossWeights(), explained_by=Losses)),
     "optimizer": Group(

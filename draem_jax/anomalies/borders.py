@@ -5,6 +5,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from draem_jax.anomalies.params import MAX_FEATHER
+
 Mask = Float[Array, "H W 1"]
 
 
@@ -17,22 +19,25 @@ def soften(mask: Mask, *, width: ArrayLike) -> Mask:
 
     Args:
         mask: 1 on the anomaly, else 0.
-        width: pixels over which it fades, 0 or more, which need not be whole.
+        width: pixels over which it fades, from 0 to `MAX_FEATHER`, which need not be whole.
 
     Returns:
         In [0, 1]; 0 outside the mask, with a largest weight of 1 inside; the mask itself, exactly,
         where the width is 0.
     """
-    height, columns, _ = mask.shape
-    rows = _mean_along(height, width)
-    mean = jnp.matmul(rows, mask[..., 0], precision=lax.Precision.HIGHEST)
-    mean = jnp.matmul(mean, _mean_along(columns, width).T, precision=lax.Precision.HIGHEST)
-    inside = mean[..., None] * mask
+    mean = _mean_along(_mean_along(mask, width=width, axis=0), width=width, axis=1)
+    inside = mean * mask
     return inside / jnp.maximum(jnp.max(inside), 1e-6)
 
 
-def _mean_along(size: int, width: ArrayLike) -> Float[Array, "size size"]:
-    """The product with it is the mean over the neighbours that lie within the picture."""
-    pixel = jnp.arange(size, dtype=jnp.float32)
-    share = jnp.clip(width + 1 - jnp.abs(pixel[:, None] - pixel[None, :]), 0, 1)
-    return share / jnp.sum(share, axis=1, keepdims=True)
+def _mean_along(mask: Mask, *, width: ArrayLike, axis: int) -> Mask:
+    """The mean over the neighbours along an axis; beyond the picture, the mask goes on."""
+    size = mask.shape[axis]
+    padding = [(0, 0)] * mask.ndim
+    padding[axis] = (MAX_FEATHER, MAX_FEATHER)
+    padded = jnp.pad(mask, padding, mode="edge")
+    total = jnp.zeros_like(mask)
+    for i in range(2 * MAX_FEATHER + 1):
+        share = jnp.clip(width + 1 - abs(i - MAX_FEATHER), 0, 1)
+        total = total + share * lax.slice_in_dim(padded, i, i + size, axis=axis)
+    return total / (2 * width + 1)

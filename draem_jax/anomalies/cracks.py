@@ -1,5 +1,7 @@
 """Masks that look like cracks and scratches: thin lines that wander and branch."""
 
+import functools
+import operator
 from typing import NamedTuple
 
 import jax
@@ -35,6 +37,26 @@ class _Lines(NamedTuple):
     width: Float[Array, " K"]
 
 
+class _Places(NamedTuple):
+    """Where pixels are displaced to, from the middle of a tree, and how that changes between them.
+
+    Attributes:
+        y: their rows.
+        x: their columns.
+        y_down: how much the row grows from one pixel to the one below.
+        y_right: the same to the one to the right.
+        x_down: how much the column grows from one pixel to the one below.
+        x_right: the same to the one to the right.
+    """
+
+    y: Plane
+    x: Plane
+    y_down: Plane
+    y_right: Plane
+    x_down: Plane
+    x_right: Plane
+
+
 def crack_mask(
     key: PRNGKeyArray, image: Float[Array, "H W 3"], *, params: AnomalyParams
 ) -> Float[Array, "H W 1"]:
@@ -54,16 +76,20 @@ def crack_mask(
         1 on the crack, 0 elsewhere.
     """
     height, width, _ = image.shape
-    side = min(height, width)
     tree_key, place_key, bend_key, rough_key = jax.random.split(key, 4)
     roughness = draw(rough_key, params.shapes.crack_roughness)
     shift_y, shift_x = _displacements(bend_key, (height, width), roughness)
     middle = jax.random.uniform(place_key, (2,)) * jnp.array([height, width])
     y = jnp.arange(height)[:, None] + 0.5 - middle[0] + shift_y
     x = jnp.arange(width)[None, :] + 0.5 - middle[1] + shift_x
-    lines = _draw_tree(tree_key, side, params=params)
-    covered = jax.vmap(lambda line: _on_line(line, y, x))(lines)
-    return jnp.any(covered, axis=0)[..., None].astype(jnp.float32)
+    places = _Places(y, x, *jnp.gradient(y), *jnp.gradient(x))
+    lines = _draw_tree(tree_key, min(height, width), params=params)
+    # One after the other, which CPUs compute as a single pass.
+    covered = [
+        _on_line(jax.tree.map(operator.itemgetter(i), lines), places)
+        for i in range(lines.length.size)
+    ]
+    return functools.reduce(operator.or_, covered)[..., None].astype(jnp.float32)
 
 
 def _displacements(
@@ -108,14 +134,15 @@ def _draw_tree(key: PRNGKeyArray, side: int, *, params: AnomalyParams) -> _Lines
     )
 
 
-def _on_line(line: _Lines, y: Plane, x: Plane) -> Bool[Array, "H W"]:
+def _on_line(line: _Lines, places: _Places) -> Bool[Array, "H W"]:
     """Which pixels lie on a line, by where they are displaced to."""
     sin, cos = jnp.sin(line.radians), jnp.cos(line.radians)
-    y, x = y - line.start[0], x - line.start[1]
+    y, x = places.y - line.start[0], places.x - line.start[1]
     along, across = y * sin + x * cos, y * cos - x * sin
     # By how much it changes from pixel to pixel, distances are brought back to pixels.
-    stretch = jnp.hypot(*jnp.gradient(across))
-    share = along / jnp.maximum(line.length, 1e-3)
+    down = places.y_down * cos - places.x_down * sin
+    right = places.y_right * cos - places.x_right * sin
+    share = along * (1 / jnp.maximum(line.length, 1e-3))
     half = jnp.maximum(line.width * (1 - 0.6 * share * share), _LEAST_WIDTH) / 2
-    near = jnp.abs(across) <= half * stretch
+    near = across * across <= half * half * (down * down + right * right)
     return near & (share >= 0) & (share <= 1) & (line.length > 0)

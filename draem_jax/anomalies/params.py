@@ -34,6 +34,7 @@ MAX_PERLIN_EXPONENT = 6
 MAX_RECTANGLES = 8
 MAX_CRACK_BRANCHES = 4
 MAX_SPOTS = 8
+MAX_FEATHER = 4
 MAX_BLOCK_EXPONENT = 4
 
 
@@ -62,6 +63,7 @@ _COUNT = _Within(1.0, float(MAX_RECTANGLES), whole=True)
 _BRANCHES = _Within(0.0, float(MAX_CRACK_BRANCHES), whole=True)
 _SPOTS = _Within(1.0, float(MAX_SPOTS), whole=True)
 _BLOCKS = _Within(0.0, float(MAX_BLOCK_EXPONENT), whole=True)
+_FEATHER = _Within(0.0, float(MAX_FEATHER))
 _LOG_SHARE = _Within(1e-6, 1.0)
 _AT_LEAST_1 = _Within(1.0, float("inf"))
 _ANY = _Within(float("-inf"), float("inf"))
@@ -227,7 +229,7 @@ class SubtleParams:
     shaded_share: Annotated[Number, _SHARE] = 0.0
     shade_factor: Annotated[Range, _NOT_NEGATIVE] = (0.7, 1.3)
     shade_shift: Annotated[Range, _LEVELS] = (-15.0, 15.0)
-    feather: Annotated[Range, _NOT_NEGATIVE] = (0.0, 0.0)
+    feather: Annotated[Range, _FEATHER] = (0.0, 0.0)
     label_threshold: Annotated[Number, _Within(0.0, 255.0)] = 0.0
 
 

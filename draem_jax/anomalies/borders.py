@@ -7,7 +7,25 @@ from jaxtyping import Array, Float
 
 from draem_jax.anomalies.params import MAX_FEATHER
 
+Image = Float[Array, "H W 3"]
 Mask = Float[Array, "H W 1"]
+
+
+def fade(image: Image, augmented: Image, mask: Mask, *, width: ArrayLike) -> Image:
+    """Mixes an augmented image with the image towards the border of the mask; see `soften`.
+
+    Args:
+        image: in [0, 1].
+        augmented: the same with an anomaly.
+        mask: 1 on the anomaly, else 0.
+        width: pixels over which it fades, from 0 to `MAX_FEATHER`.
+
+    Returns:
+        The mixture; the augmented image itself, exactly, where the width is 0.
+    """
+    weight = soften(mask, width=width)
+    mixed = image + weight * (augmented - image)
+    return jnp.where((weight < 1) & (mask > 0), mixed, augmented)
 
 
 def soften(mask: Mask, *, width: ArrayLike) -> Mask:

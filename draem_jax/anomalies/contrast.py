@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from draem_jax.anomalies.blending import BLENDS
-from draem_jax.anomalies.borders import soften
+from draem_jax.anomalies.borders import fade
 from draem_jax.anomalies.draws import draw, draw_log, happens
 from draem_jax.anomalies.params import AnomalyParams, Contrast, SubtleParams
 
@@ -50,9 +50,10 @@ def subtle_contrast(
     """
     opacity_key, source_key, feather_key = jax.random.split(key, 3)
     source = resemble(source_key, image, texture, mask, params=params.subtle)
-    width = draw(feather_key, params.subtle.feather)
-    opacity = draw_opacity(opacity_key, params=params) * soften(mask, width=width)
+    opacity = draw_opacity(opacity_key, params=params)
     augmented = _mix(image, source, mask, opacity=opacity, params=params)
+    # Not before they are blended: Poisson's looks at the source around the mask as well.
+    augmented = fade(image, augmented, mask, width=draw(feather_key, params.subtle.feather))
     label = keep_changed(mask, image, augmented, threshold=params.subtle.label_threshold)
     return augmented, label
 

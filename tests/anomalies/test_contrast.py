@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.anomalies.borders import soften
-from draem_jax.anomalies.contrast import subtle_contrast
+from draem_jax.anomalies.contrast import plain_contrast, subtle_contrast
 
 SIZE = 200
 KEYS = jax.random.split(jax.random.key(0), SIZE)
@@ -42,6 +42,17 @@ def test_its_defaults_are_the_plain_contrast():
     augmented, labels, _, textures = simulated()
     np.testing.assert_array_equal(mean_inside(augmented), mean_inside(textures))
     np.testing.assert_array_equal(labels, np.broadcast_to(MASK, labels.shape))
+
+
+def test_its_defaults_change_nothing_in_a_poisson_blend():
+    image, texture = jnp.asarray(np.random.default_rng(0).random((2, 24, 20, 3), np.float32))
+    plain, subtle = (
+        AnomalyParams.from_dict({"contrast": word, "blend": "poisson", "opacity": (0.7, 0.7)})
+        for word in ("plain", "subtle")
+    )
+    expected, _ = jax.jit(plain_contrast)(KEYS[0], image, texture, MASK, params=plain)
+    found, _ = jax.jit(subtle_contrast)(KEYS[0], image, texture, MASK, params=subtle)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_low_opacities_are_log_uniform_and_a_share():

@@ -78,6 +78,9 @@ def _first_part(text: str) -> str:
     return re.split(r"[.;](?:\s|$)", text, maxsplit=1)[0]
 
 
+# A config has no None: a weight of 0 stands for it.
+_ALL_TERMS = LossWeights(**dict.fromkeys(COSTLY_TERMS, 0.0))
+
 GROUPS: Mapping[str, Group] = {
     "": Group(
         "The run",
@@ -133,8 +136,8 @@ GROUPS: Mapping[str, Group] = {
             "deep_supervision": Field(0, "coarser maps to learn by, 0 to 4"),
         },
     ),
-    # Numbers, which any run may change without compiling anew, and two words, which cost a
-    # compilation: mask and blend.
+    # Numbers, which any run may change without compiling anew, and words, which cost a compilation:
+    # mask, place, blend and contrast.
     **dict(_groups_of("anomalies", AnomalyParams.code())),
     **dict(
         _groups_of("losses", LossWeights(**dict.fromkeys(COSTLY_TERMS, 0.0)), explained_by=Losses)

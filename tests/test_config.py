@@ -22,8 +22,8 @@ def test_help_shows_every_field_once_with_its_default_and_what_it_means(capsys):
             value = config[field] if isinstance(config[field], tuple) else (config[field],)
             shown = default.split(",")
             assert shown == [f"{v:g}" if isinstance(v, float) else str(v) for v in value]
-            # What the operations are is told by their names, and by the heading.
-            assert text.strip() or group == "anomalies.texture.weights."
+            # What operations and shapes are is told by their names, and by the heading.
+            assert text.strip() or group.endswith(".weights.")
             assert field not in seen
             seen.add(field)
     assert seen == config.keys()

@@ -5,7 +5,8 @@
 
 Full-width networks on the built-in pictures, for an accelerator. Each shape is a program of its
 own. What the shapes are is told in `draem_jax/anomalies/masks.py`; their numbers are the fields
-`anomalies.shapes.*`. To restrict shapes to an object ("foreground") needs pictures of objects.
+`anomalies.shapes.*`. To keep shapes to an object (`anomalies.place=foreground`) needs pictures of
+objects.
 """
 
 from draem_jax.configs import surfaces
@@ -30,6 +31,9 @@ def get_config(category="brick"):
             Variant("magnitude", shape("magnitude")),
             Variant("rectangles", shape("rectangles")),
             Variant("scar", shape("scar")),
+            Variant("crack", shape("crack")),
+            Variant("spots", shape("spots")),
+            Variant("Perlin, crack and spots, 2:1:1", shape("mixed")),
             Variant("Perlin, Poisson blend", {"anomalies.blend": "poisson"}),
         ],
         seeds=(0, 1, 2, 3, 4),

@@ -3,9 +3,13 @@
 from draem_jax.anomalies.params import (
     AnomalyParams,
     Blend,
+    Contrast,
+    MaskPlace,
     MaskShape,
     OperationWeights,
     ShapeParams,
+    ShapeWeights,
+    SubtleParams,
     TextureParams,
 )
 from draem_jax.anomalies.simulate import (
@@ -20,10 +24,14 @@ from draem_jax.anomalies.simulate import (
 __all__ = [
     "AnomalyParams",
     "Blend",
+    "Contrast",
+    "MaskPlace",
     "MaskShape",
     "OperationWeights",
     "ShapeParams",
+    "ShapeWeights",
     "Simulated",
+    "SubtleParams",
     "TextureParams",
     "brighten_normals_with_keys",
     "rotate_normals",

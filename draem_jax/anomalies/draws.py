@@ -13,6 +13,12 @@ def draw(key: PRNGKeyArray, bounds: Range, shape: tuple[int, ...] = ()) -> Float
     return low + (high - low) * jax.random.uniform(key, shape)
 
 
+def draw_log(key: PRNGKeyArray, bounds: Range, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+    """Log-uniform in [low, high), both above 0."""
+    low, high = (jnp.log(jnp.asarray(bound, jnp.float32)) for bound in bounds)
+    return jnp.exp(draw(key, (low, high), shape))
+
+
 def draw_whole(
     key: PRNGKeyArray, bounds: Range, shape: tuple[int, ...] = ()
 ) -> Float[Array, "..."]:

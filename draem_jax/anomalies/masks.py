@@ -1,4 +1,4 @@
-"""The regions that are made anomalous, of any of the shapes in `MASKS`."""
+"""The regions that are made anomalous, of any shape in `MASKS` and at any place in `PLACES`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,24 +8,27 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from draem_jax.anomalies.cracks import crack_mask
 from draem_jax.anomalies.draws import draw, draw_whole
 from draem_jax.anomalies.foreground import foreground
 from draem_jax.anomalies.params import (
     MAX_PERLIN_EXPONENT,
     MAX_RECTANGLES,
     AnomalyParams,
+    MaskPlace,
     MaskShape,
     Range,
 )
 from draem_jax.anomalies.perlin import perlin_noise
 from draem_jax.anomalies.rotation import rotate_image
+from draem_jax.anomalies.spots import spots_mask
 
 Image = Float[Array, "H W 3"]
 Mask = Float[Array, "H W 1"]
 
 
 def draw_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
-    """Draws a mask of the shape that `params.mask` names; see `MASKS`.
+    """Draws a mask of the shape and at the place that `params` names; see `MASKS` and `PLACES`.
 
     Args:
         key: a random key.
@@ -35,7 +38,8 @@ def draw_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask
     Returns:
         1 in the regions that are made anomalous, 0 outside. It may come out empty.
     """
-    return MASKS[params.mask](key, image, params=params)
+    mask = MASKS[params.mask](key, image, params=params)
+    return PLACES[params.place](mask, image, params=params)
 
 
 def perlin_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
@@ -70,12 +74,11 @@ def magnitude_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) ->
 
 
 def foreground_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
-    """The part of a Perlin mask that lies on the object; see `foreground.foreground`.
+    """The part of a Perlin mask that lies on the object, as with `place` "foreground".
 
     `shapes.foreground_border` is used, and what `perlin_mask` uses.
     """
-    on_object = foreground(image, border_share=params.shapes.foreground_border)
-    return perlin_mask(key, image, params=params) * on_object[..., None]
+    return on_object(perlin_mask(key, image, params=params), image, params=params)
 
 
 def rectangle_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
@@ -131,6 +134,22 @@ def scar_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask
     return covered[..., None].astype(jnp.float32)
 
 
+def mixed_mask(key: PRNGKeyArray, image: Image, *, params: AnomalyParams) -> Mask:
+    """A mask of a shape that is drawn for each sample by `shapes.weights`."""
+    shape_key, mask_key = jax.random.split(key)
+    weights = params.shapes.weights
+    names = [name for name in MASKS if hasattr(weights, name)]
+    values = [jnp.asarray(getattr(weights, name), jnp.float32) for name in names]
+    shape = jax.random.categorical(shape_key, jnp.log(jnp.stack(values)))
+
+    # All get the same key, so that accelerators, which compute every branch, make a noise that
+    # several shapes are cut from once.
+    def branch(name: MaskShape) -> Callable[[PRNGKeyArray], Mask]:
+        return lambda key: MASKS[name](key, image, params=params)
+
+    return lax.switch(shape, [branch(name) for name in names], mask_key)
+
+
 MASKS: Mapping[MaskShape, Callable[..., Mask]] = {
     "perlin": perlin_mask,
     "rectangles": rectangle_mask,
@@ -139,10 +158,36 @@ MASKS: Mapping[MaskShape, Callable[..., Mask]] = {
     "magnitude": magnitude_mask,
     "scar": scar_mask,
     "foreground": foreground_mask,
+    "crack": crack_mask,
+    "spots": spots_mask,
+    "mixed": mixed_mask,
 }
 """What draws each shape of masks.
 
 All are called alike: with a key, the image that the mask is for and, by keyword, the parameters.
+"""
+
+
+def anywhere(mask: Mask, image: Image, *, params: AnomalyParams) -> Mask:
+    """The mask itself."""
+    del image, params
+    return mask
+
+
+def on_object(mask: Mask, image: Image, *, params: AnomalyParams) -> Mask:
+    """The part of a mask that lies on the object in a picture, see `foreground.foreground`.
+
+    In a picture without a background, that is the mask itself. `shapes.foreground_border` is used.
+    """
+    found = foreground(image, border_share=params.shapes.foreground_border)
+    return mask * found[..., None]
+
+
+PLACES: Mapping[MaskPlace, Callable[..., Mask]] = {
+    "anywhere": anywhere,
+    "foreground": on_object,
+}
+"""What is kept of a mask: from the mask, the image that it is for and, by keyword, the parameters.
 """
 
 

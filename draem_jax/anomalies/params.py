@@ -1,4 +1,4 @@
-"""The anomaly generator's numbers, in one tree of traced leaves, and its two static choices."""
+"""The anomaly generator's numbers, in one tree of traced leaves, and its static choices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,26 @@ Number = Any
 Range = tuple[Number, Number]
 
 MaskShape = Literal[
-    "perlin", "rectangles", "union", "intersection", "magnitude", "scar", "foreground"
+    "perlin",
+    "rectangles",
+    "union",
+    "intersection",
+    "magnitude",
+    "scar",
+    "foreground",
+    "crack",
+    "spots",
+    "mixed",
 ]
+MaskPlace = Literal["anywhere", "foreground"]
 Blend = Literal["alpha", "poisson"]
+Contrast = Literal["plain", "subtle"]
 
 MAX_PERLIN_EXPONENT = 6
 MAX_RECTANGLES = 8
+MAX_CRACK_BRANCHES = 4
+MAX_SPOTS = 8
+MAX_FEATHER = 4
 MAX_BLOCK_EXPONENT = 4
 
 
@@ -47,7 +61,12 @@ _LEVELS = _Within(-255.0, 255.0)
 _WHOLE_LEVELS = _Within(-255.0, 255.0, whole=True)
 _EXPONENT = _Within(0.0, float(MAX_PERLIN_EXPONENT), whole=True)
 _COUNT = _Within(1.0, float(MAX_RECTANGLES), whole=True)
+_BRANCHES = _Within(0.0, float(MAX_CRACK_BRANCHES), whole=True)
+_SPOTS = _Within(1.0, float(MAX_SPOTS), whole=True)
 _BLOCKS = _Within(0.0, float(MAX_BLOCK_EXPONENT), whole=True)
+_FEATHER = _Within(0.0, float(MAX_FEATHER))
+_LOG_SHARE = _Within(1e-6, 1.0)
+_AT_LEAST_1 = _Within(1.0, float("inf"))
 _ANY = _Within(float("-inf"), float("inf"))
 
 
@@ -122,6 +141,23 @@ class TextureParams:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ShapeWeights:
+    """How readily mask=mixed draws each shape, relative to the others.
+
+    The fields are names in `masks.MASKS`: of the shapes that need no other shape's number, and that
+    are not two Perlin masks.
+    """
+
+    perlin: Annotated[Number, _NOT_NEGATIVE] = 2.0
+    rectangles: Annotated[Number, _NOT_NEGATIVE] = 0.0
+    magnitude: Annotated[Number, _NOT_NEGATIVE] = 0.0
+    scar: Annotated[Number, _NOT_NEGATIVE] = 0.0
+    crack: Annotated[Number, _NOT_NEGATIVE] = 1.0
+    spots: Annotated[Number, _NOT_NEGATIVE] = 1.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShapeParams:
     """The numbers of mask shapes other than the plain Perlin mask; see `masks`.
 
@@ -136,6 +172,15 @@ class ShapeParams:
         scar_rotation: degrees from the horizontal, clockwise.
         foreground_border: a picture has a background if at least this share of its frame is
             background; see `foreground`.
+        crack_length: from end to end before it bends, as a share of the picture's shorter side.
+        crack_width: pixels in its middle, falling to 1 or to two fifths at its ends.
+        crack_branches: how many leave it; whole numbers from 0 to 4.
+        crack_roughness: 0 for a straight scratch, 1 for a crack that wanders and is jagged.
+        spots: how many there are, which may overlap; whole numbers from 1 to 8.
+        spot_area: as a share of the picture's, drawn log-uniformly.
+        spot_elongation: length over width.
+        spot_roughness: by which share of the radius the outline is uneven at most, about.
+        weights: how readily mask=mixed draws each shape.
     """
 
     rectangles: Annotated[Range, _COUNT] = (1.0, 4.0)
@@ -146,6 +191,47 @@ class ShapeParams:
     scar_width: Annotated[Range, _SHARE] = (0.008, 0.03)
     scar_rotation: Annotated[Range, _ANY] = (-90.0, 90.0)
     foreground_border: Annotated[Number, _SHARE] = 0.9
+    crack_length: Annotated[Range, _SHARE] = (0.15, 0.8)
+    crack_width: Annotated[Range, _NOT_NEGATIVE] = (1.0, 4.0)
+    crack_branches: Annotated[Range, _BRANCHES] = (0.0, 3.0)
+    crack_roughness: Annotated[Range, _SHARE] = (0.0, 1.0)
+    spots: Annotated[Range, _SPOTS] = (1.0, 4.0)
+    spot_area: Annotated[Range, _LOG_SHARE] = (0.00025, 0.01)
+    spot_elongation: Annotated[Range, _AT_LEAST_1] = (1.0, 2.5)
+    spot_roughness: Annotated[Range, _SHARE] = (0.2, 0.8)
+    weights: ShapeWeights = dataclasses.field(default_factory=ShapeWeights)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubtleParams:
+    """The numbers of anomalies that hardly differ from the picture, for contrast=subtle.
+
+    Each share is drawn apart from the others. With these defaults, samples are those of
+    contrast=plain but for other random numbers.
+
+    Attributes:
+        opacity_share: how often `subtle.opacity` takes the place of `opacity`.
+        opacity: weight of the texture inside the mask, drawn log-uniformly.
+        matched_share: how often a texture's mean colour is moved to the picture's inside the mask.
+        matched_shift: added to a texture that was moved there, levels.
+        shaded_share: how often the picture itself, brighter or darker, takes the texture's place.
+        shade_factor: what the picture is multiplied by.
+        shade_shift: what is then added to it, levels.
+        feather: pixels over which the opacity falls to half at the mask's border; 0 for hard ones.
+        label_threshold: levels by which some channel of a labelled pixel differs from the normal
+            picture's at least; 0 labels the whole mask. What is empty then is normal.
+    """
+
+    opacity_share: Annotated[Number, _SHARE] = 0.0
+    opacity: Annotated[Range, _LOG_SHARE] = (0.05, 0.3)
+    matched_share: Annotated[Number, _SHARE] = 0.0
+    matched_shift: Annotated[Range, _LEVELS] = (-20.0, 20.0)
+    shaded_share: Annotated[Number, _SHARE] = 0.0
+    shade_factor: Annotated[Range, _NOT_NEGATIVE] = (0.7, 1.3)
+    shade_shift: Annotated[Range, _LEVELS] = (-15.0, 15.0)
+    feather: Annotated[Range, _FEATHER] = (0.0, 0.0)
+    label_threshold: Annotated[Number, _Within(0.0, 255.0)] = 0.0
 
 
 @jax.tree_util.register_dataclass
@@ -155,14 +241,19 @@ class AnomalyParams:
 
     A pytree whose leaves are floats: passed to a compiled function they are traced, so other
     numbers run the same program. Give floats, not integers, which would compile once more. `mask`,
-    `blend` and `normal_corners` are no leaves but part of the tree's form: another word is another
-    program. A pair is a range that is drawn from uniformly, both ends included for whole numbers;
-    equal ends fix the value. The defaults are the authors' code's, see `code` and `paper`.
+    `place`, `blend`, `contrast` and `normal_corners` are no leaves but part of the tree's form:
+    another word is another program. A pair is a range that is drawn from uniformly, both ends
+    included for whole numbers; equal ends fix the value. The defaults are the authors' code's, see
+    `code` and `paper`.
 
     Attributes:
         mask: the shape of masks; see `masks.MASKS`.
+        place: "anywhere", or "foreground" to keep of a mask of any shape what lies on the object;
+            see `masks.PLACES`.
         blend: "alpha" mixes texture and image by the opacity; "poisson" also shifts the mixture
             smoothly so that it meets the image at the mask's border; see `blending.BLENDS`.
+        contrast: "plain" puts a texture on the image by the opacity; "subtle" heeds the numbers of
+            `subtle` as well; see `contrast.CONTRASTS`.
         untouched_share: how often a sample stays as it is, in [0, 1].
         opacity: weight of the texture inside the mask, in [0, 1]; the image has the rest. The
             paper's β is this weight. The code's β is the weight of the image, so its U(0, 0.8) is
@@ -179,13 +270,20 @@ class AnomalyParams:
         normal_brightness: what `brighten_normals_with_keys` multiplies an image by.
         texture: the textures' numbers.
         shapes: the numbers of other mask shapes.
+        subtle: the numbers of anomalies that hardly differ from the picture.
     """
 
     mask: Annotated[MaskShape, _OneOf(get_args(MaskShape))] = dataclasses.field(
         default="perlin", metadata={"static": True}
     )
+    place: Annotated[MaskPlace, _OneOf(get_args(MaskPlace))] = dataclasses.field(
+        default="anywhere", metadata={"static": True}
+    )
     blend: Annotated[Blend, _OneOf(get_args(Blend))] = dataclasses.field(
         default="alpha", metadata={"static": True}
+    )
+    contrast: Annotated[Contrast, _OneOf(get_args(Contrast))] = dataclasses.field(
+        default="plain", metadata={"static": True}
     )
     untouched_share: Annotated[Number, _SHARE] = 0.5
     opacity: Annotated[Range, _SHARE] = (0.2, 1.0)
@@ -201,6 +299,7 @@ class AnomalyParams:
     normal_brightness: Annotated[Range, _NOT_NEGATIVE] = (1.0, 1.0)
     texture: TextureParams = dataclasses.field(default_factory=TextureParams)
     shapes: ShapeParams = dataclasses.field(default_factory=ShapeParams)
+    subtle: SubtleParams = dataclasses.field(default_factory=SubtleParams)
 
     @classmethod
     def code(cls) -> AnomalyParams:
@@ -232,18 +331,24 @@ class AnomalyParams:
         """Builds the numbers from a plain, possibly nested mapping, such as a config's.
 
         Args:
-            values: by field name; a range is a pair of numbers; `texture`, its `weights` and
-                `shapes` are mappings themselves.
+            values: by field name; a range is a pair of numbers; `texture`, `shapes`, the
+                `weights` of both, and `subtle` are mappings themselves.
             base: where the fields that are not named come from; the code's recipe by default.
 
         Raises:
-            UserError: a field that does not exist, or a value that it cannot hold.
+            UserError: a field that does not exist, a value that it cannot hold, mask=mixed of no
+                shape, or numbers of `subtle` that contrast=plain would not heed.
 
         Example:
             >>> AnomalyParams.from_dict({"opacity": (0.5, 1.0)}).opacity
             (0.5, 1.0)
         """
-        return _replace(cls() if base is None else base, values, path="")
+        params = _replace(cls() if base is None else base, values, path="")
+        if params.mask == "mixed" and not any(dataclasses.astuple(params.shapes.weights)):
+            raise UserError("mask=mixed needs one of shapes.weights.* above 0")
+        if params.contrast == "plain" and params.subtle != SubtleParams():
+            raise UserError("subtle.* acts with contrast=subtle alone; choose it as well")
+        return params
 
 
 def _replace(params: Any, values: Mapping[str, Any], *, path: str) -> Any:

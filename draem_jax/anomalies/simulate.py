@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
-from draem_jax.anomalies.blending import BLENDS
+from draem_jax.anomalies.contrast import CONTRASTS
 from draem_jax.anomalies.draws import draw, happens
 from draem_jax.anomalies.masks import draw_mask
 from draem_jax.anomalies.params import AnomalyParams
@@ -62,9 +62,10 @@ def simulate(
         masks: where anomalies go, 1 on them and 0 elsewhere; drawn as `params.mask` says if None.
 
     Returns:
-        The augmented images (equal to the images outside the mask, and everywhere in untouched
-        samples), the masks, and whether each sample has an anomaly. A mask that came out empty
-        makes a normal sample.
+        The augmented images, the masks, and whether each sample has an anomaly. A mask that came
+        out empty makes a normal sample. Outside the mask, and everywhere in untouched samples,
+        augmented images equal the images; with `subtle.label_threshold`, they differ there by less
+        than that.
 
     Example:
         >>> images = textures = jnp.full((2, 64, 96, 3), 0.5)
@@ -189,10 +190,7 @@ def _simulate_one(
         if inside is not None:
             region = jnp.where(inside, region, 0)
         source = augment_texture(texture_key, texture, params=params.texture)
-        opacity = draw(opacity_key, params.opacity)
-        # Of two ones, rounding can make more than one.
-        anomaly = jnp.minimum(opacity * source + (1 - opacity) * image, 1)
-        return BLENDS[params.blend](image, anomaly, region), region
+        return CONTRASTS[params.contrast](opacity_key, image, source, region, params=params)
 
     augmented, region = lax.cond(
         happens(share_key, params.untouched_share), untouched, touched, image, texture

@@ -234,7 +234,7 @@ def _what_to_simulate(
 def _nothing_simulated() -> UserError:
     return UserError(
         "the config's recipe simulates no anomaly at all; see `draem-jax preview`, and lower "
-        "config.anomalies.threshold"
+        "config.anomalies.threshold or config.anomalies.subtle.label_threshold"
     )
 
 

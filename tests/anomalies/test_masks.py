@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.morphology import skeletonize
 
 from draem_jax.anomalies import AnomalyParams, MaskShape
 from draem_jax.anomalies.foreground import foreground
@@ -100,6 +101,95 @@ def test_a_scar_lies_as_it_is_told():
         assert mask[top : bottom + 1, left : right + 1].all()
 
 
+def ends_of(mask):
+    """How many ends the middle lines of a thin shape have."""
+    line = skeletonize(mask)
+    neighbours = ndimage.convolve(line.astype(int), np.ones((3, 3), int), mode="constant")
+    return np.sum(line & (neighbours == 2))
+
+
+def lies_inside(mask):
+    top, bottom, left, right = extent(mask)
+    return top > 0 and left > 0 and bottom < HEIGHT - 1 and right < WIDTH - 1
+
+
+def test_a_crack_is_thin_and_branches_and_hardly_breaks():
+    wild = {"crack_width": (2, 2), "crack_roughness": (1, 1), "crack_length": (0.5, 0.5)}
+    one, many = (masks_of("crack", shapes=wild | {"crack_branches": (n, n)}) for n in (0, 4))
+    for masks in (one, many):
+        depths = [ndimage.distance_transform_edt(mask).max() for mask in masks]
+        assert max(depths) <= 3
+        assert np.median(depths) <= 2
+        pieces = [ndimage.label(mask, structure=ANYWHERE)[1] for mask in masks if lies_inside(mask)]
+        assert len(pieces) > 20
+        assert np.mean(np.equal(pieces, 1)) > 0.9
+    ends = [np.mean([ends_of(m) for m in masks if lies_inside(m)]) for masks in (one, many)]
+    assert ends[0] < 2.5
+    assert ends[1] > 3.5
+
+
+def test_a_crack_without_roughness_and_branches_is_a_straight_scratch():
+    length = 0.4 * HEIGHT
+    shapes = {"crack_roughness": (0, 0), "crack_branches": (0, 0), "crack_width": (1, 2)}
+    masks = masks_of("crack", shapes=shapes | {"crack_length": (0.4, 0.4)})
+    for mask in filter(lies_inside, masks):
+        points = np.argwhere(mask) - np.argwhere(mask).mean(0)
+        axes = np.linalg.svd(points, full_matrices=False)[2]
+        along, across = np.ptp(points @ axes.T, axis=0)
+        assert abs(along - length) <= 2
+        assert across <= 2.5
+        assert ndimage.label(mask, structure=ANYWHERE)[1] == 1
+
+
+def test_spots_have_the_areas_that_are_told_and_uneven_outlines():
+    round_ones = {"spots": (1, 1), "spot_elongation": (1, 1), "spot_roughness": (0, 0)}
+    share = 100 / (HEIGHT * WIDTH)
+    masks = masks_of("spots", shapes=round_ones | {"spot_area": (share, share)})
+    inside = [mask for mask in masks if lies_inside(mask)]
+    assert len(inside) > 30
+    assert all(abs(mask.sum() - 100) <= 10 for mask in inside)
+    for mask in inside:
+        top, bottom, left, right = extent(mask)
+        assert bottom - top == right - left
+    uneven = masks_of(
+        "spots", shapes=round_ones | {"spot_area": (share, share), "spot_roughness": (1, 1)}
+    )
+    middles = [np.argwhere(mask).mean(0) for mask in inside]
+    overlaps = [
+        np.sum(mask & other) / np.sum(mask | other)
+        for mask, other in zip(masks, uneven, strict=True)
+        if lies_inside(mask)
+    ]
+    assert len(middles) == len(overlaps)
+    assert 0.4 < np.mean(overlaps) < 0.9
+
+
+def test_areas_of_spots_are_log_uniform_and_no_spot_is_empty():
+    spots = {"spots": (1, 1), "spot_elongation": (1, 1), "spot_roughness": (0, 0)}
+    areas = masks_of("spots", shapes=spots | {"spot_area": (0.001, 0.016)}).mean((1, 2))
+    assert 0.3 < np.mean(areas < 0.004) < 0.7
+    assert masks_of("spots", shapes={"spot_area": (1e-6, 1e-6)}).any((1, 2)).all()
+    dots = spots | {"spot_area": (1e-4, 1e-4)}
+    for low, high in ((1, 1), (8, 8), (1, 4)):
+        counts = masks_of("spots", shapes=dots | {"spots": (low, high)}).sum((1, 2))
+        assert counts.max() == high
+        assert counts.min() >= min(low, 6)
+
+
+def test_mixed_masks_are_of_the_shapes_that_weigh():
+    keys = jax.vmap(jax.random.split)(KEYS)[:, 1]
+    weights = {"perlin": 1, "crack": 0, "spots": 1}
+    mixed = masks_of("mixed", shapes={"weights": weights})
+    params = AnomalyParams()
+    alone = {}
+    for shape in ("perlin", "spots"):
+        found = draw_masks(keys, PLAIN, dataclasses.replace(params, mask=shape))
+        alone[shape] = np.asarray(found) > 0
+    are = {shape: (mixed == masks).all((1, 2)) for shape, masks in alone.items()}
+    assert (are["perlin"] | are["spots"]).all()
+    assert 0.3 < are["perlin"].mean() < 0.7
+
+
 @pytest.mark.parametrize("threshold", [(0.2, 0.2), (0.0, 0.6)])
 def test_union_and_intersection_are_of_two_perlin_masks(threshold):
     params = AnomalyParams.from_dict({"threshold": threshold})
@@ -179,6 +269,14 @@ def test_blobs_stay_in_the_foreground():
     masks = masks_of("foreground", image=jnp.asarray(picture), **params)
     np.testing.assert_array_equal(masks, masks_of("perlin", **params) & disc[None])
     assert masks.any((1, 2)).mean() > 0.8
+
+
+def test_a_mask_of_any_shape_can_be_kept_to_the_foreground():
+    picture, disc = disc_picture(np.random.default_rng(1))
+    image = jnp.asarray(picture)
+    kept = masks_of("rectangles", image=image, place="foreground")
+    np.testing.assert_array_equal(kept, masks_of("rectangles") & disc[None])
+    assert kept.any()
 
 
 def test_numbers_are_traced_and_words_are_not():

@@ -4,9 +4,10 @@ from typing import get_args
 import jax
 import pytest
 
-from draem_jax.anomalies import AnomalyParams, Blend, MaskShape
+from draem_jax.anomalies import AnomalyParams, Blend, Contrast, MaskPlace, MaskShape, ShapeWeights
 from draem_jax.anomalies.blending import BLENDS
-from draem_jax.anomalies.masks import MASKS
+from draem_jax.anomalies.contrast import CONTRASTS
+from draem_jax.anomalies.masks import MASKS, PLACES
 from draem_jax.errors import UserError
 
 
@@ -22,8 +23,8 @@ def test_presets():
 
 def test_all_numbers_are_leaves():
     leaves = jax.tree.leaves(AnomalyParams())
-    texture, shapes = 1 + 10 * 2 + 1 + 10 + 2 * 2, 7 * 2 + 1
-    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + 1 + 2 + texture + shapes
+    texture, shapes, subtle = 1 + 10 * 2 + 1 + 10 + 2 * 2, 15 * 2 + 1 + 6, 5 * 2 + 4
+    assert len(leaves) == 1 + 4 * 2 + 1 + 2 + 1 + 2 + texture + shapes + subtle
     assert all(type(leaf) is float for leaf in leaves)
 
 
@@ -55,13 +56,19 @@ def test_words_are_part_of_the_form():
 
 def test_every_word_is_drawn_by_something():
     assert get_args(MaskShape) == tuple(MASKS)
+    assert get_args(MaskPlace) == tuple(PLACES)
     assert get_args(Blend) == tuple(BLENDS)
+    assert get_args(Contrast) == tuple(CONTRASTS)
+    assert {field.name for field in dataclasses.fields(ShapeWeights)} < set(MASKS)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"opacityy": (0, 1)}, r"'opacityy'.*known are mask, blend, untouched_share, opacity"),
+        (
+            {"opacityy": (0, 1)},
+            r"'opacityy'.*known are mask, place, blend, contrast, untouched_share, opacity",
+        ),
         ({"texture": {"weights": {"blur": 1}}}, r"'texture\.weights\.blur'.*weights\.invert"),
         ({"opacity": 0.5}, "opacity must be a pair"),
         ({"opacity": (0.5, 2)}, "opacity must lie from 0 to 1"),
@@ -75,6 +82,13 @@ def test_every_word_is_drawn_by_something():
         ({"texture": {"operations": 11}}, "texture.operations must lie from 0 to 10"),
         ({"texture": {"operations": 2.5}}, "texture.operations must be whole"),
         ({"texture": {"block_exponent": (1, 5)}}, "texture.block_exponent must lie from 0 to 4"),
+        (
+            {"mask": "mixed", "shapes": {"weights": {"perlin": 0, "crack": 0, "spots": 0}}},
+            r"mask=mixed needs one of shapes\.weights\.\* above 0",
+        ),
+        ({"subtle": {"label_threshold": 3}}, "acts with contrast=subtle alone"),
+        ({"contrast": "subtle", "subtle": {"opacity": (0, 1)}}, "opacity must lie from 1e-06 to 1"),
+        ({"shapes": {"spot_area": (0, 0.1)}}, "spot_area must lie from 1e-06 to 1"),
         ({"shapes": {"rectangles": (0, 2)}}, "shapes.rectangles must lie from 1 to 8"),
         ({"shapes": {"scar_width": (0.2, 0.1)}}, "shapes.scar_width must give its lowest"),
     ],

@@ -1,18 +1,20 @@
-"""Compares two recipes by the defects that they find: all, small ones, and faint ones.
+"""Compares recipes by the defects that they find: all, small ones, and faint ones.
 
-    python tools/measure_missed.py --base=runs/recipes/runs/code --other=runs/recipes/runs/plus
+    python tools/measure_missed.py runs/recipes/runs/code runs/recipes/runs/plus
 
 Each folder is the work directory of a run, or holds those of several, such as all products and
-seeds of a variant of a study; they are compared as far as both have them. A defect is an
-8-connected region of a mask. It is found if any of its pixels lies above the margin that the share
---exceeded of the pixels of the run's normal test pictures exceeds, so that all runs are compared at
-the same rate of false alarms. Small are defects below 0.3 % of the picture's area, faint those with
-a contrast below 15 levels: to the undamaged picture for `surfaces`, to a ring around for others.
+seeds of a variant of a study; they are compared as far as all have them, and held against the first
+one. A defect is an 8-connected region of a mask. It is found if any of its pixels lies above the
+margin that the share --exceeded of the pixels of the run's normal test pictures exceeds, so that
+all runs are compared at the same rate of false alarms. Small are defects below 0.3 % of the
+picture's area, faint those with a contrast below 15 levels: to the undamaged picture for
+`surfaces`, to a ring around for others.
 """
 
 import argparse
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,34 +39,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", required=True, type=Path)
-    parser.add_argument("--other", required=True, type=Path)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--exceeded", type=float, default=0.001)
     options = parser.parse_args()
 
     use_cpu_devices()
-    runs = pair_runs(options.base, options.other)
-    defects: dict[str, tuple[list[Defect], list[Defect]]] = defaultdict(lambda: ([], []))
+    folders: list[Path] = options.folders
+    runs = common_runs(folders)
+    defects: dict[str, list[list[Defect]]] = defaultdict(lambda: [[] for _ in folders])
     for run in runs:
-        for side, folder in enumerate((options.base, options.other)):
+        for place, folder in enumerate(folders):
             product, of_run = look_for_defects(folder / run, exceeded=options.exceeded)
-            for name in (product, "all"):
-                defects[name][side].extend(of_run)
-    print(
-        f"{len(runs)} pairs of runs; {options.exceeded:.2%} of normal pixels are above thresholds"
-    )
-    print(table(defects))
+            defects[product][place].extend(of_run)
+    defects["all"] = [
+        list(itertools.chain(*parts)) for parts in zip(*defects.values(), strict=True)
+    ]
+    print(f"{len(runs)} runs each; {options.exceeded:.2%} of normal pixels are above thresholds")
+    print(table(defects, [folder.name for folder in folders]))
 
 
-def pair_runs(base: Path, other: Path) -> list[Path]:
-    """The work directories that both folders have, relative to them."""
-    of_base, of_other = (
-        {path.parent.relative_to(folder) for path in folder.rglob("checkpoints")}
-        for folder in (base, other)
-    )
-    if not of_base & of_other:
-        raise SystemExit(f"{base} and {other} have no run in common; give folders alike within")
-    return sorted(of_base & of_other)
+def common_runs(folders: Sequence[Path]) -> list[Path]:
+    """The work directories that all folders have, relative to them."""
+    found = [
+        {p.parent.relative_to(folder) for p in folder.rglob("checkpoints")} for folder in folders
+    ]
+    common = set.intersection(*found)
+    if not common:
+        names = ", ".join(map(str, folders))
+        raise SystemExit(f"{names} have no run in common; give folders that are alike within")
+    return sorted(common)
 
 
 def look_for_defects(workdir: Path, *, exceeded: float) -> tuple[str, list[Defect]]:
@@ -109,17 +112,16 @@ def undamaged(category: Category, name: str) -> np.ndarray:
     return sample.undamaged
 
 
-def table(defects: dict[str, tuple[list[Defect], list[Defect]]]) -> str:
-    """Recalls side by side, in per cent."""
-    lines = [f"{'product':20} {'defects':16} {'number':>7} {'base':>6} {'other':>6} {'more':>6}"]
+def table(defects: Mapping[str, Sequence[Sequence[Defect]]], names: Sequence[str]) -> str:
+    """The recall of each recipe in per cent, and how much that is more than the first one's."""
+    titles = [f"{name[-16:]:>16}" for name in names]
+    lines = [f"{'product':16} {'defects':16} {'number':>7} {' '.join(titles)}"]
     for product, sides in defects.items():
         for title, belongs in BINS.items():
             chosen = [[defect for defect in side if belongs(defect)] for side in sides]
-            base, other = (100 * recall(side) for side in chosen)
-            lines.append(
-                f"{product:20} {title:16} {len(chosen[0]):7} {base:6.1f} {other:6.1f} "
-                f"{other - base:+6.1f}"
-            )
+            base, *others = (100 * recall(side) for side in chosen)
+            cells = [f"{base:16.1f}", *(f"{one:8.1f} {one - base:+7.1f}" for one in others)]
+            lines.append(f"{product[:16]:16} {title:16} {len(chosen[0]):7} {' '.join(cells)}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from draem_jax.data.surfaces import draw_sample
 from draem_jax.evaluation.missed import list_defects, recall, threshold_of_normal
-from tools.measure_missed import pair_runs, table
+from tools.measure_missed import common_runs, table
 
 
 def test_each_region_has_its_size_contrast_and_margin():
@@ -25,7 +25,7 @@ def test_each_region_has_its_size_contrast_and_margin():
     assert (large.is_small, large.is_faint, large.is_found) == (False, True, False)
     assert recall([small, large]) == 0.5
     assert math.isnan(recall([]))
-    lines = table({"brick": ([large], [small])}).splitlines()
+    lines = table({"brick": [[large], [small]]}, ["code", "plus"]).splitlines()
     assert lines[1].split() == ["brick", "all", "1", "0.0", "100.0", "+100.0"]
 
 
@@ -55,6 +55,7 @@ def test_a_share_of_normal_pixels_lies_above_the_threshold():
 def test_runs_are_paired_by_their_place(tmp_path):
     for place in ("a/brick/seed_0", "a/brick/seed_1", "b/brick/seed_1", "b/grass/seed_0"):
         (tmp_path / place / "checkpoints").mkdir(parents=True)
-    assert [str(run) for run in pair_runs(tmp_path / "a", tmp_path / "b")] == ["brick/seed_1"]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    assert [str(run) for run in common_runs(folders)] == ["brick/seed_1"]
     with pytest.raises(SystemExit, match="no run in common"):
-        pair_runs(tmp_path / "a", tmp_path / "b" / "grass")
+        common_runs([*folders, tmp_path / "b" / "grass"])

@@ -20,6 +20,7 @@ from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
+from draem_jax.flips import FLIPS
 from draem_jax.losses import LossWeights, check_weights
 from draem_jax.networks import VARIANTS, check_size
 from draem_jax.scores import score_by_name
@@ -222,6 +223,7 @@ def check_config(config: ConfigDict) -> None:
             "config.optimizer.milestones must be shares of the steps in (0, 1], not "
             f"{config.optimizer.milestones}"
         )
+    _check_choice(config, "evaluation.flips", tuple(FLIPS))
     _check_choice(config, "model.variant", tuple(VARIANTS))
     _check_choice(config, "model.dtype", DTYPES)
     check_depth(config.data.depth)

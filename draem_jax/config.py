@@ -20,10 +20,12 @@ from draem_jax.data.texture_sources import with_absolute_folders
 from draem_jax.data.tiles import usual_overlap
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
+from draem_jax.flips import FLIPS
 from draem_jax.losses import COSTLY_TERMS, LossWeights, check_weights
 from draem_jax.networks import (
     COARSE_STAGES,
     RECONSTRUCTIVE_INPUTS,
+    STARTS,
     VARIANTS,
     check_size,
 )
@@ -222,6 +224,7 @@ def check_config(config: ConfigDict) -> None:
     if config.evaluation.score != "auto":
         score_by_name(config.evaluation.score)
     _check_optimizer(config)
+    _check_choice(config, "evaluation.flips", tuple(FLIPS))
     _check_networks(config)
     check_depth(config.data.depth)
     if not 0 <= config.data.holdout < 1:

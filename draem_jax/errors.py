@@ -18,6 +18,10 @@ class DivergedError(UserError):
     """Training ended in numbers that are not finite; the message names the step."""
 
 
+class InUseError(UserError):
+    """Another process works in the folder; the message names it."""
+
+
 class PartialError(UserError):
     """All was done but for what could not be used; the message says how much, and where to look."""
 

@@ -180,6 +180,10 @@ GROUPS: Mapping[str, Group] = {
             "batch_size": Field(16, "pictures that the devices take at once"),
             # mean21 is the paper's; auto chooses on simulated anomalies.
             "score": Field("mean21", "of a map: its largest mean of 21 x 21; top100; top1%; auto"),
+            # Two or four times the computation.
+            "flips": Field(
+                "none", "mirrored pictures to average maps over: none, horizontal, both"
+            ),
         },
     ),
     "finetune": Group(

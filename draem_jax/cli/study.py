@@ -13,10 +13,13 @@ from draem_jax.cli.common import (
     define_stopped_status,
     define_workdir,
     parse_workdir,
+    say,
     say_warnings,
     stopped_status,
 )
 from draem_jax.errors import StoppedError
+
+_PATIENCE = 600.0  # seconds that another process may take to write the results
 
 if TYPE_CHECKING:
     from draem_jax.studies.runner import Progress
@@ -33,7 +36,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _run(values: Any) -> None:
-    from draem_jax.studies.runner import finished_results, run_study
+    from draem_jax.studies.runner import run_study
     from draem_jax.studies.study import parse_study
     from draem_jax.training.parallel import use_cpu_devices
     from draem_jax.training.pictures import data_warnings
@@ -41,14 +44,15 @@ def _run(values: Any) -> None:
     workdir = parse_workdir(values)
     study = parse_study(values.config)
     use_cpu_devices(values.cpu_devices)
-    for category, run in {run.category: run for run in study.runs()}.items():
-        say_warnings(f"{category}: {line}" for line in data_warnings(run.config))
+    for note in study.notes:
+        say(note)
+    for run in study.first_runs():
+        say_warnings(f"{run.product}: {line}" for line in data_warnings(run.config))
     try:
         with _progress(study.protocol) as tell, stopped_status(values):
             run_study(study, workdir, tell=tell)
     except StoppedError:
-        if finished_results(study, workdir):
-            _write_and_tell(study, workdir)
+        _write_and_tell(study, workdir)
         raise
     _write_and_tell(study, workdir)
 
@@ -56,8 +60,20 @@ def _run(values: Any) -> None:
 def _write_and_tell(study: "Study", workdir: Path) -> None:
     from draem_jax.studies.report import write_results
     from draem_jax.studies.runner import finished_results
+    from draem_jax.training.workdir import locked
 
-    write_results(study, finished_results(study, workdir), workdir)
+    # So that of several processes the last to end, which knows all runs, writes last.
+    with locked(workdir, wait=_PATIENCE):
+        results = finished_results(study, workdir)
+        if results:
+            write_results(study, results, workdir)
+    if len(results) < (total := len(study.runs())):
+        say(
+            f"{total - len(results)} of {total} runs are not done: other processes are making "
+            "them, or the same command will"
+        )
+    if not results:
+        return
     print((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"report: {workdir / 'report.html'}")
 
@@ -99,17 +115,20 @@ VERB = Verb(
     "study",
     "Train variants of a recipe side by side, and tell which differences the data support.",
     """\
-    A study is a base recipe, named variants of it, categories and seeds; its file lists them. Each
-    run takes one device, as many at a time, and is a work directory of its own under WORKDIR/runs/.
-    Stopped or killed, the same command goes on; what is done is skipped. Variants, seeds and
-    categories may be added later.
+    A study is a base recipe, named variants of it, products and seeds; its file lists them. A
+    product is a category of a data set, or a data set of its own. Each run takes one device, as
+    many at a time, and is a work directory of its own under WORKDIR/runs/. Stopped or killed, the
+    same command goes on; what is done is skipped. Variants, seeds and products may be added later.
+    Started several times, the same command shares the runs: a GPU bears some small ones at a time,
+    with its memory divided by XLA_PYTHON_CLIENT_MEM_FRACTION (0.3 for three).
 
       draem-jax study --config=configs/studies/quick.py --workdir=runs/quick
       draem-jax study --config=configs/studies/opacity.py --workdir=runs/opacity \\
           --config.categories=grass,gravel --config.seeds=0,1,2,3,4 --config.base.train.steps=2000
 
-    Writes results.csv (a line a run), results.md (the ranking) and report.html: means over seeds,
-    paired differences to the baseline, learning curves, and each variant's anomalies and maps.
+    Writes results.csv (a line a run), results.md (the ranking) and report.html: means over seeds
+    and those of each product, paired differences to the baseline, learning curves, and each
+    variant's anomalies and maps.
     """,
     _define,
     _run,

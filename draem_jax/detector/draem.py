@@ -32,11 +32,12 @@ from draem_jax.detector.outputs import (
     Seen,
 )
 from draem_jax.detector.tiling import Canvas, CanvasInMemory, Rows, see_in_tiles
+from draem_jax.flips import mean_over_flips
 from draem_jax.networks import DraemNetwork, forward, forward_with_features
 from draem_jax.regions.edges import above_edges
 from draem_jax.regions.find import find_regions
 from draem_jax.regions.rule import PixelRule, RegionRule
-from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows, anomaly_map, margin, score_by_name
+from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows, margin, score_by_name
 from draem_jax.thresholds import Thresholds, pixel_threshold
 from draem_jax.training.parallel import jit_here, local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
@@ -405,7 +406,12 @@ class Draem:
             What the networks say of `batch_size` pictures: those behind the ones given are padding.
             Scores are of what is looked at; margin and map are of the whole picture.
         """
-        program = _make_program(create_network(self.config), self.score_name, with_features)
+        program = _make_program(
+            create_network(self.config),
+            self.score_name,
+            with_features,
+            self.config.evaluation.flips,
+        )
         border_share = None
         if self.roi.on_object:
             border_share = anomaly_params(self.config).shapes.foreground_border
@@ -542,7 +548,7 @@ class _Whole(NamedTuple):
 # Detectors of one architecture share a program.
 @functools.lru_cache(maxsize=8)
 def _make_program(
-    network: DraemNetwork, score_name: str, with_features: bool
+    network: DraemNetwork, score_name: str, with_features: bool, flips: str
 ) -> Callable[..., BatchOutput]:
     score = score_by_name(score_name)
 
@@ -555,13 +561,19 @@ def _make_program(
             output, features = forward_with_features(network, variables, images)
         else:
             output = forward(network, variables, images)
-        maps = anomaly_map(output.logits)
+        margins = mean_over_flips(
+            lambda mirrored: margin(forward(network, variables, mirrored).logits),
+            images,
+            margin(output.logits),
+            flips=flips,
+        )
+        maps = jax.nn.sigmoid(margins)
         reconstruction = jnp.clip(output.reconstruction, 0, 1)
         on_object = None
         if border_share is not None:
             on_object = find_objects(images, border_share=border_share)
         return BatchOutput(
-            margin(output.logits),
+            margins,
             maps,
             score(maps, both(planes, on_object)),
             reconstruction,

@@ -1,12 +1,12 @@
 """Ground truth as one plane a picture: which pixels count, which are defects, how big they are."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int
 from scipy import ndimage
 
 from draem_jax.data.layouts import GOOD
 
-__all__ = ["GOOD", "LEFT_OUT", "encode_mask", "region_weights", "unknown_mask"]
+__all__ = ["GOOD", "LEFT_OUT", "encode_mask", "label_regions", "region_weights", "unknown_mask"]
 
 LEFT_OUT = -1.0
 """Marks pixels that no pixel metric counts: padding, pictures whose mask is not known, and what is
@@ -40,10 +40,15 @@ def region_weights(mask: Bool[np.ndarray, "H W"]) -> Float64[np.ndarray, "H W"]:
     """1 / size of their 8-connected region at defect pixels, 0 elsewhere."""
     if not mask.any():
         return np.zeros(mask.shape)
-    labels, _ = ndimage.label(mask, structure=_EIGHT_CONNECTED)
+    labels, _ = label_regions(mask)
     weights = 1 / np.maximum(np.bincount(labels.ravel()), 1)
     weights[0] = 0
     return weights[labels]
+
+
+def label_regions(mask: Bool[np.ndarray, "H W"]) -> tuple[Int[np.ndarray, "H W"], int]:
+    """The number of their 8-connected region, from 1, at defect pixels, 0 elsewhere; how many."""
+    return ndimage.label(mask, structure=_EIGHT_CONNECTED)
 
 
 def unknown_mask(shape: tuple[int, int]) -> Float32[np.ndarray, "H W"]:

@@ -5,7 +5,7 @@ The page stands alone, as that of an evaluation does.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -39,6 +39,7 @@ class StudyVariant:
         missing: how many runs are yet to be made.
         curves: the curves of its runs, (steps, losses). A loss that is not finite ends the curve.
         strip: some of its simulated anomalies in a row, RGB.
+        products: product → its average of the metric that ranks; empty where there is but one.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StudyVariant:
     missing: int
     curves: Sequence[plots.LearningCurve]
     strip: UInt8[np.ndarray, "H W 3"] | None
+    products: Mapping[str, Average] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class StudyReport:
 
     Attributes:
         title: the title of the page.
-        facts: name → value of what was run: base config, categories, seeds.
+        facts: name → value of what was run: base config, products, seeds.
         notes: sentences that the reader must not miss.
         baseline: the name of the variant that the others are held against.
         metrics: keys of the figures to show, the one that ranks the variants first. All are
@@ -111,6 +113,7 @@ def render_study(report: StudyReport) -> str:
         report=report,
         level=f"{100 * LEVEL:.3g} %",
         labels=[heading(key) for key in report.metrics],
+        products=list(report.variants[0].products) if report.variants else [],
         rows=[_row(report, rank, variant) for rank, variant in ranked],
         findings=_findings(report, [variant for _, variant in ranked]),
         details=_details(report, [variant for _, variant in ranked]),
@@ -149,7 +152,10 @@ def _row(report: StudyReport, rank: int | None, variant: StudyVariant) -> dict[s
         "rank": plots.UNKNOWN if rank is None else rank,
         "variant": variant,
         "is_baseline": variant.name == report.baseline,
-        "cells": [_cell(variant, key) for key in report.metrics],
+        "cells": [
+            _cell(variant.averages.get(key), variant.published.get(key)) for key in report.metrics
+        ],
+        "products": [_cell(average) for average in variant.products.values()],
         "difference": _points(difference.mean) if difference else plots.UNKNOWN,
         "interval": _interval(difference),
         "direction": _direction(difference),
@@ -160,11 +166,9 @@ def _main_difference(report: StudyReport, variant: StudyVariant) -> Difference |
     return variant.differences.get(report.metrics[0]) if report.metrics else None
 
 
-def _cell(variant: StudyVariant, key: str) -> dict[str, str]:
-    average = variant.averages.get(key)
+def _cell(average: Average | None, published: float | None = None) -> dict[str, str]:
     if average is None:
         return {"mean": plots.UNKNOWN, "deviation": "", "published": ""}
-    published = variant.published.get(key)
     return {
         "mean": _share(average.mean),
         "deviation": "" if average.deviation is None else _share(average.deviation),

@@ -11,7 +11,7 @@ class Average:
     """One metric of one variant.
 
     Attributes:
-        mean: over seeds, each first averaged over its categories; None without any value.
+        mean: over seeds, each first averaged over its products; None without any value.
         deviation: standard deviation over seeds; None with fewer than two.
     """
 
@@ -21,11 +21,11 @@ class Average:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of a variant minus the baseline's, paired by category and seed.
+    """One metric of a variant minus the baseline's, paired by product and seed.
 
     Attributes:
         mean: over all pairs, in [-1, 1]; None without any.
-        low: lower end of the bootstrap interval over seeds and categories; None with a single pair.
+        low: lower end of the bootstrap interval over seeds and products; None with a single pair.
         high: its upper end.
         p_value: that of Student's t-test, by Holm's method corrected for the number of
             variants compared; None where it cannot be made.

@@ -1,5 +1,5 @@
-"""Studies: variants of a config trained side by side, on the same pictures and seeds."""
+"""Studies: variants of a config trained side by side, on the same products and seeds."""
 
-from draem_jax.studies.study import Run, Study, Variant, parse_study, study_config
+from draem_jax.studies.study import Product, Run, Study, Variant, parse_study, study_config
 
-__all__ = ["Run", "Study", "Variant", "parse_study", "study_config"]
+__all__ = ["Product", "Run", "Study", "Variant", "parse_study", "study_config"]

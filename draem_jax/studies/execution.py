@@ -101,13 +101,13 @@ def execute(run: Run, workdir: Path, *, watch: Callable[[int], bool]) -> Result 
     return result
 
 
-def shown_pictures(names: Sequence[str]) -> list[int]:
-    """Which test pictures the report shows: the first ones of each type, in turn."""
+def shown_pictures(names: Sequence[str], *, most: int = MAX_SHOWN) -> list[int]:
+    """Which test pictures the report shows, `most` of them: the first of each type, in turn."""
     by_type: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         by_type.setdefault(name.rpartition("/")[0], []).append(index)
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*by_type.values()))
-    return sorted([index for index in in_turn if index is not None][:MAX_SHOWN])
+    return sorted([index for index in in_turn if index is not None][:most])
 
 
 def read_maps(run: Run, workdir: Path) -> dict[int, Float32[np.ndarray, "H W"]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from draem_jax.data.pictures import resize_mask, resize_plane
 from draem_jax.metrics.table import NAMES, heading
 from draem_jax.reports.study_page import StudyPicture, StudyReport, StudyVariant, render_study
 from draem_jax.reports.variants import LEVEL, Average, Difference
-from draem_jax.studies.execution import Result, read_maps
+from draem_jax.studies.execution import MAX_SHOWN, Result, read_maps, shown_pictures
 from draem_jax.studies.study import Run, Study, Variant
 from draem_jax.studies.summary import StudySummary, summarise
 
 _SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_0.3")
+_LEAST_OF_PRODUCT = 2  # pictures of each that are shown
 _DEMONSTRATION = (
     "surfaces is a demonstration with drawn defects: what ranks high here need not do so on real "
     "ones."
@@ -54,12 +56,12 @@ def results_csv(study: Study, results: Sequence[Result]) -> str:
     """A line for each run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "category", "seed", "status", *NAMES])
+    writer.writerow(["variant", "product", "seed", "status", *NAMES])
     for result in results:
         run, status = result.run, "diverged" if result.diverged else "done"
         values = (result.metrics(study.protocol).get(name) for name in NAMES)
         figures = ["" if value is None else f"{value:.6f}" for value in values]
-        writer.writerow([run.variant, run.category, run.seed, status, *figures])
+        writer.writerow([run.variant, run.product, run.seed, status, *figures])
     return text.getvalue()
 
 
@@ -91,16 +93,34 @@ def results_markdown(study: Study, results: Sequence[Result], summary: StudySumm
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Per cent: mean ± standard deviation over seeds. Differences are paired by category and "
-        f"seed, with the {LEVEL:.0%} bootstrap interval over seeds and categories. Few seeds make "
+        "Per cent: mean ± standard deviation over seeds. Differences are paired by product and "
+        f"seed, with the {LEVEL:.0%} bootstrap interval over seeds and products. Few seeds make "
         "that interval too narrow; a difference marked * is supported by a t-test, corrected for "
         "the number of variants (p below 0.05).",
         "",
         *(f"- {sentence}" for sentence in _verdicts(study, summary)),
     ]
+    if len(study.products) > 1:
+        for metric in _by_product(study):
+            lines += ["", *_products_table(study, summary, metric)]
     notes = [*_notes(study), *_diverged(results)]
     lines += ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"
+
+
+def _products_table(study: Study, summary: StudySummary, metric: str) -> list[str]:
+    """One metric of each variant on each product, in Markdown."""
+    names = [product.name for product in study.products]
+    lines = [
+        f"{heading(metric)} of each product:",
+        "",
+        f"| variant | {' | '.join(names)} |",
+        f"|{'---|' * (1 + len(names))}",
+    ]
+    for variant in summary.ranking:
+        averages = summary.by_product[variant][metric]
+        lines.append(f"| {variant} | {' | '.join(_average_text(averages[n]) for n in names)} |")
+    return lines
 
 
 def _verdicts(study: Study, summary: StudySummary) -> list[str]:
@@ -143,7 +163,7 @@ def _difference_text(difference: Difference | None) -> str:
 def _report(
     study: Study, results: Sequence[Result], summary: StudySummary, workdir: Path
 ) -> StudyReport:
-    expected = len(study.categories) * len(study.seeds)
+    expected = len(study.products) * len(study.seeds)
     return StudyReport(
         title=_title(study),
         facts=_facts(study, results),
@@ -167,6 +187,7 @@ def _report(
 def _variant(
     variant: Variant, results: Sequence[Result], expected: int, summary: StudySummary, workdir: Path
 ) -> StudyVariant:
+    products = summary.by_product[variant.name][summary.metrics[0]]
     strips = [workdir / result.run.folder / "strip.png" for result in results]
     strip = next((path for path in strips if path.is_file()), None)
     return StudyVariant(
@@ -180,6 +201,7 @@ def _variant(
         missing=expected - len(results),
         curves=[curve for r in results if (curve := _curve(workdir / r.run.folder)) is not None],
         strip=None if strip is None else np.asarray(Image.open(strip).convert("RGB")),
+        products=products if len(products) > 1 else {},
     )
 
 
@@ -200,14 +222,31 @@ def _curve(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _pictures(study: Study, results: Sequence[Result], workdir: Path) -> list[StudyPicture]:
-    """Test pictures with the maps of each variant's first run on the first category."""
+    """Test pictures of each product with the maps of each variant's first run on it."""
+    several = len(study.products) > 1
+    shown: list[StudyPicture] = []
+    for product in study.products:
+        of_product = [result for result in results if result.run.product == product.name]
+        pictures = _pictures_of(of_product, workdir)
+        if several:
+            chosen = shown_pictures(
+                [picture.name for picture in pictures],
+                most=max(_LEAST_OF_PRODUCT, MAX_SHOWN // len(study.products)),
+            )
+            pictures = [
+                replace(pictures[i], name=f"{product.name}: {pictures[i].name}") for i in chosen
+            ]
+        shown += pictures
+    return shown
+
+
+def _pictures_of(results: Sequence[Result], workdir: Path) -> list[StudyPicture]:
+    """Test pictures of one product."""
     maps: dict[str, dict[int, np.ndarray]] = {}
     first: Run | None = None
     for result in results:
         run = result.run
-        if run.category != study.categories[0] or run.variant in maps:
-            continue
-        if kept := read_maps(run, workdir):
+        if run.variant not in maps and (kept := read_maps(run, workdir)):
             maps[run.variant], first = kept, first or run
     if first is None:
         return []
@@ -234,20 +273,32 @@ def _shown(study: Study) -> tuple[str, ...]:
     return tuple(dict.fromkeys([study.metric, *_SHOWN]))
 
 
+def _by_product(study: Study) -> tuple[str, ...]:
+    """The metrics whose figures are given for each product."""
+    return tuple(dict.fromkeys([study.metric, "image_auroc"]))
+
+
 def _title(study: Study) -> str:
-    return f"Study of {len(study.variants)} variants on {study.base.data.name}"
+    data = _data_names(study)
+    on = data[0] if len(data) == 1 else f"{len(study.products)} products"
+    return f"Study of {len(study.variants)} variants on {on}"
+
+
+def _data_names(study: Study) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run.config.data.name for run in study.first_runs()))
 
 
 def _facts(study: Study, results: Sequence[Result]) -> dict[str, str]:
     base = study.base
-    height, width = image_size(base)
+    sizes = [image_size(run.config) for run in study.first_runs()]
+    size = " or ".join(dict.fromkeys(f"{height} x {width}" for height, width in sizes))
     length = f"{base.train.steps} steps" if base.train.steps else f"{base.train.epochs} epochs"
-    expected = len(study.variants) * len(study.categories) * len(study.seeds)
+    expected = len(study.variants) * len(study.products) * len(study.seeds)
     return {
-        "categories": ", ".join(study.categories),
+        "products": ", ".join(product.name for product in study.products),
         "seeds": ", ".join(map(str, study.seeds)),
         "runs": f"{len(results)} of {expected}",
-        "each run": f"{length} of {base.train.batch_size} at {height} x {width}",
+        "each run": f"{length} of {base.train.batch_size} at {size}",
         "widths": f"{base.model.reconstructive_width} / {base.model.discriminative_width}",
         "baseline": study.baseline,
         "masks": f"{study.protocol} protocol",
@@ -255,7 +306,7 @@ def _facts(study: Study, results: Sequence[Result]) -> dict[str, str]:
 
 
 def _notes(study: Study) -> list[str]:
-    notes = [_DEMONSTRATION] if study.base.data.name == "surfaces" else []
+    notes = [*study.notes, *([_DEMONSTRATION] if "surfaces" in _data_names(study) else [])]
     if len(study.seeds) < 5:
         notes.append(
             f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}: only large differences "

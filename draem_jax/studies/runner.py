@@ -1,11 +1,16 @@
-"""Running what is missing of a study, on all devices at once."""
+"""Running what is missing of a study, on all devices at once, by one process or several.
+
+Processes share a study without knowing of each other: each claims a run before it makes it, by a
+lock that the operating system takes from a process that is killed.
+"""
 
 import errno
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +18,15 @@ from pathlib import Path
 import jax
 
 from draem_jax.config import data_set, resolve_steps
-from draem_jax.errors import StoppedError, UserError
+from draem_jax.errors import InUseError, StoppedError, UserError
 from draem_jax.studies.execution import Result, execute, read_result
 from draem_jax.studies.study import Run, Study, claim_study
 from draem_jax.training.parallel import local_devices, on_devices
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.signals import stop_signals
 from draem_jax.training.workdir import locked
+
+_PATIENCE = 10.0  # seconds that another process may take to look at the work directory
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ def run_study(
 
     A run gives what the same config gives when it is trained alone on one device, bit for bit.
     Killed at any moment, the same call goes on. A run that diverges is a result like others.
+    Several processes may call it with the same directory: each makes runs that no other has begun,
+    and returns when there are none left.
 
     Args:
         study: to run.
@@ -61,35 +70,39 @@ def run_study(
             time.
 
     Returns:
-        The results of all runs.
+        The results of all runs but those that other processes are still making.
 
     Raises:
-        UserError: the directory is another study's or in use, its data set cannot be had, or the
-            disk is full.
+        UserError: the directory is another study's, a data set cannot be had, or the disk is full.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the runs have saved themselves. See
             `finished_results` for what there is.
     """
     workdir = Path(workdir)
-    _check_categories(study)
-    with locked(workdir), stop_signals() as stop_asked:
-        claim_study(study, workdir)
+    _check_products(study)
+    with stop_signals() as stop_asked:
+        with locked(workdir, wait=_PATIENCE):
+            claim_study(study, workdir)
         done = {result.run.folder for result in finished_results(study, workdir)}
         missing = [run for run in study.runs() if run.folder not in done]
         board = _Board(runs=len(study.runs()), missing=missing, tell=tell)
 
         def work(device: jax.Device, share: Sequence[Run]) -> None:
-            for run in share:
+            left = list(share)
+            last: Run | None = None
+            while left and not (stop_asked() or board.is_stopping):
+                run = next_run(left, last, workdir)
+                left.remove(run)
 
                 def watch(step: int, run: Run = run) -> bool:
                     board.step(run, step)
                     return stop_asked() > 0 or board.is_stopping
 
-                if stop_asked() or board.is_stopping:
-                    return
-                with on_devices([device]):
-                    result = execute(run, workdir, watch=watch)
-                if result is not None:
-                    board.finish(run, result)
+                with _claimed(run, workdir) as is_ours, on_devices([device]):
+                    if not is_ours:
+                        board.leave(run, is_done=read_result(run, workdir) is not None)
+                    elif result := execute(run, workdir, watch=watch):
+                        board.finish(run, result)
+                        last = run
 
         devices = local_devices()
         with ThreadPoolExecutor(len(devices), thread_name_prefix="study") as pool:
@@ -107,6 +120,44 @@ def run_study(
             number,
         )
     return results
+
+
+@contextmanager
+def _claimed(run: Run, workdir: Path) -> Iterator[bool]:
+    """Keeps other processes from making a run; yields whether it is left to this one."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir / run.folder, name=".study"))
+        except InUseError:
+            yield False
+        else:
+            yield read_result(run, workdir) is None
+
+
+def next_run(left: Sequence[Run], last: Run | None, workdir: Path) -> Run:
+    """Chooses what to make next such that few programs are compiled, by other processes too.
+
+    Args:
+        left: the runs that may be made.
+        last: the run that was made before; None at the start.
+        workdir: the work directory of the study.
+
+    Returns:
+        The first run of the last one's program; where there is none, of the program of which other
+        processes have begun the fewest runs, preferably of the last one's variant.
+    """
+    programs = {run.folder: run.program for run in left}
+    begun = Counter(programs[run.folder] for run in left if (workdir / run.folder).is_dir())
+
+    def preference(run: Run) -> tuple[bool, int, bool]:
+        program = programs[run.folder]
+        return (
+            last is not None and program != last.program,
+            begun[program],
+            last is not None and run.variant != last.variant,
+        )
+
+    return min(left, key=preference)
 
 
 def finished_results(study: Study, workdir: str | Path) -> list[Result]:
@@ -154,6 +205,13 @@ class _Board:
             self._steps[run.folder] = self._total[run.folder]
             self._report(result)
 
+    def leave(self, run: Run, *, is_done: bool) -> None:
+        """Leaves a run to another process, which may have finished it."""
+        with self._lock:
+            self._finished += is_done
+            del self._total[run.folder]
+            self._report(None)
+
     def guard(self, work: Callable[..., None]) -> Callable[..., None]:
         """Lets the others stop when one fails, and says what a full disk looks like."""
 
@@ -180,15 +238,14 @@ class _Board:
         self._tell(Progress(runs_done, self._runs, done, steps, left, finished))
 
 
-def _check_categories(study: Study) -> None:
-    """Before hours of training, not after: every category has pictures to compare on."""
-    data = study.base.data
-    for run in {run.category: run for run in study.runs()}.values():
-        test = replace(data_set(run.config), skip_bad=True).test_pictures(size=(32, 32))
-        if not len(test):
+def _check_products(study: Study) -> None:
+    """Before hours of training, not after: every product has pictures to compare on."""
+    for run in study.first_runs():
+        data = replace(data_set(run.config), skip_bad=True)
+        if not len(data.test_pictures(size=(32, 32))):
             raise UserError(
-                f"{data.name} {run.category} has no test pictures, without which variants cannot "
-                "be compared"
+                f"the product {run.product} (of {data.name}) has no test pictures, without which "
+                "variants cannot be compared"
             )
 
 

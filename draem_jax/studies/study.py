@@ -1,4 +1,4 @@
-"""What a study is: a base config, named variants of it, categories and seeds."""
+"""What a study is: a base config, named variants of it, products to try them on, and seeds."""
 
 import json
 import re
@@ -45,19 +45,39 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Product:
+    """What variants are tried on: a category of a data set, or a data set of its own.
+
+    Attributes:
+        name: told in tables; letters, digits and "-_+.". Its runs are kept in a folder of that
+            name.
+        changes: value by the dotted name of each field that chooses it and says how its pictures
+            are seen, such as "data.name", "data.category", "data.root" and "data.tile".
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+
+    @classmethod
+    def of_category(cls, category: str) -> "Product":
+        """A category of the base's data set; "" for a data set that has none."""
+        return cls(category or "all", {"data.category": category})
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run of a study.
 
     Attributes:
         variant: its name.
-        category: the category of the data set.
+        product: the name of what it is trained on.
         seed: the seed of the run.
         config: the config of the run, checked.
         folder: the folder of the run inside the study's work directory.
     """
 
     variant: str
-    category: str
+    product: str
     seed: int
     config: ConfigDict
     folder: Path
@@ -65,7 +85,7 @@ class Run:
     @property
     def title(self) -> str:
         """What it is called in messages."""
-        return f"{self.variant}, {self.category}, seed {self.seed}"
+        return f"{self.variant}, {self.product}, seed {self.seed}"
 
     @property
     def program(self) -> str:
@@ -83,34 +103,40 @@ class Study:
         base: the config that the variants change.
         variants: in the order of tables.
         baseline: name of the variant that the others are compared with.
-        categories: the categories of the data set.
-        seeds: each makes a run of every variant on every category.
+        products: in the order of tables.
+        seeds: each makes a run of every variant on every product.
         metric: that variants are ranked by.
         protocol: for the masks, see `draem_jax.evaluation.protocols`.
+        notes: sentences that the reader of the results must not miss.
     """
 
     base: ConfigDict
     variants: tuple[Variant, ...]
     baseline: str
-    categories: tuple[str, ...]
+    products: tuple[Product, ...]
     seeds: tuple[int, ...]
     metric: str
     protocol: str
+    notes: tuple[str, ...] = ()
 
     def runs(self) -> list[Run]:
         """All of them; those of a seed stand together, so that a part of a study compares."""
         return [
             Run(
                 variant.name,
-                category,
+                product.name,
                 seed,
-                _config_of(self.base, variant, category, seed),
-                Path("runs") / variant.folder / (category or "all") / f"seed_{seed}",
+                _config_of(self.base, variant, product, seed),
+                Path("runs") / variant.folder / product.name / f"seed_{seed}",
             )
             for seed in self.seeds
-            for category in self.categories
+            for product in self.products
             for variant in self.variants
         ]
+
+    def first_runs(self) -> list[Run]:
+        """The first one on each product."""
+        return list({run.product: run for run in reversed(self.runs())}.values())[::-1]
 
 
 def study_config(
@@ -124,6 +150,10 @@ def study_config(
     protocol: str = "default",
 ) -> ConfigDict:
     """The config of a study, as a file in `configs/studies/` returns it.
+
+    Where variants are tried on several data sets, the file sets `products` in what is returned, a
+    tuple of `Product`s in the place of categories. `notes`, a tuple of sentences, is what else the
+    reader of the results must not miss.
 
     Args:
         base: the config that variants change; --config.base.FIELD changes it.
@@ -139,9 +169,11 @@ def study_config(
     config.variants = tuple(variants)
     config.baseline = baseline
     config.categories = tuple(categories)
+    config.products = ()
     config.seeds = tuple(seeds)
     config.metric = metric
     config.protocol = protocol
+    config.notes = ()
     return config
 
 
@@ -149,14 +181,12 @@ def parse_study(config: ConfigDict) -> Study:
     """Checks a study's config, the config of each of its runs included.
 
     Raises:
-        UserError: two variants of one name, an unknown field, an empty grid, or a config that no
-            run can be made with.
+        UserError: two variants or products of one name, an unknown field, a field that a variant
+            and a product change, an empty grid, or a config that no run can be made with.
     """
     variants = tuple(config.variants)
     variant_names = [variant.name for variant in variants]
-    # The command line gives names with commas between as one.
-    given = [name for names in config.categories for name in names.split(",") if name]
-    categories = tuple(given) or (config.base.data.category,)
+    products = _products_of(config)
     seeds = _whole_numbers(config.seeds)
     if not variants or not seeds:
         raise UserError("the study is empty: it needs at least one variant and one seed")
@@ -167,7 +197,9 @@ def parse_study(config: ConfigDict) -> Study:
                 '"-_+.,()"'
             )
     _check_distinct([variant.folder for variant in variants], variant_names, "variants")
-    _check_distinct(list(categories), list(categories), "categories")
+    names = [product.name for product in products]
+    # On some file systems, folders whose names differ in case are one.
+    _check_distinct([name.lower() for name in names], names, "products")
     _check_distinct(seeds, [str(seed) for seed in seeds], "seeds")
     baseline = config.baseline or variant_names[0]
     if baseline not in variant_names:
@@ -184,46 +216,62 @@ def parse_study(config: ConfigDict) -> Study:
         base=config.base,
         variants=variants,
         baseline=baseline,
-        categories=categories,
+        products=products,
         seeds=seeds,
         metric=config.metric,
         protocol=config.protocol,
+        notes=tuple(config.notes),
     )
     for run in study.runs():
         try:
             check_config(run.config)
         except UserError as error:
-            raise UserError(f"variant {run.variant!r}: {error}") from error
+            on = f" on {run.product!r}" if len(products) > 1 else ""
+            raise UserError(f"variant {run.variant!r}{on}: {error}") from error
     return study
 
 
 def claim_study(study: Study, workdir: Path) -> None:
     """Makes a work directory for a study, or makes sure that an existing one goes on with it.
 
-    Variants, categories and seeds may come and go; what the base and each variant mean may not
-    change, for then the runs that are there would be of another study.
+    Variants, products and seeds may come and go; what the base, each variant and each product mean
+    may not change, for then the runs that are there would be of another study.
 
     Raises:
         UserError: the directory is another study's, holds something else or pictures, or
             cannot be written.
     """
     path = workdir / "study.json"
-    meant = {variant.name: _absolute(variant.changes) for variant in study.variants}
     described = json.loads(
-        json.dumps({"base": _absolute(dict(flat(study.base))), "variants": meant})
+        json.dumps(
+            {
+                "base": _absolute(dict(flat(study.base))),
+                "variants": {one.name: _absolute(one.changes) for one in study.variants},
+                "products": {one.name: _absolute(one.changes) for one in study.products},
+            }
+        )
     )
     if path.is_file():
         stored = _read(path)
+        if "products" not in stored:
+            # An earlier version's, which has categories of the base's data set alone.
+            stored["products"] = {
+                name: {"data.category": changes.get("data.category")}
+                for name, changes in described["products"].items()
+            }
         changed = _changed(stored["base"], described["base"])
-        for name in stored["variants"].keys() & described["variants"].keys():
-            before, now = stored["variants"][name], described["variants"][name]
-            changed += [f"{text} (variant {name})" for text in _changed(before, now)]
+        for kind in ("variants", "products"):
+            for name in stored[kind].keys() & described[kind].keys():
+                before, now = stored[kind][name], described[kind][name]
+                texts = _changed(before, now)
+                changed += [f"{text} ({kind.removesuffix('s')} {name})" for text in texts]
         if changed:
             raise UserError(
                 f"{workdir} holds another study ({'; '.join(changed)}); choose another --workdir, "
-                "or give a changed variant another name"
+                "or give a changed variant or product another name"
             )
-        described["variants"] = stored["variants"] | described["variants"]
+        for kind in ("variants", "products"):
+            described[kind] = stored[kind] | described[kind]
     elif (workdir / "config.json").exists() or (workdir / "runs").exists():
         raise UserError(f"{workdir} holds something other than a study; choose another --workdir")
     else:
@@ -231,22 +279,51 @@ def claim_study(study: Study, workdir: Path) -> None:
     files.write_text(path, json.dumps(described, indent=2) + "\n")
 
 
-def _config_of(base: ConfigDict, variant: Variant, category: str, seed: int) -> ConfigDict:
+def _products_of(config: ConfigDict) -> tuple[Product, ...]:
+    products = tuple(config.products)
+    # The command line gives names with commas between as one.
+    categories = [name for names in config.categories for name in names.split(",") if name]
+    if not products:
+        return tuple(map(Product.of_category, categories or [config.base.data.category]))
+    if categories:
+        raise UserError(
+            f"the study has products of its own ({', '.join(one.name for one in products)}), so "
+            "config.categories must be left out"
+        )
+    for product in products:
+        if not re.fullmatch(r"\w[\w\-+.]*", product.name):
+            raise UserError(
+                f"a product cannot be called {product.name!r}; use letters, digits and "
+                '"-_+.", the first a letter or digit'
+            )
+    return products
+
+
+def _config_of(base: ConfigDict, variant: Variant, product: Product, seed: int) -> ConfigDict:
+    if both := sorted(variant.changes.keys() & product.changes.keys()):
+        raise UserError(
+            f"variant {variant.name!r} and product {product.name!r} both change {both[0]}; leave "
+            "it to one of them"
+        )
     config = base.copy_and_resolve_references()
-    known = {name for name, _ in flat(config)}
-    for name, value in variant.changes.items():
-        if name not in known:
-            raise UserError(f"variant {variant.name!r}: {unknown_field(config, name)}")
+    _apply(config, variant.changes, f"variant {variant.name!r}")
+    _apply(config, product.changes, f"product {product.name!r}")
+    config.seed = seed
+    return config
+
+
+def _apply(config: ConfigDict, changes: Mapping[str, Any], of: str) -> None:
+    """Changes a config; errors say that it is for the sake of `of`."""
+    before = dict(flat(config))
+    for name, value in changes.items():
+        if name not in before:
+            raise UserError(f"{of}: {unknown_field(config, name)}")
         try:
             config.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"variant {variant.name!r}: {name} cannot be {value!r}; it is like "
-                f"{dict(flat(base))[name]!r} in the base"
+                f"{of}: {name} cannot be {value!r}; it is like {before[name]!r} in the base"
             ) from error
-    config.data.category = category
-    config.seed = seed
-    return config
 
 
 def _whole_numbers(seeds: Sequence[Any]) -> tuple[int, ...]:
@@ -274,7 +351,11 @@ def _read(path: Path) -> dict[str, Any]:
                 for name, value in _absolute(stored["base"]).items()
                 if not name.startswith(ELSEWHERE)
             },
-            "variants": {name: _absolute(changes) for name, changes in stored["variants"].items()},
+            **{
+                kind: {name: _absolute(changes) for name, changes in stored[kind].items()}
+                for kind in ("variants", "products")
+                if kind == "variants" or kind in stored
+            },
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {path}; choose another --workdir") from error

@@ -24,12 +24,14 @@ class StudySummary:
     Attributes:
         metrics: their names, the one that variants are ranked by first.
         averages: by variant and metric.
+        by_product: those of each product alone, by variant, metric and product.
         differences: by variant, without the baseline, and metric.
         ranking: the variants' names, the best first; those without results last.
     """
 
     metrics: tuple[str, ...]
     averages: Mapping[str, Mapping[str, Average]]
+    by_product: Mapping[str, Mapping[str, Mapping[str, Average]]]
     differences: Mapping[str, Mapping[str, Difference]]
     ranking: tuple[str, ...]
 
@@ -58,13 +60,23 @@ def summarise(study: Study, results: Sequence[Result]) -> StudySummary:
         v.name: {metric: average(tables[metric][v.name]) for metric in metrics}
         for v in study.variants
     }
+    by_product = {
+        v.name: {
+            metric: {
+                product.name: average(tables[metric][v.name][[row]])
+                for row, product in enumerate(study.products)
+            }
+            for metric in metrics
+        }
+        for v in study.variants
+    }
     means = {name: averages[name][study.metric].mean for name in averages}
     ranking = sorted(means, key=lambda name: math.inf if (m := means[name]) is None else -m)
-    return StudySummary(metrics, averages, differences, tuple(ranking))
+    return StudySummary(metrics, averages, by_product, differences, tuple(ranking))
 
 
-def average(table: Float[np.ndarray, "categories seeds"]) -> Average:
-    """The mean over seeds and its standard deviation, of seeds that have all categories.
+def average(table: Float[np.ndarray, "products seeds"]) -> Average:
+    """The mean over seeds and its standard deviation, of seeds that have all products.
 
     Where no seed has all, of what is there, without a deviation.
     """
@@ -75,16 +87,16 @@ def average(table: Float[np.ndarray, "categories seeds"]) -> Average:
     return Average(float(known.mean()) if len(known) else None, None)
 
 
-def difference(table: Float[np.ndarray, "categories seeds"]) -> Difference:
+def difference(table: Float[np.ndarray, "products seeds"]) -> Difference:
     """The mean of paired differences, with a bootstrap interval and an uncorrected p-value.
 
-    The interval takes seeds and categories with replacement, each on its own. Of few it is too
-    narrow: with three seeds and one category, it leaves out 0 in a quarter of all cases where there
+    The interval takes seeds and products with replacement, each on its own. Of few it is too
+    narrow: with three seeds and one product, it leaves out 0 in a quarter of all cases where there
     is no difference. So whether a difference is supported is left to `chance_alone`.
 
     Args:
         table: differences; NaN for pairs that are not whole. For all but the mean, seeds without
-            any and then categories with a gap are left out.
+            any and then products with a gap are left out.
     """
     known = table[np.isfinite(table)]
     mean = float(known.mean()) if len(known) else None
@@ -92,20 +104,20 @@ def difference(table: Float[np.ndarray, "categories seeds"]) -> Difference:
     table = table[np.isfinite(table).all(axis=1)]
     if table.size < 2:
         return Difference(mean, None, None, None)
-    categories, seeds = table.shape
+    products, seeds = table.shape
     rng = np.random.default_rng(_SEED)
-    rows = rng.integers(0, categories, (_REPLICATES, categories))
+    rows = rng.integers(0, products, (_REPLICATES, products))
     columns = rng.integers(0, seeds, (_REPLICATES, seeds))
     drawn = table[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Difference(mean, float(low), float(high), chance_alone(table))
 
 
-def chance_alone(table: Float[np.ndarray, "categories seeds"]) -> float:
+def chance_alone(table: Float[np.ndarray, "products seeds"]) -> float:
     """How likely differences at least as large are if there is none: Student's t-test, two-sided.
 
-    The mean's variance is that of the seeds' means plus that of the categories' means, as if both
-    were drawn from many, with degrees of freedom by Satterthwaite. With one category, or one seed,
+    The mean's variance is that of the seeds' means plus that of the products' means, as if both
+    were drawn from many, with degrees of freedom by Satterthwaite. With one product, or one seed,
     it is the usual paired test.
 
     Args:
@@ -139,11 +151,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 def _table(
     study: Study, results: Sequence[Result], variant: str, metric: str
-) -> Float[np.ndarray, "categories seeds"]:
+) -> Float[np.ndarray, "products seeds"]:
     """One metric of one variant, NaN where there is none."""
-    table = np.full((len(study.categories), len(study.seeds)), np.nan)
+    products = [product.name for product in study.products]
+    table = np.full((len(products), len(study.seeds)), np.nan)
     for result in results:
         run, value = result.run, result.metrics(study.protocol).get(metric)
         if run.variant == variant and value is not None:
-            table[study.categories.index(run.category), study.seeds.index(run.seed)] = value
+            table[products.index(run.product), study.seeds.index(run.seed)] = value
     return table

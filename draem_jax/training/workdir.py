@@ -14,11 +14,9 @@ from ml_collections import ConfigDict
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json, with_absolute_paths
 from draem_jax.data.folders import look
-from draem_jax.errors import UserError
+from draem_jax.errors import InUseError, UserError
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
-
-_LOCK, _OWNER = ".lock", ".lock_owner.json"
 
 
 @contextmanager
@@ -55,22 +53,30 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[None]:
     """Keeps other processes from writing to a folder, which is made where needed.
 
+    Args:
+        folder: to write to.
+        name: of the file that is locked; those who lock files of other names do not hinder each
+            other.
+        wait: seconds to wait for another process at most.
+
     Raises:
-        UserError: another process does, or the folder cannot be written.
+        InUseError: another process does.
+        UserError: the folder cannot be written.
     """
+    owned_by = folder / f"{name}_owner.json"
     if jax.process_index() > 0:
         yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK, timeout=0)
+        lock = filelock.FileLock(folder / name, timeout=wait)
         lock.acquire()
     except filelock.Timeout as error:
-        raise UserError(
-            f"{folder} is in use by another run{_owner(folder)}; wait for it to end, or choose "
+        raise InUseError(
+            f"{folder} is in use by another run{_owner(owned_by)}; wait for it to end, or choose "
             "another --workdir"
         ) from error
     except NotImplementedError:  # a file system without locks
@@ -82,16 +88,16 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     try:
         owner = {"process": os.getpid(), "host": platform.node()}
-        files.write_text(folder / _OWNER, json.dumps(owner) + "\n")
+        files.write_text(owned_by, json.dumps(owner) + "\n")
         yield
     finally:
-        (folder / _OWNER).unlink(missing_ok=True)
+        owned_by.unlink(missing_ok=True)
         lock.release()
 
 
-def _owner(folder: Path) -> str:
+def _owner(path: Path) -> str:
     try:
-        owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+        owner = json.loads(path.read_text(encoding="utf-8"))
         return f" (process {owner['process']} on {owner['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -4,6 +4,8 @@ import dataclasses
 import errno
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import jax
@@ -17,7 +19,8 @@ from draem_jax.losses import Losses
 from draem_jax.studies import Variant, execution, parse_study, study_config
 from draem_jax.studies.execution import MAX_SHOWN, execute, read_result, shown_pictures
 from draem_jax.studies.report import write_results
-from draem_jax.studies.runner import run_study
+from draem_jax.studies.runner import next_run, run_study
+from draem_jax.studies.study import claim_study
 from draem_jax.training import loop
 from draem_jax.training.loop import train
 from draem_jax.training.parallel import local_devices, on_devices
@@ -199,6 +202,54 @@ def test_a_full_disk_ends_the_study_and_harms_nothing(make, tmp_path, monkeypatc
     assert sorted(run.folder for run in made) == sorted(run.folder for run in study.runs())
 
 
+_OTHER = """
+import sys
+from pathlib import Path
+from draem_jax.training.workdir import locked
+with locked(Path(sys.argv[1]), name=".study"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_processes_share_a_study(make, tmp_path, monkeypatch):
+    study, made = make(NUMERIC, seeds=(0, 1)), []
+    claim_study(study, tmp_path)
+    theirs = study.runs()[5]
+    other = subprocess.Popen(
+        [sys.executable, "-c", _OTHER, str(tmp_path / theirs.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "claimed\n"
+    fake_runs(monkeypatch, made.append)
+    told = []
+    with on_devices(jax.devices()[:1]):
+        assert len(run_study(study, tmp_path, tell=told.append)) == 7
+        assert theirs.folder not in {run.folder for run in made}
+        assert (told[-1].runs_done, told[-1].runs) == (7, 8)
+        other.kill()
+        other.communicate()
+        assert len(run_study(study, tmp_path)) == 8
+    assert made[-1].folder == theirs.folder
+
+
+def test_processes_begin_with_programs_that_no_other_has_begun(make, tmp_path):
+    words = Variant("rectangles", {"anomalies.mask": "rectangles"})
+    runs = make([NUMERIC[0], words], seeds=(0, 1), categories=("brick", "grass")).runs()
+    taken, left = [], list(runs)
+    while left:
+        taken.append(next_run(left, taken[-1] if taken else None, tmp_path))
+        left.remove(taken[-1])
+    cells = [(run.variant, run.product) for run in taken]
+    in_turn = [(name, on) for name in ("full", "rectangles") for on in ("brick", "grass")]
+    assert cells[::2] == cells[1::2] == in_turn
+    (tmp_path / runs[0].folder).mkdir(parents=True)  # by another process
+    assert (first := next_run(runs, None, tmp_path)).program != runs[0].program
+    assert next_run(runs, runs[0], tmp_path) is runs[0] is not first
+
+
 def test_a_diverged_run_is_a_result(make, tmp_path, monkeypatch):
     def diverge(*arguments, **options):
         raise DivergedError("the loss of step 3 is not finite (total nan)")
@@ -215,7 +266,7 @@ def test_a_diverged_run_is_a_result(make, tmp_path, monkeypatch):
 
 def test_a_data_set_without_test_pictures_is_refused_at_once(make, tmp_path, monkeypatch):
     monkeypatch.setattr("draem_jax.data.dataset.DataSet.test_pictures", lambda *a, **k: [])
-    with pytest.raises(UserError, match="surfaces brick has no test pictures"):
+    with pytest.raises(UserError, match=r"the product brick \(of surfaces\) has no test pictures"):
         run_study(make(NUMERIC), tmp_path)
     assert not (tmp_path / "study.json").exists()
 

@@ -5,18 +5,28 @@ import json
 
 import jax
 import pytest
+from absl import flags
 
 from draem_jax.cli.main import main
-from draem_jax.cli.recipes import recipes
+from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.config import anomaly_params, default_config, flat, loss_weights
 from draem_jax.errors import UserError
-from draem_jax.studies import Variant, parse_study, study_config
+from draem_jax.studies import Product, Variant, parse_study, study_config
 from draem_jax.studies.runner import shares
 from draem_jax.studies.study import claim_study
 
 FULL = Variant("full")
 RECTANGLES = Variant("rectangles", {"anomalies.mask": "rectangles"})
 NO_OPACITY = Variant("no opacity", {"anomalies.opacity": (1.0, 1.0)})
+
+BRICK = Product("brick", {"data.category": "brick"})
+PRODUCTS = (
+    BRICK,
+    Product(
+        "ksdd",
+        {"data.name": "folder", "data.category": "", "data.root": "/ksdd", "data.tile": (128,)},
+    ),
+)
 
 
 def make(variants=(FULL, NO_OPACITY, RECTANGLES), **options):
@@ -30,7 +40,7 @@ def test_a_run_for_each_cell_with_the_changes_of_its_variant():
     runs = study.runs()
     assert len({run.folder for run in runs}) == len(runs) == 3 * 2 * 2
     for run in runs:
-        assert (run.config.data.category, run.config.seed) == (run.category, run.seed)
+        assert (run.config.data.category, run.config.seed) == (run.product, run.seed)
         expected = "rectangles" if run.variant == "rectangles" else "perlin"
         assert run.config.anomalies.mask == expected
         assert run.config.anomalies.opacity[0] == (1.0 if run.variant == "no opacity" else 0.2)
@@ -39,8 +49,22 @@ def test_a_run_for_each_cell_with_the_changes_of_its_variant():
 
 
 def test_categories_may_come_from_the_command_line():
-    assert make(categories=("grass,gravel",)).categories == ("grass", "gravel")
-    assert make().categories == ("brick",)
+    assert [one.name for one in make(categories=("grass,gravel",)).products] == ["grass", "gravel"]
+    assert [one.name for one in make().products] == ["brick"]
+
+
+def test_products_choose_data_sets_and_share_folders_with_categories():
+    study = make(products=PRODUCTS, seeds=(0, 1))
+    assert {run.folder.parts[2] for run in study.runs()} == {"brick", "ksdd"}
+    for run in study.runs():
+        data = run.config.data
+        if run.product == "ksdd":
+            assert (data.name, data.root, tuple(data.tile)) == ("folder", "/ksdd", (128,))
+        else:
+            assert (data.name, data.category, tuple(data.tile)) == ("surfaces", "brick", (0,))
+        assert run.config.anomalies.opacity[0] == (1.0 if run.variant == "no opacity" else 0.2)
+    categories = make(categories=("brick",), seeds=(0, 1)).runs()
+    assert {run.folder for run in categories} < {run.folder for run in study.runs()}
 
 
 def test_numbers_share_a_program_and_words_do_not():
@@ -108,6 +132,16 @@ def test_devices_take_equal_shares_and_few_programs():
         ([FULL], {"seeds": (1, 1)}, "two seeds of one name: '1', twice"),
         ([FULL], {"seeds": ("",)}, "the study is empty"),
         ([FULL], {"seeds": ("one",)}, "config.seeds must be whole numbers, not ('one',)"),
+        ([FULL], {"products": (BRICK, BRICK)}, "two products of one name: 'brick', twice"),
+        ([FULL], {"products": (Product("../up", {}),)}, "a product cannot be called '../up'"),
+        ([FULL], {"products": (BRICK,), "categories": ("grass",)}, "categories must be left out"),
+        (
+            [FULL],
+            {"products": (Product("a", {"data.tiles": 1}),)},
+            "product 'a': the config has no",
+        ),
+        ([FULL], {"products": (BRICK, Product("a", {"data.tile": (7,)}))}, "'full' on 'a': config"),
+        ([Variant("a", {"data.category": "x"})], {}, "'a' and product 'brick' both change data.ca"),
         ([FULL], {"baseline": "best"}, "baseline 'best' is none of its variants full"),
         ([FULL], {"metric": "accuracy"}, "config.metric must be one of"),
         ([FULL], {"protocol": "mine"}, "config.protocol must be one of default, paper"),
@@ -130,6 +164,12 @@ def test_a_directory_takes_one_study_which_may_grow(tmp_path):
     other.base.train.steps = 7
     with pytest.raises(UserError, match=r"another study \(train.steps: 20000 → 7\)"):
         claim_study(parse_study(other), tmp_path)
+    claim_study(make(products=PRODUCTS), tmp_path)
+    elsewhere = Product("ksdd", PRODUCTS[1].changes | {"data.root": "/other"})
+    with pytest.raises(
+        UserError, match=r"another study \(data.root: /ksdd → /other \(product ksdd"
+    ):
+        claim_study(make(products=(elsewhere,)), tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="something other than a study"):
@@ -164,9 +204,14 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path):
     path = tmp_path / "study.json"
     stored = json.loads(path.read_text())
     of_then = {"tuned_from.workdir": "", "tuned_from.step": 0}
-    path.write_text(json.dumps(stored | {"base": stored["base"] | of_then}))
+    earlier = {"base": stored["base"] | of_then, "variants": stored["variants"]}
+    path.write_text(json.dumps(earlier))
     claim_study(make(), tmp_path)
     assert json.loads(path.read_text()) == stored
+    # Its runs are of categories: no other product may take the place of one.
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match=r"data.root: None → /mine \(product brick\)"):
+        claim_study(make(products=(Product("brick", {"data.root": "/mine"}),)), tmp_path)
 
 
 @pytest.mark.parametrize("name", recipes("study"))
@@ -180,3 +225,29 @@ def test_a_recipe_is_no_study(capsys):
     error = capsys.readouterr().err
     assert "describes one run, not a study" in error
     assert "configs/studies/quick.py" in error
+
+
+def test_recipes_are_tried_on_the_products_that_are_given(tmp_path):
+    name = "configs/studies/recipes.py"
+
+    def load(choice):
+        values = flags.FlagValues()
+        values(["study", *define_config(values, [f"--config={choice}"], kind="study")])
+        return parse_study(values["config"].value)
+
+    study = load(name)
+    assert [one.name for one in study.products] == ["brick", "grass", "gravel"]
+    assert [note.split()[0] for note in study.notes] == ["magnetic_tile", "KolektorSDD"]
+    study = load(f"{name}:KolektorSDD={tmp_path}/k,textures={tmp_path}/t")
+    assert len(study.runs()) == len(study.variants) * 4 * 3
+    assert [note.split()[0] for note in study.notes] == ["magnetic_tile"]
+    config = study.first_runs()[-1].config
+    assert (config.data.name, config.data.root, config.data.tile) == (
+        "folder",
+        f"{tmp_path}/k",
+        (128,),
+    )
+    assert config.data.texture_source == f"{tmp_path}/t"
+    for wrong in ("mt=x", "textures", "magnetic_tile="):
+        with pytest.raises(UserError, match=f"'{wrong}' is not understood behind the colon"):
+            load(f"{name}:{wrong}")

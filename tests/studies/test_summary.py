@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from draem_jax.config import default_config
-from draem_jax.studies import Variant, parse_study, study_config
+from draem_jax.studies import Product, Variant, parse_study, study_config
 from draem_jax.studies.execution import Result
 from draem_jax.studies.report import results_csv, results_markdown
 from draem_jax.studies.summary import average, chance_alone, difference, holm, summarise
@@ -15,19 +15,19 @@ from draem_jax.studies.summary import average, chance_alone, difference, holm, s
 RNG = np.random.default_rng(0)
 
 
-def test_a_deviation_is_over_seeds_of_the_mean_over_categories():
+def test_a_deviation_is_over_seeds_of_the_mean_over_products():
     table = RNG.normal(size=(4, 5))
     found = average(table)
     assert found.mean == pytest.approx(table.mean())
     assert found.deviation == pytest.approx(np.std(table.mean(0), ddof=1))
     gap = table.copy()
-    gap[2, 1] = np.nan  # that seed lacks a category, so it is left out
+    gap[2, 1] = np.nan  # that seed lacks a product, so it is left out
     assert average(gap).mean == pytest.approx(np.delete(table, 1, axis=1).mean())
     assert average(np.full((1, 3), np.nan)).mean is None
     assert average(np.array([[0.5]])).deviation is None
 
 
-def test_one_category_is_students_test():
+def test_one_product_is_students_test():
     table = RNG.normal(0.5, 1, size=(1, 6))
     found = difference(table)
     assert found.p_value == pytest.approx(stats.ttest_1samp(table[0], 0).pvalue)
@@ -45,14 +45,14 @@ def test_too_little_gives_no_interval():
     assert difference(np.full((2, 2), np.nan)).mean is None
 
 
-@pytest.mark.parametrize(("categories", "seeds"), [(1, 3), (3, 1), (6, 3), (3, 5)])
-def test_chance_is_seldom_taken_for_a_difference(categories, seeds):
+@pytest.mark.parametrize(("products", "seeds"), [(1, 3), (3, 1), (6, 3), (3, 5)])
+def test_chance_is_seldom_taken_for_a_difference(products, seeds):
     rng = np.random.default_rng(0)
     trials, wrong = 2000, 0
     for _ in range(trials):
-        table = rng.normal(size=(categories, seeds))
-        if categories > 1:  # else what is the category's own is there to be found
-            table += rng.normal(size=(categories, 1))
+        table = rng.normal(size=(products, seeds))
+        if products > 1:  # else what is the product's own is there to be found
+            table += rng.normal(size=(products, 1))
         if seeds > 1:
             table += rng.normal(size=(1, seeds))
         wrong += chance_alone(table) < 0.05
@@ -121,3 +121,26 @@ def test_tables_say_it_in_words(study, results):
     partial = summarise(study, results[:3])
     assert partial.averages["alike"]["pixel_ap"].mean is None
     assert "no run to compare" in results_markdown(dataclasses.replace(study), results[:3], partial)
+
+
+def test_differences_are_paired_by_product_and_seed_over_data_sets():
+    products = [Product(name, {"data.category": name}) for name in ("brick", "grass", "gravel")]
+    variants = [Variant("full"), Variant("other", {"anomalies.threshold": (0.1, 0.1)})]
+    config = study_config(default_config(), variants, products=products, seeds=(0, 1))
+    study, rng = parse_study(config), np.random.default_rng(0)
+    values = {(v.name, p.name): rng.uniform(size=2) for v in variants for p in products}
+    results = [
+        Result(run, {"default": {"pixel_ap": values[run.variant, run.product][run.seed]}})
+        for run in study.runs()
+    ]
+    summary = summarise(study, results)
+    pairs = np.array([values["other", p.name] - values["full", p.name] for p in products])
+    expected = difference(pairs)
+    found = summary.differences["other"]["pixel_ap"]
+    assert (found.mean, found.low, found.p_value) == (pairs.mean(), expected.low, expected.p_value)
+    own = summary.by_product["other"]["pixel_ap"]["grass"]
+    assert own.mean == pytest.approx(values["other", "grass"].mean())
+    text = results_markdown(study, results, summary)
+    assert "Pixel AP of each product:\n\n| variant | brick | grass | gravel |" in text
+    assert f"| {100 * own.mean:.1f} ± {100 * own.deviation:.1f} |" in text
+    assert results_csv(study, results).startswith("variant,product,seed,status,")

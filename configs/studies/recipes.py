@@ -50,6 +50,8 @@ def get_config(choice=""):
             Variant("random threshold", {"anomalies.threshold": (0.25, 0.75)}),
             Variant("textures and self", {"data.texture_source": f"{textures}:3,self:1"}),
             Variant("textures and elsewhere", {"data.texture_source": f"{textures},elsewhere"}),
+            # Trained as the baseline is, and looked at four times.
+            Variant("mirrored maps", {"evaluation.flips": "both"}),
         ],
         seeds=(0, 1, 2),
     )

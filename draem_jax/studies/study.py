@@ -1,5 +1,6 @@
 """What a study is: a base config, named variants of it, products to try them on, and seeds."""
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ class Run:
         """What it is called in messages."""
         return f"{self.variant}, {self.product}, seed {self.seed}"
 
-    @property
+    @functools.cached_property
     def program(self) -> str:
         """Equal for runs that differ in numbers only, which share their compiled programs."""
         traced = traced_fields()

@@ -206,6 +206,16 @@ def test_each_variant_has_its_finding_in_words(text):
     assert not any("equal" in sentence for sentence in findings.values())
 
 
+def test_products_have_columns_in_the_order_of_the_ranking(report):
+    averages = {"brick": Average(0.512, 0.01), HOSTILE: Average(None, None)}
+    variants = [dataclasses.replace(one, products=averages) for one in report.variants]
+    page = render_study(dataclasses.replace(report, variants=variants))
+    rows = ranking(page.split("of each product</summary>")[1])
+    assert [name for name, *_ in rows] == [name for _, name, *_ in ranking(page)]
+    assert all(cells == ["51.2", "± 1.0", UNKNOWN] for _, *cells in rows)
+    assert "of each product" not in render_study(report)
+
+
 def test_few_pairs_and_none_are_told_apart(report):
     base, other = report.variants[0], report.variants[1]
     few = Difference(0.0049, None, None, None)

@@ -31,8 +31,12 @@ class Device:
         return self.bfloat16 if dtype in ("bf16", "f16") else self.float32
 
 
-_MEASURED = "as large copies and matrix products reach it; the maker says 3.35 TB/s and 989 TFLOP/s"
+_MEASURED = "as large copies and matrix products reach it; the maker says {} TB/s and 989 TFLOP/s"
 _STATED = "as the maker states it; what programs reach is less"
+
+
+def _hopper(title: str, *, bandwidth: float, stated: float) -> Device:
+    return Device(title, "cuda", "1x1x1", bandwidth, 790e12, 400e12, _MEASURED.format(stated))
 
 
 def _tpu(title: str, topology: str, *, bandwidth: float, flops: float) -> Device:
@@ -41,7 +45,8 @@ def _tpu(title: str, topology: str, *, bandwidth: float, flops: float) -> Device
 
 
 DEVICES: Mapping[str, Device] = {
-    "h100": Device("NVIDIA H100", "cuda", "1x1x1", 3.0e12, 790e12, 400e12, _MEASURED),
+    "h100": _hopper("NVIDIA H100", bandwidth=3.0e12, stated=3.35),
+    "h200": _hopper("NVIDIA H200", bandwidth=4.3e12, stated=4.8),
     "v5e": _tpu("TPU v5e", "v5e:2x2", bandwidth=819e9, flops=197e12),
     "v5p": _tpu("TPU v5p", "v5p:2x2x1", bandwidth=2765e9, flops=459e12),
     "v6e": _tpu("TPU v6e", "v6e:2x2", bandwidth=1640e9, flops=918e12),

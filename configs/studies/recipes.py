@@ -35,6 +35,7 @@ def get_config(choice=""):
     base.data.texture_source = textures
     base.model.reconstructive_width = 16
     base.model.discriminative_width = 16
+    base.optimizer.learning_rate = 1e-3
     base.train.steps = 500
     base.train.log_every = 25
     base.train.sample_every = 500
@@ -42,19 +43,7 @@ def get_config(choice=""):
     base.train.keep_checkpoints = 1
     # As large a part of the picture as the authors' 21 pixels of 256.
     base.evaluation.score = "mean11"
-    study = study_config(
-        base,
-        [
-            Variant("code"),
-            Variant("rate 3e-4", {"optimizer.learning_rate": 3e-4}),
-            Variant("random threshold", {"anomalies.threshold": (0.25, 0.75)}),
-            Variant("textures and self", {"data.texture_source": f"{textures}:3,self:1"}),
-            Variant("textures and elsewhere", {"data.texture_source": f"{textures},elsewhere"}),
-            # Trained as the baseline is, and looked at four times.
-            Variant("mirrored maps", {"evaluation.flips": "both"}),
-        ],
-        seeds=(0, 1, 2),
-    )
+    study = study_config(base, _variants(textures), seeds=(0, 1, 2))
     surfaces = [Product(category, {"data.category": category}) for category in CATEGORIES]
     given = [
         Product(
@@ -70,6 +59,61 @@ def get_config(choice=""):
         if name not in folders
     )
     return study
+
+
+def _variants(textures):
+    cosine = {"optimizer.schedule": "cosine", "optimizer.warmup": 0.05}
+    mirrored = {"model.initialisation": "mirrored"}
+    mixed = {"anomalies.mask": "mixed"}
+    changed = {"anomalies.contrast": "subtle", "anomalies.subtle.label_threshold": 3.0}
+    shares = ("opacity_share", "matched_share", "shaded_share")
+    faint = {
+        **changed,
+        **{f"anomalies.subtle.{share}": 0.2 for share in shares},
+        "anomalies.subtle.feather": (0.0, 1.5),
+    }
+    reflected = {"anomalies.normal_corners": "reflect"}
+    return [
+        Variant("code"),
+        Variant("mirrored start", mirrored),
+        Variant("cosine", cosine),
+        Variant("mixed masks", mixed),
+        Variant("reflected corners", reflected),
+        Variant("difference", {"model.difference": True}),
+        Variant("faint anomalies", faint),
+        Variant("rate 3e-4", {"optimizer.learning_rate": 3e-4}),
+        Variant("rate 1e-4", {"optimizer.learning_rate": 1e-4}),
+        Variant("He's start", {"model.initialisation": "he"}),
+        Variant("average of the networks", {"optimizer.average": 0.98}),
+        Variant("structure at coarse sizes", {"losses.coarse_ssim": 1.0}),
+        Variant("two skips", {"model.reconstructive_skips": 2}),
+        Variant("high frequencies", {"model.reconstructive_input": "high_frequency"}),
+        Variant("deep supervision", {"model.deep_supervision": 3}),
+        Variant("frequency loss", {"losses.frequency": 5.0}),
+        Variant("predictive block", {"model.sspcab": True}),
+        Variant("labelled where changed", changed),
+        Variant("fewer untouched", {"anomalies.untouched_share": 0.25}),
+        Variant("random threshold", {"anomalies.threshold": (0.25, 0.75)}),
+        Variant("flipped normals", {"anomalies.normal_flip_share": 0.5}),
+        Variant("textures and self", {"data.texture_source": f"{textures}:3,self:1"}),
+        Variant("textures and elsewhere", {"data.texture_source": f"{textures},elsewhere"}),
+        # Trained as the baseline is, and looked at four times.
+        Variant("mirrored maps", {"evaluation.flips": "both"}),
+        Variant(
+            "together",
+            {
+                **mirrored,
+                **cosine,
+                **mixed,
+                **faint,
+                **reflected,
+                "optimizer.average": 0.98,
+                "model.difference": True,
+                "model.deep_supervision": 3,
+                "anomalies.untouched_share": 0.25,
+            },
+        ),
+    ]
 
 
 def _folders(choice):

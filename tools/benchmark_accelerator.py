@@ -3,10 +3,10 @@
     python -m tools.benchmark_accelerator [--json=FILE] [128/64:256:8 128/64:256:32:remat …]
 
 Each setting is widths, size and batch, and may end with a dtype and remat. Each side runs in a
-process of its own, so that its peak of memory is its own. They compile side by side, all of them on
-the device at once, and are measured one after the other (--apart: each by itself). "each" is the
-median of calls that the host waits for, "queued" a call's share of many that it does not wait for,
-as in training. Operations are those of the networks' convolutions, whatever else is computed.
+process of its own, one after the other, so that its peak of memory is its own and nothing disturbs
+it: compilers choose what is fastest by trying. "each" is the median of calls that the host waits
+for, "queued" a call's share of many that it does not wait for, as in training. Operations are those
+of the networks' convolutions, whatever else is computed.
 PyTorch has the channels last in memory and bfloat16 by autocast; "compiled" is the same with its
 networks and losses compiled. Both are left out where it is not installed.
 """
@@ -14,9 +14,9 @@ networks and losses compiled. Both are left out where it is not installed.
 import argparse
 import dataclasses
 import importlib.util
+import itertools
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import time
@@ -28,8 +28,6 @@ from typing import Any
 
 from tools.setting import Setting, noise
 
-# Processes share the accelerator, so that none may take all of its memory at the start.
-_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 _CALLS = 10
 _GIB = 2**30
 
@@ -47,7 +45,7 @@ class Measured:
         compiling: seconds up to the end of the first call.
         each: milliseconds an image, median of calls that are waited for.
         queued: milliseconds an image of calls that are not.
-        peak_gib: the most memory that the side's calls took at once, GiB.
+        peak_gib: the most memory taken at once, GiB, by this and the calls before it.
         tflops: operations of the convolutions a second of queued calls, 10¹².
     """
 
@@ -151,24 +149,15 @@ SIDES: Mapping[str, tuple[Callable[..., Any], Callable[[Any], None], Callable[[]
 
 
 def measure(side: str, setting: Setting, pipe: Connection) -> None:
-    """In a process of its own: compiles a side's calls, and measures them when it is told to.
-
-    It sends what went wrong, or None and then the list of what was measured.
-    """
+    """In a process of its own: sends what was measured, or what went wrong, and None at the end."""
     make_calls, wait, peak = SIDES[side]
     try:
-        calls = []
         for what, call, flops in make_calls(setting):
             start = time.perf_counter()
             wait(call())
-            calls.append((what, call, flops, time.perf_counter() - start))
-        peak_gib = peak() / _GIB
-        pipe.send(None)
-        pipe.recv()
-        found = []
-        for what, call, flops, compiling in calls:
+            compiling = time.perf_counter() - start
             each, queued = _seconds(call, wait)
-            found.append(
+            pipe.send(
                 Measured(
                     side=side,
                     setting=str(setting),
@@ -176,13 +165,14 @@ def measure(side: str, setting: Setting, pipe: Connection) -> None:
                     compiling=compiling,
                     each=1000 * each / setting.batch,
                     queued=1000 * queued / setting.batch,
-                    peak_gib=peak_gib,
+                    peak_gib=peak() / _GIB,
                     tflops=flops * setting.batch / queued / 1e12,
                 )
             )
-        pipe.send(found)
     except Exception as error:  # such as no memory left: the others go on
         pipe.send(f"{side}, {setting}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    finally:
+        pipe.send(None)
 
 
 def _seconds(call: Call, wait: Callable[[Any], None]) -> tuple[float, float]:
@@ -198,31 +188,22 @@ def _seconds(call: Call, wait: Callable[[Any], None]) -> tuple[float, float]:
     return statistics.median(waited[2:]), (time.perf_counter() - start) / len(results)
 
 
-def run(pairs: list[tuple[str, Setting]]) -> Iterator[Measured]:
-    """Measures sides in settings: they compile at once, and are measured one after the other."""
+def run(side: str, setting: Setting) -> Iterator[Measured]:
+    """Measures a side in a process of its own; what went wrong is printed."""
     context = multiprocessing.get_context("spawn")
-    pipes = []
-    for side, setting in pairs:
-        pipe, theirs = context.Pipe()
-        context.Process(target=measure, args=(side, setting, theirs), daemon=True).start()
-        theirs.close()
-        pipes.append(pipe)
-    for pipe, wrong in [(pipe, _receive(pipe)) for pipe in pipes]:
-        if wrong is None:
-            pipe.send(True)
-            found = _receive(pipe)
-            if not isinstance(found, str):
-                yield from found
-                continue
-            wrong = found
-        print(wrong, file=sys.stderr, flush=True)
-
-
-def _receive(pipe: Connection) -> Any:
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=measure, args=(side, setting, theirs), daemon=True)
+    process.start()
+    theirs.close()
     try:
-        return pipe.recv()
+        while (found := pipe.recv()) is not None:
+            if isinstance(found, Measured):
+                yield found
+            else:
+                print(found, file=sys.stderr, flush=True)
     except EOFError:
-        return "a process ended before it had measured anything"
+        print(f"{side}, {setting}: the process ended by itself", file=sys.stderr, flush=True)
+    process.join()
 
 
 def main() -> None:
@@ -230,24 +211,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="*", type=Setting.parse, metavar="WIDTHS:SIZE:BATCH")
-    parser.add_argument("--apart", action="store_true", help="one process after the other")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--json", type=Path, help="file to write what was measured to")
     options = parser.parse_args()
-    os.environ.update(_SHARED)
     sides = [
         side
         for side in options.sides
         if side == "ours" or importlib.util.find_spec("torch") is not None
     ]
     settings = options.settings or [Setting(128, 64, 256, batch) for batch in (8, 16, 32, 64)]
-    pairs = [(side, setting) for setting in settings for side in sides]
     rows = []
     print(
         f"{'side':<9}{'setting':<26}{'what':<26}  ms/image: each queued  TFLOP/s  peak GiB  first s"
     )
-    for together in [[pair] for pair in pairs] if options.apart else [pairs]:
-        for row in run(together):
+    for setting, side in itertools.product(settings, sides):
+        for row in run(side, setting):
             rows.append(dataclasses.asdict(row))
             print(
                 f"{row.side:<9}{row.setting:<26}{row.what:<26}{row.each:16.3f}{row.queued:7.3f}"

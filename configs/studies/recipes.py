@@ -83,7 +83,7 @@ def _variants(textures):
         Variant("faint anomalies", faint),
         Variant("rate 3e-4", {"optimizer.learning_rate": 3e-4}),
         Variant("rate 1e-4", {"optimizer.learning_rate": 1e-4}),
-        Variant("He's start", {"model.initialisation": "he"}),
+        Variant("He start", {"model.initialisation": "he"}),
         Variant("average of the networks", {"optimizer.average": 0.98}),
         Variant("structure at coarse sizes", {"losses.coarse_ssim": 1.0}),
         Variant("two skips", {"model.reconstructive_skips": 2}),

@@ -11,6 +11,7 @@ from draem_jax.cli.main import main
 from draem_jax.cli.recipes import define_config, recipes
 from draem_jax.config import anomaly_params, default_config, flat, loss_weights
 from draem_jax.errors import UserError
+from draem_jax.losses import COSTLY_TERMS
 from draem_jax.studies import Product, Variant, parse_study, study_config
 from draem_jax.studies.runner import shares
 from draem_jax.studies.study import claim_study
@@ -79,7 +80,14 @@ def test_numbers_share_a_program_and_words_do_not():
 
 def test_a_field_costs_a_program_where_it_changes_the_form_of_what_is_passed():
     """Compiled functions take what `anomaly_params` and `loss_weights` make of their fields."""
-    words = {"anomalies.mask": "scar", "anomalies.blend": "poisson"}
+    words = {
+        "anomalies.mask": "scar",
+        "anomalies.place": "foreground",
+        "anomalies.blend": "poisson",
+        "anomalies.contrast": "subtle",
+        "anomalies.normal_corners": "reflect",
+    }
+    costly = {f"losses.{term}" for term in COSTLY_TERMS}
 
     def another(name, value):
         match value:
@@ -87,7 +95,7 @@ def test_a_field_costs_a_program_where_it_changes_the_form_of_what_is_passed():
                 return words[name]
             case (low, high):
                 return (low, low) if low < high else (low / 2, low / 2)
-        return 2.0 if name.startswith("losses.") else 0.0
+        return 2.0 if name.startswith("losses.") else float(not value)
 
     def passed(config):
         return jax.tree.flatten((anomaly_params(config), loss_weights(config)))
@@ -95,15 +103,17 @@ def test_a_field_costs_a_program_where_it_changes_the_form_of_what_is_passed():
     fields = {
         name: another(name, value)
         for name, value in flat(default_config())
-        if name.startswith(("anomalies.", "losses."))
+        # What is subtle needs a word besides.
+        if name.startswith(("anomalies.", "losses.")) and not name.startswith("anomalies.subtle.")
     }
     study = make([FULL, *(Variant(name, {name: value}) for name, value in fields.items())])
     base, *changed = (run for run in study.runs() if run.seed == 0)
     leaves, form = passed(base.config)
     for run in changed:
         other_leaves, other_form = passed(run.config)
-        assert (run.program == base.program) == (other_form == form) == (other_leaves != leaves)
-    assert {run.variant for run in changed if run.program != base.program} == set(words)
+        assert (run.program == base.program) == (other_form == form)
+        assert (other_leaves == leaves) == (run.variant in words)
+    assert {run.variant for run in changed if run.program != base.program} == {*words, *costly}
 
 
 def test_devices_take_equal_shares_and_few_programs():

@@ -126,7 +126,8 @@ def test_tables_say_it_in_words(study, results):
 def test_differences_are_paired_by_product_and_seed_over_data_sets():
     products = [Product(name, {"data.category": name}) for name in ("brick", "grass", "gravel")]
     variants = [Variant("full"), Variant("other", {"anomalies.threshold": (0.1, 0.1)})]
-    config = study_config(default_config(), variants, products=products, seeds=(0, 1))
+    config = study_config(default_config(), variants, seeds=(0, 1))
+    config.products = tuple(products)
     study, rng = parse_study(config), np.random.default_rng(0)
     values = {(v.name, p.name): rng.uniform(size=2) for v in variants for p in products}
     results = [

@@ -233,7 +233,7 @@ def test_a_reconstruction_is_compared_with_the_normal_picture(samples):
         ({"losses.focal": 0.0}, "config.losses.focal must be above 0"),
         (
             {"losses.l2": 0.0, "losses.ssim": 0.0},
-            "one of l2, l1, ssim and frequency must be above 0",
+            "one of l2, l1, ssim, coarse_ssim and frequency must be above 0",
         ),
     ],
 )

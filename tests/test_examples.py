@@ -10,7 +10,7 @@ import pytest
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_on_a_mask_of_ones_own_lowers_the_loss(capsys):
     example = runpy.run_path(str(_EXAMPLES / "custom_mask.py"))
     losses = example["totals"]

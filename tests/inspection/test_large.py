@@ -220,7 +220,7 @@ for side in (2048, 8192):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_picture(trained, tmp_path):
     root = Path(__file__).parents[2]
     output = subprocess.run(

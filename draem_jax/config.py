@@ -154,18 +154,13 @@ def region_of_interest(
         config: the config of a run.
         source: takes the place of `config.data.roi` unless None.
         ignore_border: takes the place of `config.data.ignore_border` unless None.
-
-    Raises:
-        UserError: it is the object in each picture, but pictures are seen in tiles.
     """
     source = config.data.roi if source is None else source
-    if source == FOREGROUND and is_tiled(config):
-        raise UserError(
-            "the region of interest foreground (config.data.roi, --roi) is found in whole "
-            "pictures; with config.data.tile, give masks that say where to look"
-        )
     border = config.data.ignore_border if ignore_border is None else ignore_border
-    return Roi(absolute_value("data.roi", source), border)
+    overview_border = None
+    if source == FOREGROUND and is_tiled(config):
+        overview_border = float(config.anomalies.shapes.foreground_border)
+    return Roi(absolute_value("data.roi", source), border, overview_border)
 
 
 def anomaly_params(config: ConfigDict) -> AnomalyParams:
@@ -298,7 +293,6 @@ def _check_sizes(config: ConfigDict) -> None:
         raise UserError(
             f"config.data.fit={data.fit} is of whole pictures; leave it or config.data.tile out"
         )
-    region_of_interest(config)
     height, width = image_size(config)
     if tile_overlap(config) >= min(height, width):
         raise UserError(

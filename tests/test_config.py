@@ -5,7 +5,7 @@ import re
 import pytest
 
 from draem_jax.cli import main
-from draem_jax.config import check_config, default_config, flat, region_of_interest
+from draem_jax.config import check_config, default_config, flat
 from draem_jax.errors import UserError
 from draem_jax.fields import GROUPS
 
@@ -48,7 +48,6 @@ def test_parameters_are_explained_by_their_own_docstrings():
         ({"scale": 0.5}, r"are of tiles alone; choose config\.data\.tile"),
         ({"tile": (64,), "fit": "letterbox"}, "fit=letterbox is of whole pictures"),
         ({"fit": "stretch"}, r"config\.data\.fit must be one of squeeze, letterbox"),
-        ({"tile": (64,), "roi": "foreground"}, "foreground .* is found in whole pictures"),
     ],
 )
 def test_ways_to_bring_pictures_to_the_networks_that_make_no_sense(fields, line):
@@ -56,10 +55,3 @@ def test_ways_to_bring_pictures_to_the_networks_that_make_no_sense(fields, line)
     config.data.update(fields)
     with pytest.raises(UserError, match=line):
         check_config(config)
-
-
-def test_a_tiled_detector_cannot_be_asked_to_look_at_objects_alone():
-    config = default_config()
-    config.data.tile = (64,)
-    with pytest.raises(UserError, match="--roi"):
-        region_of_interest(config, source="foreground")

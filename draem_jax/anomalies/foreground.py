@@ -23,6 +23,8 @@ def foreground(
     any case, and so are those beside them; the frame is taken around them. But if they are more
     than `border_share` of the picture's outermost pixels, black is the background's colour.
 
+    `draem_jax.data.overview.foreground` finds the same on the host.
+
     Args:
         image: in [0, 1].
         border_share: the least share of the frame that a background takes, in [0, 1].

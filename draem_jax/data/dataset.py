@@ -525,7 +525,7 @@ def _check_category(data: DataSet, folder: Path, source: Source, progress: bool 
 
 def _look_within(checked: Checked, roi: Roi) -> Checked:
     """Adds to what was found what the region of interest leaves of each picture."""
-    if not roi.has_planes:
+    if not roi.is_given:
         return checked
     entries, problems, shares = [], list(checked.listing.problems), []
     for entry in checked.listing.entries:

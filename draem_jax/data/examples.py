@@ -145,7 +145,7 @@ def read_examples(
             decoded = read_decoded(path, full_scale=full_scale)
             highest.append(decoded.highest)
             accepted.append(fitting.fit(decoded.picture))
-            accepted_planes.append(_plane(roi, path, decoded.picture.shape[:2], fitting))
+            accepted_planes.append(_plane(roi, path, decoded.picture, fitting))
             accepted_names.append(path.relative_to(root).as_posix() if path != root else path.name)
     defective, masks, defect_names, types = [], [], [], []
     outside: list[str] = []
@@ -175,7 +175,7 @@ def read_examples(
             decoded = read_decoded(entry.path, full_scale=full_scale)
             highest.append(decoded.highest)
             picture = fitting.fit(decoded.picture)
-            plane = _plane(roi, entry.path, mask.shape, fitting)
+            plane = _plane(roi, entry.path, decoded.picture, fitting)
             mask = both(fitted, plane)
             if not mask.any():
                 outside.append(entry.name)
@@ -215,11 +215,11 @@ def read_examples(
 
 
 def _plane(
-    roi: Roi, path: Path, own: tuple[int, int], fitting: Fitting
+    roi: Roi, path: Path, picture: UInt8[np.ndarray, "h w 3"], fitting: Fitting
 ) -> Bool[np.ndarray, "H W"] | None:
     """Where to look in a picture's canvas; None for everywhere."""
     name = path.with_suffix("").as_posix()
-    plane = fitting.fit_plane(roi.plane(name, own), own)
+    plane = fitting.fit_plane(roi.plane_of(name, picture), picture.shape[:2])
     if plane is not None and not plane.any():
         raise roi.too_small(name, plane.shape)
     return plane

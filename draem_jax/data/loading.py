@@ -6,7 +6,8 @@ So a set can be held in memory whole or streamed. Nothing here needs TensorFlow.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -123,6 +124,18 @@ class StoredPictures:
             digests=tuple(self.digests[i] for i in indices) if self.digests else (),
         )
 
+    def find_object(self, index: int, roi: Roi) -> Plane | None:
+        """The object in a picture, see `Roi.find_object`; it is looked for once.
+
+        Raises:
+            UserError: the prepared data are damaged.
+        """
+        if not roi.on_overview:
+            return None
+        with _telling_damage(self.directory):
+            written = _written(self.directory)
+            return _find_object(self.directory, self.split, self.indices[index], written, roi)()
+
     def path(self, index: int) -> str:
         """The path of a picture within the data set, as `draem_jax.data.roi` takes it."""
         return f"{self.split}/{self.names[index]}"
@@ -158,7 +171,8 @@ class StoredPlanes:
 
     def __getitem__(self, index: int) -> Plane:
         own, fitting = self.pictures.own_size(index), self.pictures.fitting
-        plane = self.roi.plane(self.pictures.path(index), own)
+        found = self.pictures.find_object(index, self.roi)
+        plane = self.roi.plane(self.pictures.path(index), own, found=found)
         fitted = fitting.fit_plane(plane, own)
         if fitted is None:
             return np.ones(fitting.canvas_size(own), bool)
@@ -185,13 +199,14 @@ class StoredTestPictures:
     def __getitem__(self, index: int) -> LabelledPicture:
         record = self.pictures.record(index)
         mask = decode_picture(record["mask"])[..., 0] > 0
+        picture = decode_picture(record["image"])
         return LabelledPicture(
-            image=self.pictures.fitting.fit(decode_picture(record["image"])),
+            image=self.pictures.fitting.fit(picture),
             mask=mask,
             has_mask=bool(record["has_mask"]),
             defect_type=record["defect_type"].decode(),
             name=self.pictures.names[index],
-            plane=self.roi.plane(self.pictures.path(index), mask.shape),
+            plane=self.roi.plane_of(self.pictures.path(index), picture),
         )
 
     def is_outside(self, index: int) -> bool:
@@ -320,6 +335,22 @@ def _written(directory: str) -> int:
 @functools.lru_cache(maxsize=2**17)
 def _own_size(directory: str, split: str, place: int, written: int) -> tuple[int, int]:
     return stored_size(_records(directory, split, written)[place]["image"])
+
+
+# Eight thousand bytes each at most.
+@functools.lru_cache(maxsize=2**14)
+def _find_object(
+    directory: str, split: str, place: int, written: int, roi: Roi
+) -> Callable[[], Plane]:
+    """Finds an object, and gives what unpacks it."""
+    picture = decode_picture(_records(directory, split, written)[place]["image"])
+    found = roi.find_object(picture.__getitem__, picture.shape[:2])
+    assert found is not None
+    return functools.partial(_unpacked, np.packbits(found), found.shape)
+
+
+def _unpacked(bits: UInt8[np.ndarray, " N"], shape: tuple[int, int]) -> Plane:
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,12 +5,16 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 Window = tuple[slice, slice]
 
 _LARGEST_SIDE = 2048
 """Pixels that are read at a time along each side: Pillow keeps places in few digits."""
+
+_BAND_BYTES = 8 << 20
+"""What is read at a time of a picture that is brought down as a whole."""
 
 
 def resized_window(
@@ -47,6 +51,43 @@ def resized_window(
     return np.array(
         Image.fromarray(part).resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
     )
+
+
+def bring_down(
+    read: Callable[[Window], UInt8[np.ndarray, "_ _ 3"]], of: tuple[int, int], *, by: float
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A whole picture brought down in size, band by band; the bands change no value.
+
+    Pixels are averaged by squares of a whole number of them, and then resized: bilinear,
+    antialiased.
+
+    Args:
+        read: gives the rows and columns that are asked for.
+        of: (height, width) of the picture.
+        by: how many times smaller it becomes along each side; at least 1.
+    """
+    height, width = of
+    factor = int(by)
+    rows = factor * max(_BAND_BYTES // (3 * width * factor), 1)
+    reduced = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
+    for top in range(0, height, rows):
+        band = read((slice(top, min(top + rows, height)), slice(0, width)))
+        reduced.paste(Image.fromarray(band).reduce(factor), (0, top // factor))
+    # The last squares may lie partly beyond the picture.
+    inside = (0, 0, width / factor, height / factor)
+    size = max(round(width / by), 1), max(round(height / by), 1)
+    return np.array(reduced.resize(size, Image.Resampling.BILINEAR, box=inside))
+
+
+def nearest(of: int, to: int) -> Int[np.ndarray, " to"]:
+    """Which row or column each one takes, as `draem_jax.data.pictures.resize_mask` resizes.
+
+    Args:
+        of: how many there are.
+        to: how many there shall be.
+    """
+    places = Image.fromarray(np.arange(of, dtype=np.int32)[:, None])
+    return np.array(places.resize((1, to), Image.Resampling.NEAREST))[:, 0]
 
 
 def _source(of: int, to: int, span: slice) -> slice:

@@ -15,17 +15,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from draem_jax.data.decoding import Decoded, decode, read_header, read_orientation, turn
 from draem_jax.data.pictures import told
+from draem_jax.data.resizing import Window, bring_down
 from draem_jax.data.tiff import find_blocks
 
 CACHE_BYTES = 256 << 20
 """What a picture's decoded blocks may take in memory, unless told otherwise."""
-
-_BAND_BYTES = 8 << 20
-"""What is read at a time for an overview."""
 
 _QUARTERS = (5, 6, 7, 8)
 """The orientations that swap height and width."""
@@ -133,6 +130,12 @@ class PictureWindows:
                 block = self._block(row, column)
                 window[to_rows, to_columns] = block[from_rows, from_columns]
         return turn(window, self._grid.orientation)
+
+    def read_window(self, window: Window) -> UInt8[np.ndarray, "h w 3"]:
+        """Reads the window that lies in some rows and columns, as `read` does."""
+        rows, columns = window
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return self.read(rows.start, columns.start, height, width)
 
     def highest(self) -> int | None:
         """The highest value in the file if it has more than 8 bits a channel, else None.
@@ -254,10 +257,7 @@ def count_pixels(path: str | Path) -> int:
 def read_overview(
     windows: PictureWindows, *, largest_side: int = 2048
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads a whole picture brought down in size, band by band.
-
-    Pixels are averaged by squares of a whole number of them, and then resized: bilinear,
-    antialiased.
+    """Reads a whole picture brought down in size, see `draem_jax.data.resizing.bring_down`.
 
     Args:
         windows: the picture.
@@ -267,18 +267,8 @@ def read_overview(
     Raises:
         UserError: as in `PictureWindows.read`.
     """
-    height, width = windows.size
-    scale = max(max(height, width) / largest_side, 1)
-    factor = int(scale)
-    rows = factor * max(_BAND_BYTES // (3 * width * factor), 1)
-    reduced = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
-    for top in range(0, height, rows):
-        band = Image.fromarray(windows.read(top, 0, rows, width)).reduce(factor)
-        reduced.paste(band, (0, top // factor))
-    # The last squares may lie partly beyond the picture.
-    inside = (0, 0, width / factor, height / factor)
-    size = max(round(width / scale), 1), max(round(height / scale), 1)
-    return np.array(reduced.resize(size, Image.Resampling.BILINEAR, box=inside))
+    scale = max(max(windows.size) / largest_side, 1.0)
+    return bring_down(windows.read_window, windows.size, by=scale)
 
 
 def _find_grid(file: BinaryIO) -> _Grid | None:

@@ -191,8 +191,7 @@ class Draem:
         """
         pictures = _checked(images)
         size = pictures.shape[1:3]
-        if planes is None and (plane := self.roi.plane("", size)) is not None:
-            planes = np.broadcast_to(plane, (len(pictures), *size))
+        planes = self._planes(pictures) if planes is None else planes
         if self.fitting.way != "squeeze" and len(pictures):
             return self._predict_fitted(map(_as_uint8, pictures), size, planes)
         pictures = _resized(pictures, self.image_size)
@@ -281,7 +280,7 @@ class Draem:
             with_features: whether to keep what the discriminative network computes, for
                 `draem_jax.inspection.features`.
             planes: true where to look in each picture, at its size, or None for everywhere, as
-                `Roi.plane` gives it for a picture's name; as the detector's `roi` says if None.
+                `Roi.plane_of` gives it for a picture's name; as the detector's `roi` says if None.
 
         Yields:
             What is said of each picture, in their order.
@@ -294,7 +293,7 @@ class Draem:
         given: Iterator[UInt8[np.ndarray, "_ _ 3"]] = map(_as_uint8, images)
         if planes is None:
             given, sized = itertools.tee(given)
-            planes = (self.roi.plane("", image.shape[:2]) for image in sized)
+            planes = (self.roi.plane_of("", image) for image in sized)
         pairs, kept = itertools.tee(zip(given, planes, strict=True))
         seen = self.see(map(self._canvas, pairs), with_features=with_features)
         for (image, plane), one in zip(kept, seen, strict=True):
@@ -456,6 +455,14 @@ class Draem:
     ) -> tuple[UInt8[np.ndarray, "h w 3"], Plane | None]:
         image, plane = pair
         return self.fitting.fit(image), self.fitting.fit_plane(plane, image.shape[:2])
+
+    def _planes(self, pictures: np.ndarray) -> Bool[np.ndarray, "B H W"] | None:
+        """Where to look in pictures of one size, as `roi` says."""
+        if self.roi.on_overview:
+            found: list[Any] = [self.roi.plane_of("", _as_uint8(picture)) for picture in pictures]
+            return np.stack(found) if found else None
+        plane = self.roi.plane("", pictures.shape[1:3])
+        return None if plane is None else np.broadcast_to(plane, pictures.shape[:3])
 
     def _predict_fitted(
         self,

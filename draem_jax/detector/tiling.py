@@ -64,13 +64,10 @@ class CanvasOfFile:
         rows, columns = (
             slice(s.start, min(s.stop, of)) for s, of in zip(window, self.size, strict=True)
         )
-        tile = resized_window(self._picture, self.windows.size, self.size, (rows, columns))
+        tile = resized_window(
+            self.windows.read_window, self.windows.size, self.size, (rows, columns)
+        )
         return pad_mirrored(tile, self.grid.size)
-
-    def _picture(self, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w 3"]:
-        rows, columns = window
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        return self.windows.read(rows.start, columns.start, height, width)
 
 
 class Rows(NamedTuple):

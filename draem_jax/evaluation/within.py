@@ -169,7 +169,7 @@ def within_roi(
         test: the pictures, with where to look in them.
         warn: is told of pictures that count as normal, in one line.
     """
-    if not test.roi.has_planes:
+    if not test.roi.is_given:
         return test
     defective = [i for i, is_normal in enumerate(test.normal) if not is_normal]
     with ThreadPoolExecutor() as pool:

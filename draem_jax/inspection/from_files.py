@@ -46,7 +46,7 @@ def inspect_files(
                 # As those were read that the detector was trained on.
                 decoded = read_decoded(path, full_scale=detector.full_scale, too_large=_TOO_LARGE)
                 name = path.absolute().with_suffix("").as_posix()
-                plane = detector.roi.plane(name, decoded.picture.shape[:2])
+                plane = detector.roi.plane_of(name, decoded.picture)
                 detector.fitting.content_size(decoded.picture.shape[:2])  # too little may be left
             except UserError as error:
                 unreadable[i] = error

@@ -168,7 +168,7 @@ def inspect_large(
     ):
         size = windows.size
         canvas = detector.fitting.content_size(size)
-        maps = _Maps(size, canvas, file, detector.roi.plane_windows(name, size))
+        maps = _Maps(size, canvas, file, detector.roi.plane_windows(name, windows))
         score = _see(detector, windows, maps)
         found = find_by_windows(maps, rule, scale=detector.fitting.network_pixel(size))
         p_value = None

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from draem_jax.data import tiff, windows
+from draem_jax.data import resizing, tiff, windows
 from draem_jax.data.pictures import read_decoded, read_highest, read_picture
 from draem_jax.data.windows import open_windows, read_overview
 from draem_jax.errors import UserError
@@ -279,7 +279,7 @@ def test_what_is_found_in_the_whole_picture(tmp_path, decoded):
 
 @pytest.mark.parametrize("size", [(120, 200), (1, 300), (97, 101), (50, 64)])
 def test_an_overview_is_the_picture_brought_down(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(windows, "_BAND_BYTES", 5000)
+    monkeypatch.setattr(resizing, "_BAND_BYTES", 5000)
     pixels = surface(*size, 3)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(16, 16))
     with open_windows(tmp_path / "a.tif") as opened:

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from draem_jax import Draem
-from draem_jax.config import data_set
+from draem_jax.config import data_set, region_of_interest
 from draem_jax.data.pictures import decode_picture
 from draem_jax.data.roi import Roi
 from draem_jax.evaluation.calibration import calibrate
@@ -129,3 +129,52 @@ def test_anomalies_are_laid_into_whole_pictures(looking):
         places.add((number, tuple(np.argwhere(canvas.mask)[0])))
         np.testing.assert_array_equal(picture.image, again[i].image)
     assert len(places) > (len(shown) - count) / 2
+
+
+def test_objects_are_looked_at_as_by_masks_of_them(trained, tmp_path):
+    rng, pictures = np.random.default_rng(0), {}
+    for name in [*(f"train/good/{i}" for i in range(4)), "test/good/0", "test/dent/in"]:
+        image = rng.integers(20, 40, (150 + 10 * len(pictures), 190, 3), np.uint8)
+        image[40:120, 30:130, 0] += 180
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[60:80, 40:70] = 255 * ("dent" in name)
+        image[mask > 0, 1] += 40
+        image[5:15, 5:15, 1] = 100  # beside the object, and more than a dent
+        pictures[name] = image
+        truth = {name.replace("test", "ground_truth"): mask} if "dent" in name else {}
+        for path, array in ({name: image} | truth).items():
+            (tmp_path / f"photos/{path}").parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / f"photos/{path}.png")
+    detector = with_data(
+        replace(Draem.load(trained), trained_on=None), Pointwise, name="folder", category="",
+        root=str(tmp_path / "photos"), holdout=0.5, tile=(64,), scale=0.8, texture_source="noise",
+    )  # fmt: skip
+    roi = region_of_interest(detector.config, source="foreground")
+    for name, image in pictures.items():
+        plane = roi.plane_of("", image)
+        assert plane[41:119, 31:129].all()
+        assert plane.sum() < 1.1 * 80 * 100
+        (tmp_path / f"where/{name}").parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(plane).save(tmp_path / f"where/{name}.png")
+    found = []
+    for looking in (
+        replace(detector, roi=roi),
+        replace(detector, roi=Roi(str(tmp_path / "where"))),
+    ):
+        test = data_set(detector.config).test_pictures(size=(64, 64), roi=looking.roi)
+        options = MetricOptions(replicates=0, exact=True)
+        measured = measure(looking, test.fitted(detector.fitting), options=options)["default"]
+        thresholds = replace(calibrate(looking), made_from={})
+        found.append((measured.looked_at, measured.overall.values, measured.pictures, thresholds))
+    assert found[0] == found[1]
+    assert found[0][1]["pixel_ap"] == pytest.approx(1, abs=0.01)
+    # Arrays that have no names are looked at alike.
+    stack = np.stack([image, image[::-1]])
+    maps, scores, _ = replace(detector, roi=roi).predict(stack)
+    inspections = replace(detector, roi=roi).inspect_pictures(stack)
+    for i, (picture, one) in enumerate(zip(stack, inspections, strict=True)):
+        by_hand = detector.inspect_picture(picture, plane=roi.plane_of("", picture))
+        for likely in (maps[i], one.anomaly_map):
+            np.testing.assert_array_equal(likely, by_hand.anomaly_map)
+        assert scores[i] == pytest.approx(by_hand.score)
+        np.testing.assert_array_equal(one.inside, by_hand.inside)

@@ -104,17 +104,25 @@ def numbers(text):
 
 
 @pytest.mark.parametrize("scale", [1, 0.5])
-@pytest.mark.parametrize("source", ["border", "mask"])
+@pytest.mark.parametrize("source", ["border", "mask", "object"])
 def test_only_what_is_looked_at_counts(trained, source, scale, tmp_path, monkeypatch):
     monkeypatch.setattr(by_windows, "BAND", 4000)
     folder = tmp_path / "in"
     folder.mkdir()
     image = pictures()["broad"]
+    if source == "object":
+        plain = np.full_like(image, 250)  # which would be anomalous
+        plain[100:300, 40:400] = np.minimum(image, 200)[100:300, 40:400]
+        image = plain
     tifffile.imwrite(folder / "a.tif", image, tile=(64, 48), photometric="rgb")
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[100:300, 40:400] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    roi = Roi("", 75) if source == "border" else Roi(str(tmp_path / "mask.png"), 10)
+    roi = {
+        "border": Roi("", 75),
+        "mask": Roi(str(tmp_path / "mask.png"), 10),
+        "object": Roi("foreground", 10, 0.9),
+    }[source]
     detector = tiled(trained, roi=roi, scale=scale)
     rule = RegionRule(PixelThreshold(3.0, "even"), 3, 10)
     whole, expected = outputs(detector, folder, tmp_path / "whole", rule)

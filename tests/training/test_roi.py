@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.anomalies.inside import Inside
-from draem_jax.config import default_config
+from draem_jax.config import default_config, region_of_interest
 from draem_jax.data.texture_sources import Joined, PictureArray, TextureSource
 from draem_jax.errors import UserError
 from draem_jax.training.feed import make_feed, read_pictures
-from draem_jax.training.pictures import TrainingPictures, make_mix
+from draem_jax.training.pictures import TrainingPictures, make_mix, open_pictures
 from draem_jax.training.samples import Draw, choose, draw_samples, take_pictures
 from draem_jax.training.trained_on import TrainedOn, hold_to_data
 from draem_jax.training.tuning_samples import (
@@ -150,6 +152,50 @@ def test_the_object_alone_and_within_a_mask():
         inside = pictures_of(normal, given, on_object=True).read().inside
         found = jax.jit(Inside.of)(inside, jnp.asarray(normal / 255, jnp.float32))
         np.testing.assert_array_equal(found[..., 0], expected)
+
+
+def test_the_object_in_pictures_that_are_seen_in_tiles(tiny_config, tmp_path):
+    config = tiny_config(
+        **{
+            "data.name": "folder",
+            "data.category": "",
+            "data.root": str(tmp_path / "photos"),
+            "data.roi": "foreground",
+            "data.tile": (64, 32),
+            "data.scale": 0.7,
+            "data.texture_source": "noise",
+            "data.workers": 0,
+        }
+    )
+    roi, rng = region_of_interest(config), np.random.default_rng(0)
+    for folder in ("photos/good", "where/good"):
+        (tmp_path / folder).mkdir(parents=True)
+    for i, (size, box) in enumerate((((300, 400), (90, 170)), ((420, 130), (40, 380)))):
+        image = rng.integers(20, 30, (*size, 3), np.uint8)
+        image[box[0] : box[1], 30:110] += 150
+        Image.fromarray(image).save(tmp_path / f"photos/good/{i}.png")
+        plane = roi.plane_of("", image).astype(np.uint8) * 255
+        assert abs((plane > 0).sum() - 80 * (box[1] - box[0])) < 600
+        Image.fromarray(plane).save(tmp_path / f"where/good/{i}.png")
+    pictures = open_pictures(config)
+    resident = jax.jit(take_pictures)(0, draw(), pictures.read())
+    # As by the same plane, given as masks; and as it streams.
+    by_hand = config.copy_and_resolve_references()
+    by_hand.data.roi = str(tmp_path / "where")
+    given = jax.jit(take_pictures)(0, draw(), open_pictures(by_hand).read())
+    config.data.resident_gib = 0.0
+    feed = make_feed(
+        config, pictures, draw().key,
+        sample_indices=INDICES.reshape(4, 2), steps=range(3, 4), max_steps=1,
+    )  # fmt: skip
+    streamed = jax.tree.map(lambda a: a.reshape(8, *a.shape[3:]), feed.take(1))
+    for other in (given, streamed, read_pictures(pictures, draw())):
+        jax.tree.map(np.testing.assert_array_equal, resident, other)
+    inside, on_object = resident.inside.planes, resident.normal[..., 0] > 100
+    assert (inside != on_object).mean() < 0.05
+    assert not on_object.all()
+    in_a_worker = pickle.loads(pickle.dumps(pictures.planes))
+    np.testing.assert_array_equal(in_a_worker[1], pictures.planes[1])
 
 
 def test_a_changed_mask_stops_a_run_that_goes_on(tmp_path):

@@ -349,7 +349,7 @@ def test_small_pictures_are_told_or_refused(tmp_path, crops_config, capsys):
     assert "40 x 70 pixels, of which config.data.scale=0.5 leaves 20 x 35" in said[0]
 
 
-def test_the_plan_counts_what_training_holds(folder, crops_config):
+def test_the_plan_counts_what_training_holds(folder, crops_config, tmp_path, monkeypatch):
     for changes in ({}, {"data.scale": 1.5}, {"data.roi": str(folder / "masks")}):
         config = crops_config(**changes)
         counted = count_pictures(config)
@@ -358,6 +358,7 @@ def test_the_plan_counts_what_training_holds(folder, crops_config):
     held = open_pictures(crops_config()).read()
     arrays = (held.normal, held.textures, held.inside.planes)
     assert sum(array.nbytes for array in arrays) == open_pictures(crops_config()).nbytes
+    monkeypatch.setenv("DRAEM_JAX_DATA", str(tmp_path))  # Other tests prepare that category.
     unknown = crops_config(**{"data.name": "mvtec_ad", "data.category": "bottle", "data.root": ""})
     assert count_pictures(unknown).assumed_size == "1024 x 1024"
     assert count_pictures(unknown).normal_size == (1024, 1024)

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Key
 
 from draem_jax.platforms import OTHER, traced_for
 
-Kernel = Float[Array, "3 3 C F"]
+# Of a convolution, or of a matrix product where the window has no extent at all.
+Kernel = Float[Array, "*window C F"]
 
 # Five poolings halve the size five times.
 SIZE_MULTIPLE = 32
@@ -53,15 +54,15 @@ def _he_kernel(normal: Kernel, place: Place) -> Kernel:
     # Nothing normalises what the last one makes, so it begins small.
     if place == "last":
         return _kernel(normal)
-    return math.sqrt(2 / math.prod(normal.shape[:3])) * normal
+    return math.sqrt(2 / math.prod(normal.shape[:-1])) * normal
 
 
 def _mirrored_kernel(normal: Kernel, place: Place) -> Kernel:
     kernel = _he_kernel(normal, place)
     if place != "first":
-        kernel = _in_pairs(kernel, axis=2)
+        kernel = _in_pairs(kernel, axis=kernel.ndim - 2)
     if place != "last":
-        return _in_pairs(kernel, axis=3)
+        return _in_pairs(kernel, axis=kernel.ndim - 1)
     # A few steps at a rate of 1e-3 make a kernel of it; a larger one would have to be unlearned.
     return 0.2 * kernel
 

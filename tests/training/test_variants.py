@@ -90,7 +90,7 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
     )
     state = first = create_state(config)
     totals = []
-    for _ in range(12):
+    for _ in range(20):
         state, losses = step(state)
         totals.append(float(losses.total))
         assert losses.l2 == losses.l1 == losses.ssim == 0
@@ -123,6 +123,7 @@ EVERYTHING = {
     "model.sspcab": True,
     "model.deep_supervision": 3,
     "losses.frequency": 1.0,
+    "losses.coarse_ssim": 1.0,
 }
 """Each option of the networks and each term of the loss that is off by default."""
 
@@ -164,7 +165,7 @@ def test_networks_with_every_option_learn_and_are_loaded(tmp_path, tiny_config, 
     )
     state = first = create_state(config)
     totals = []
-    for _ in range(12):
+    for _ in range(20):
         state, losses = step(state, loss_weights(config))
         totals.append(float(losses.total))
         assert all(term > 0 for term in losses)

@@ -381,12 +381,12 @@ def _check_optimizer(config: ConfigDict) -> None:
     optimizer = config.optimizer
     if not optimizer.learning_rate > 0:
         raise UserError(
-            f"config.optimizer.learning_rate must be above 0, not {config.optimizer.learning_rate}"
+            f"config.optimizer.learning_rate must be above 0, not {optimizer.learning_rate}"
         )
     if not all(0 < share <= 1 for share in optimizer.milestones):
         raise UserError(
             "config.optimizer.milestones must be shares of the steps in (0, 1], not "
-            f"{config.optimizer.milestones}"
+            f"{optimizer.milestones}"
         )
     _check_choice(config, "optimizer.schedule", SCHEDULES)
     for name in ("warmup", "b1", "b2", "average"):

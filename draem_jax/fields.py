@@ -136,12 +136,10 @@ GROUPS: Mapping[str, Group] = {
             "deep_supervision": Field(0, "coarser maps to learn by, 0 to 4"),
         },
     ),
-    # Numbers, which any run may change without compiling anew, and words, which cost a compilation:
-    # mask, place, blend and contrast.
+    # Numbers, which any run may change without compiling anew, and words, each of which costs a
+    # compilation.
     **dict(_groups_of("anomalies", AnomalyParams.code())),
-    **dict(
-        _groups_of("losses", LossWeights(**dict.fromkeys(COSTLY_TERMS, 0.0)), explained_by=Losses)
-    ),
+    **dict(_groups_of("losses", _ALL_TERMS, explained_by=Losses)),
     "optimizer": Group(
         "Adam",
         {

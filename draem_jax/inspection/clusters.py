@@ -1,5 +1,7 @@
 """Groups of regions that are alike, found without any labels, for a person to name."""
 
+import csv
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,8 @@ from draem_jax.regions.rule import RegionRule
 from draem_jax.reports.pictures import contact_sheet, write_png
 
 _COLUMNS = ("picture", "region", *("top", "left", "bottom", "right"), "group", "error")
+_LISTED = ("path", "type")
+_TITLE = re.compile(r"group \d+")
 _MOST_GROUPS = 12
 _ON_SHEET = 48
 """Regions of a group that its sheet shows at most, those in its middle first."""
@@ -118,7 +122,8 @@ def cluster_files(
 
     Raises:
         UserError: there are no pictures or regions, or fewer than groups; or `out` holds the
-            pictures, or others or tables that were not written here, or cannot be written.
+            pictures, or others or tables that were not written here, or examples that have got
+            names, or cannot be written.
     """
     paths, out = list_pictures(images, recursive=True), Path(out)
     _check_apart(Path(images), out)
@@ -173,7 +178,7 @@ def cluster_files(
     # A list takes paths from its own folder, unless they are whole.
     files.write_csv(
         out / "examples.csv",
-        ("path", "type"),
+        _LISTED,
         [(f.path, name) for f, name in zip(found, groups_of, strict=True) if f.label == 1],
     )
     return ClusterSummary(
@@ -198,10 +203,11 @@ def _check_apart(images: Path, out: Path) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError where `out` holds what was not written here.
+    """Raises UserError where `out` holds what was not written here, or names given since.
 
     All of `out` is marked, so that pictures of the user's in it would never be read again.
     """
+    _check_unnamed(out / "examples.csv")
     grouped = files.has_columns(out / "regions.csv", _COLUMNS, least=len(_COLUMNS) - 1)
     if not out.is_dir() or files.is_marked(out) or (grouped and (out / "group_1.png").exists()):
         return
@@ -210,6 +216,19 @@ def check_out(out: Path) -> None:
             raise UserError(
                 f"{path} was not written by types cluster; choose a new folder for the outputs"
             )
+
+
+def _check_unnamed(path: Path) -> None:
+    """Raises UserError if a list of examples is another than grouping writes."""
+    if not files.has_columns(path, _LISTED, least=len(_LISTED)):
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        types = [row["type"] or "" for row in csv.DictReader(file)]
+    if not all(map(_TITLE.fullmatch, types)):
+        raise UserError(
+            f"{path} has names in place of groups, which would be lost; choose another folder for "
+            "the outputs, or move it away"
+        )
 
 
 def _places(features: Float[np.ndarray, "N F"], names: Sequence[str]) -> Float[np.ndarray, "N F"]:

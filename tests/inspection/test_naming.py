@@ -198,8 +198,14 @@ def test_groups_become_examples_once_they_have_names(detector, examples, tmp_pat
     (out / "examples.csv").write_text(named, encoding="utf-8")
     fitted = fit_types(detector, list_examples(out / "examples.csv").entries)
     assert fitted.model.types == ("block", "line", "spot")
+    with pytest.raises(UserError, match=r"examples\.csv has names in place of groups"):
+        cluster_files(detector, examples, out)
+    assert (out / "examples.csv").read_text(encoding="utf-8") == named
+    (out / "examples.csv").unlink()
     with pytest.raises(UserError, match="too few for 99 groups"):
         cluster_files(detector, examples, out, groups=99)
+    assert cluster_files(detector, examples, out, groups=2).sizes  # in place of what it wrote
+    assert cluster_files(detector, examples, out).sizes == (5, 5, 5)
 
 
 def test_a_damaged_picture_is_left_out_of_groups_and_refused_as_an_example(

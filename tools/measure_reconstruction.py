@@ -3,8 +3,8 @@
     python -m tools.measure_reconstruction runs/quickstart runs/mine
 
 Both are told as 1 - SSIM, the mean over the good test pictures of a run as its networks see them,
-with the window of the training loss: 0 where the picture is restored to the last grey value. What
-says nothing of a picture but its colour is the most that a reconstruction may be worth.
+with the window of the training loss: 0 where the picture is restored to the last grey value. The
+share is that of the two: at 1 a reconstruction says no more of a picture than its colour does.
 """
 
 import argparse

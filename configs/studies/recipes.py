@@ -100,6 +100,7 @@ def _variants(textures):
         "mirrored maps": {"evaluation.flips": "both"},
     }
     together = {
+        "three together": ("fewer untouched", "reflected corners", "difference"),
         "four together": ("fewer untouched", "reflected corners", "difference", "mirrored start"),
         "seven together": (
             "fewer untouched", "reflected corners", "difference", "deep supervision",

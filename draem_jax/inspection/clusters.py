@@ -1,7 +1,6 @@
 """Groups of regions that are alike, found without any labels, for a person to name."""
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,6 @@ from draem_jax.reports.pictures import contact_sheet, write_png
 
 _COLUMNS = ("picture", "region", *("top", "left", "bottom", "right"), "group", "error")
 _LISTED = ("path", "type")
-_TITLE = re.compile(r"group \d+")
 _MOST_GROUPS = 12
 _ON_SHEET = 48
 """Regions of a group that its sheet shows at most, those in its middle first."""
@@ -122,8 +120,8 @@ def cluster_files(
 
     Raises:
         UserError: there are no pictures or regions, or fewer than groups; or `out` holds the
-            pictures, or others or tables that were not written here, or examples that have got
-            names, or cannot be written.
+            pictures, or others or tables that were not written here, or a list of examples that
+            was changed since, or cannot be written.
     """
     paths, out = list_pictures(images, recursive=True), Path(out)
     _check_apart(Path(images), out)
@@ -203,32 +201,42 @@ def _check_apart(images: Path, out: Path) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError where `out` holds what was not written here, or names given since.
+    """Raises UserError where `out` holds what was not written here, or a list changed since.
 
     All of `out` is marked, so that pictures of the user's in it would never be read again.
     """
-    _check_unnamed(out / "examples.csv")
-    grouped = files.has_columns(out / "regions.csv", _COLUMNS, least=len(_COLUMNS) - 1)
-    if not out.is_dir() or files.is_marked(out) or (grouped and (out / "group_1.png").exists()):
+    regions, examples = out / "regions.csv", out / "examples.csv"
+    grouped = files.has_columns(regions, _COLUMNS, least=len(_COLUMNS) - 1)
+    if not out.is_dir():
         return
-    for path in (out / "regions.csv", out / "examples.csv", *look(out).pictures[:1]):
+    if files.is_marked(out) or (grouped and (out / "group_1.png").exists()):
+        if examples.exists() and not _is_as_written(examples, regions):
+            raise UserError(
+                f"{examples} was changed since it was written, and would be lost; choose another "
+                "folder for the outputs, or move it away"
+            )
+        return
+    for path in (regions, examples, *look(out).pictures[:1]):
         if path.exists():
             raise UserError(
                 f"{path} was not written by types cluster; choose a new folder for the outputs"
             )
 
 
-def _check_unnamed(path: Path) -> None:
-    """Raises UserError if a list of examples is another than grouping writes."""
-    if not files.has_columns(path, _LISTED, least=len(_LISTED)):
-        return
+def _is_as_written(examples: Path, regions: Path) -> bool:
+    """Whether a list of examples says what the table of regions beside it does."""
+    if not (
+        files.has_columns(examples, _LISTED, least=len(_LISTED))
+        and files.has_columns(regions, _COLUMNS, least=len(_COLUMNS) - 1)
+    ):
+        return False
+    listed = [(row["path"], row["type"]) for row in _rows(examples)]
+    return listed == [(r["picture"], r["group"]) for r in _rows(regions) if r["region"] == "1"]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        types = [row["type"] or "" for row in csv.DictReader(file)]
-    if not all(map(_TITLE.fullmatch, types)):
-        raise UserError(
-            f"{path} has names in place of groups, which would be lost; choose another folder for "
-            "the outputs, or move it away"
-        )
+        return list(csv.DictReader(file))
 
 
 def _places(features: Float[np.ndarray, "N F"], names: Sequence[str]) -> Float[np.ndarray, "N F"]:

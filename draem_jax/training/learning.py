@@ -85,7 +85,7 @@ def learn(
         if pending is not None:
             log.steps(pending)
         pending = jax.tree.map(lambda values, n=count: values[:n], losses)
-        # Each copy that is only begun when it is waited for takes half a millisecond on a GPU.
+        # Begun one by one, each when it is waited for, these copies hold the host of a GPU up.
         for part in pending:
             part.copy_to_host_async()
 

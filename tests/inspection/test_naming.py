@@ -192,15 +192,19 @@ def test_groups_become_examples_once_they_have_names(detector, examples, tmp_pat
     assert sorted(groups.values()) == ["group 1", "group 2", "group 3"]
     with Image.open(out / "group_3.png") as sheet:
         assert sheet.width > 5 * 128
-    named = (out / "examples.csv").read_text(encoding="utf-8")
+    named = written = (out / "examples.csv").read_text(encoding="utf-8")
     for kind, group in groups.items():
         named = named.replace(group, kind)
     (out / "examples.csv").write_text(named, encoding="utf-8")
     fitted = fit_types(detector, list_examples(out / "examples.csv").entries)
     assert fitted.model.types == ("block", "line", "spot")
-    with pytest.raises(UserError, match=r"examples\.csv has names in place of groups"):
-        cluster_files(detector, examples, out)
-    assert (out / "examples.csv").read_text(encoding="utf-8") == named
+    merged = written.replace("group 3", "group 2")
+    as_a_spreadsheet_has_it = "\ufeff" + named.replace(",", ";")
+    for changed in (named, merged, as_a_spreadsheet_has_it):
+        (out / "examples.csv").write_text(changed, encoding="utf-8")
+        with pytest.raises(UserError, match=r"examples\.csv was changed since it was written"):
+            cluster_files(detector, examples, out)
+        assert (out / "examples.csv").read_text(encoding="utf-8") == changed
     (out / "examples.csv").unlink()
     with pytest.raises(UserError, match="too few for 99 groups"):
         cluster_files(detector, examples, out, groups=99)

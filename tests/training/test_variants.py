@@ -90,7 +90,7 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
     )
     state = first = create_state(config)
     totals = []
-    for _ in range(20):
+    for _ in range(12):
         state, losses = step(state)
         totals.append(float(losses.total))
         assert losses.l2 == losses.l1 == losses.ssim == 0

@@ -5,8 +5,9 @@
     draem-jax benchmark --config=configs/mvtec_ad.py --workdir=runs/mvtec_ad
 
 The category is bottle (also when left out), cable, capsule and so on.
-The recipe is the authors' code's; `:bottle,paper` takes the paper's where the two differ, and
-`:bottle,small` or `:bottle,medium` smaller networks and pictures.
+The recipe is the authors' code's; `:bottle,paper` takes the paper's where the two differ,
+`:bottle,plus` what docs/better.md found, and `:bottle,small` or `:bottle,medium` smaller networks
+and pictures.
 """
 
 from draem_jax.recipes import benchmark_config

@@ -251,9 +251,12 @@ def _check_networks(config: ConfigDict) -> None:
     for name in ("reconstructive_skips", "deep_supervision"):
         if not 0 <= (value := config.model[name]) <= COARSE_STAGES:
             raise UserError(f"config.model.{name} must lie from 0 to {COARSE_STAGES}, not {value}")
+    if not 0 <= (share := config.model.copied_share) <= 1:
+        raise UserError(f"config.model.copied_share must lie from 0 to 1, not {share:g}")
     variant, default = VARIANTS[config.model.variant], default_config()
     needed = {
         "difference": (variant.reconstructs and variant.discriminates, "both networks"),
+        "copied_share": (variant.reconstructs and variant.discriminates, "both networks"),
         "reconstructive_input": (variant.reconstructs, "a reconstructive network"),
         "reconstructive_skips": (variant.reconstructs, "a reconstructive network"),
         "sspcab": (variant.reconstructs, "a reconstructive network"),

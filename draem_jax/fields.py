@@ -132,6 +132,7 @@ GROUPS: Mapping[str, Group] = {
                 "picture", f"{', '.join(RECONSTRUCTIVE_INPUTS)}: what pictures are restored from"
             ),
             "reconstructive_skips": Field(0, "deep stages with a skip connection, 0 to 4"),
+            "copied_share": Field(0.0, "of a batch, learned with the picture for a reconstruction"),
             "sspcab": Field(False, "a predictive block before the reconstruction"),
             "deep_supervision": Field(0, "coarser maps to learn by, 0 to 4"),
         },

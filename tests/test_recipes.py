@@ -7,8 +7,8 @@ import pytest
 
 from draem_jax.cli import main
 from draem_jax.cli.recipes import define_config, recipe_config, recipes
-from draem_jax.config import check_config, default_config, differences, to_json
-from draem_jax.recipes import SIZES
+from draem_jax.config import check_config, default_config, differences, flat, to_json
+from draem_jax.recipes import PLUS, SIZES
 from draem_jax.training import parallel
 
 FOLDER = "configs/folder.py"
@@ -25,8 +25,18 @@ def test_every_recipe_takes_every_size(recipe, size):
     config = recipe_config(f"{recipe}:{size}")
     check_config(config)
     assert dict(config.data)["category"] == dict(recipe_config(f"{recipe}:full").data)["category"]
-    values = {name: config[name.split(".")[0]][name.split(".")[1]] for name in SIZES[size]}
-    assert values == dict(SIZES[size])
+    wanted = dict(SIZES[size])
+    assert {name: value for name, value in flat(config) if name in wanted} == wanted
+
+
+def test_plus_is_the_small_recipe_of_folders_and_a_word_of_all():
+    small = recipe_config(f"{FOLDER}:small")
+    assert small == recipe_config(f"{FOLDER}:plus,small")
+    assert changed(small) == changed(recipe_config(f"{FOLDER}:small,code")) | set(PLUS)
+    candle = "configs/visa.py:candle"
+    whole = changed(recipe_config(f"{candle},plus"))
+    assert whole == changed(recipe_config(candle)) | set(PLUS)
+    assert not changed(recipe_config(f"{FOLDER}:medium")) & set(PLUS)
 
 
 def test_words_combine_in_any_order():
@@ -59,7 +69,10 @@ def test_mistakes_get_one_line(choice, message, tmp_path, capsys):
 def test_a_new_run_takes_the_size_that_suits_the_machine(platform, size, monkeypatch, capsys):
     monkeypatch.setattr(parallel, "platform", lambda: platform)
     assert recipe_config(FOLDER) == recipe_config(f"{FOLDER}:{size}")
-    assert capsys.readouterr().out.startswith(f"size: {size}, for the {platform.upper()} here")
+    told = capsys.readouterr().out
+    assert told.startswith(
+        f"size: {size}, for the {platform.upper()} here (--config={FOLDER}:{size})"
+    )
     assert recipe_config(f"{FOLDER}:paper") == recipe_config(f"{FOLDER}:paper,{size}")
 
 
@@ -72,7 +85,10 @@ def test_full_is_what_the_recipe_was_before_it_had_sizes():
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("changes", [{}, {"train.steps": 1000, "data.image_size": 128}])
-def test_a_run_that_has_begun_keeps_its_size(size, platform, changes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", ["", ",code", ",plus"])
+def test_a_run_that_has_begun_keeps_its_size_and_recipe(
+    size, platform, changes, recipe, tmp_path, monkeypatch
+):
     monkeypatch.setattr(parallel, "platform", lambda: platform)
     given = [f"--config.{name}={value}" for name, value in changes.items()]
 
@@ -84,7 +100,7 @@ def test_a_run_that_has_begun_keeps_its_size(size, platform, changes, tmp_path, 
         values(["draem-jax", *define_config(values, words)], known_only=True)
         return values["config"].value
 
-    begun = command(f"{FOLDER}:{size}")
+    begun = command(f"{FOLDER}:{size}{recipe}")
     (tmp_path / "config.json").write_text(to_json(begun))
     (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     assert command(FOLDER) == begun

@@ -2,22 +2,24 @@
 
     draem-jax study --config=configs/studies/recipes.py --workdir=runs/recipes
     draem-jax study --workdir=… --config=configs/studies/recipes.py:textures=DIR,KolektorSDD=DIR
+    draem-jax study --workdir=… --config=configs/studies/recipes.py:variants=code+plus
 
 The products to develop on are the three built-in surfaces, whose defects are drawn, and two of real
 ones: magnetic tiles (Huang et al., The Visual Computer 2020) and KolektorSDD (Tabernik et al.,
 Journal of Intelligent Manufacturing 2020), each a folder in the layout of MVTec AD (train/good,
 test/TYPE, ground_truth/TYPE). What is not given behind the colon is left out; without a folder of
-textures, the built-in ones are taken. A recipe chosen here is to be proven on products that are not
-among these.
+textures, the built-in ones are taken; without names of variants, all are. A recipe chosen here is
+to be proven on products that are not among these.
 
 The baseline is the authors' code's recipe. While a rate is high, maps differ from one step to the
 next, which hides what else a variant does: so all others have the rate of "cosine", and
-`--config.baseline=cosine` compares with that.
+`--config.baseline=cosine` compares with that. "plus" is the recipe that came out of it.
 """
 
 from draem_jax.config import default_config
 from draem_jax.data.surfaces import CATEGORIES
 from draem_jax.errors import UserError
+from draem_jax.recipes import PLUS
 from draem_jax.studies import Product, Variant, study_config
 
 SEEN_AS = {
@@ -32,8 +34,9 @@ SEEN_AS = {
 
 
 def get_config(choice=""):
-    folders = _folders(choice)
-    textures = folders.pop("textures", "builtin")
+    given = _given(choice)
+    textures = given.pop("textures", "builtin")
+    names = given.pop("variants", "")
     base = default_config()
     base.data.image_size = (128,)
     base.data.texture_source = textures
@@ -47,20 +50,20 @@ def get_config(choice=""):
     base.train.keep_checkpoints = 1
     # As large a part of the picture as the authors' 21 pixels of 256.
     base.evaluation.score = "mean11"
-    study = study_config(base, _variants(textures), seeds=(0, 1, 2))
+    study = study_config(base, _chosen(_variants(textures), names), seeds=(0, 1, 2))
     surfaces = [Product(category, {"data.category": category}) for category in CATEGORIES]
-    given = [
+    folders = [
         Product(
             name,
             {"data.name": "folder", "data.category": "", "data.root": folder, **SEEN_AS[name]},
         )
-        for name, folder in folders.items()
+        for name, folder in given.items()
     ]
-    study.products = (*surfaces, *given)
+    study.products = (*surfaces, *folders)
     study.notes = tuple(
         f"{name} is left out; {name}=DIR behind the colon of --config adds it."
         for name in SEEN_AS
-        if name not in folders
+        if name not in given
     )
     return study
 
@@ -78,6 +81,7 @@ def _variants(textures):
         "fewer untouched": {"anomalies.untouched_share": 0.25},
         "reflected corners": {"anomalies.normal_corners": "reflect"},
         "difference": {"model.difference": True},
+        "copies": {"model.copied_share": 0.25},
         "high frequencies": {"model.reconstructive_input": "high_frequency"},
         "two skips": {"model.reconstructive_skips": 2},
         "predictive block": {"model.sspcab": True},
@@ -93,6 +97,21 @@ def _variants(textures):
         "labelled where changed": changed,
         "faint anomalies": faint,
         "random threshold": {"anomalies.threshold": (0.25, 0.75)},
+        "none untouched": {"anomalies.untouched_share": 0.0},
+        "soft borders": {
+            "anomalies.contrast": "subtle",
+            "anomalies.subtle.feather": (0.0, 1.5),
+        },
+        "labelled where clearly changed": {
+            "anomalies.contrast": "subtle",
+            "anomalies.subtle.label_threshold": 10.0,
+        },
+        "fainter anomalies": {
+            "anomalies.contrast": "subtle",
+            "anomalies.subtle.opacity_share": 0.2,
+            "anomalies.opacity": (0.1, 0.8),
+        },
+        "brighter and darker normals": {"anomalies.normal_brightness": (0.9, 1.1)},
         "flipped normals": {"anomalies.normal_flip_share": 0.5},
         "textures and self": {"data.texture_source": f"{textures}:3,self:1"},
         "textures and elsewhere": {"data.texture_source": f"{textures},elsewhere"},
@@ -113,19 +132,31 @@ def _variants(textures):
         Variant("code"),
         Variant("cosine", cosine),
         *(Variant(name, {**cosine, **fields}) for name, fields in steps.items()),
+        Variant("plus", PLUS),
     ]
 
 
-def _folders(choice):
-    """The folders behind the colon, by name, in the order of this file."""
-    known = ("textures", *SEEN_AS)
-    folders = {}
+def _chosen(variants, names):
+    """Those of some variants that are named with "+" between, or all."""
+    known = {variant.name: variant for variant in variants}
+    wanted = names.split("+") if names else list(known)
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"there is no variant {name!r}; choose among {', '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def _given(choice):
+    """What stands behind the colon, by name, folders in the order of this file."""
+    known = ("textures", *SEEN_AS, "variants")
+    given = {}
     for word in filter(None, choice.split(",")):
-        name, _, folder = word.partition("=")
-        if name not in known or not folder:
+        name, _, value = word.partition("=")
+        if name not in known or not value:
             raise UserError(
                 f"{word!r} is not understood behind the colon; write NAME=DIR with commas "
-                f"between, where NAME is {', '.join(known[:-1])} or {known[-1]}"
+                f"between, where NAME is {', '.join(known[:-2])} or {known[-2]}, or "
+                "variants=NAME+NAME"
             )
-        folders[name] = folder
-    return {name: folders[name] for name in known if name in folders}
+        given[name] = value
+    return {name: given[name] for name in known if name in given}

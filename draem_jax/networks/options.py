@@ -25,6 +25,10 @@ class NetworkOptions:
             get the encoder's level of their size added; 0 to 4.
         sspcab: a predictive block stands for the last convolution before the reconstruction, see
             `PredictiveBlock`.
+        copied_share: for so many of the pictures that a device has of a batch, rounded, the
+            discriminative network sees in training the picture for a reconstruction, as if the
+            reconstructive network had copied a defect with the rest. So it learns not to rely on
+            what was restored alone; in [0, 1].
         deep_supervision: so many stages of the discriminative decoder, from the finest one below
             full size, say in training what they make of the map; 0 to 4.
     """
@@ -33,6 +37,7 @@ class NetworkOptions:
     reconstructive_input: str = "picture"
     reconstructive_skips: int = 0
     sspcab: bool = False
+    copied_share: float = 0.0
     deep_supervision: int = 0
 
 

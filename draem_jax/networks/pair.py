@@ -137,7 +137,10 @@ class DraemNetwork(nn.Module):
         reconstruction = self.reconstructive(images, train=train)
         dissimilarity = VARIANTS[self.variant].dissimilarity
         if dissimilarity is None:
-            logits = self.discriminative(reconstruction, images, train=train)
+            seen = reconstruction
+            if train and (copied := round(self.options.copied_share * len(images))):
+                seen = jnp.concatenate([images[:copied], reconstruction[copied:]])
+            logits = self.discriminative(seen, images, train=train)
         else:
             logits = _logits_of(dissimilarity(reconstruction, images))
         return DraemOutput(reconstruction, logits)

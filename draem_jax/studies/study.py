@@ -15,6 +15,7 @@ from draem_jax.config import (
     ELSEWHERE,
     absolute_value,
     check_config,
+    default_config,
     flat,
     traced_fields,
     unknown_field,
@@ -260,7 +261,9 @@ def claim_study(study: Study, workdir: Path) -> None:
                 name: {"data.category": changes.get("data.category")}
                 for name, changes in described["products"].items()
             }
-        changed = _changed(stored["base"], described["base"])
+        # Fields that an earlier version did not have are what they are by default.
+        known = json.loads(json.dumps(dict(flat(default_config()))))
+        changed = _changed(known | stored["base"], described["base"])
         for kind in ("variants", "products"):
             for name in stored[kind].keys() & described[kind].keys():
                 before, now = stored[kind][name], described[kind][name]

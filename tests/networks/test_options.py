@@ -1,11 +1,17 @@
 """What the networks may have besides the paper's, against definitions."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from draem_jax.networks import DiscriminativeNetwork, NetworkOptions, ReconstructiveNetwork
+from draem_jax.networks import (
+    DiscriminativeNetwork,
+    DraemNetwork,
+    NetworkOptions,
+    ReconstructiveNetwork,
+)
 from draem_jax.networks.inputs import high_frequency
 from draem_jax.networks.predictive import PredictiveBlock
 
@@ -32,6 +38,29 @@ def test_the_difference_is_seen_without_its_sign():
     there, back, same = (apply(variables, *pair) for pair in ((a, b), (b, a), (a, a)))
     np.testing.assert_array_equal(there, back)
     assert np.abs(there - same).max() > 0
+
+
+@pytest.mark.parametrize(("train", "copied"), [(True, 2), (False, 0)])
+def test_copies_take_the_place_of_reconstructions_in_training_alone(train, copied):
+    network = DraemNetwork(4, 4, options=NetworkOptions(copied_share=0.6))
+    pictures = jax.random.uniform(_KEY, (3, 32, 32, 3))
+    shown = []
+
+    def keep(call, args, kwargs, context):
+        if not isinstance(context.module, DiscriminativeNetwork):
+            return call(*args, **kwargs)
+        shown.append(args[0])
+        return jnp.zeros((*args[0].shape[:3], 2))
+
+    @jax.jit
+    def run():
+        with nn.intercept_methods(keep):
+            output, _ = network.init_with_output(_KEY, pictures, train=train)
+        return output.reconstruction, shown.pop()
+
+    reconstruction, seen = run()
+    np.testing.assert_array_equal(seen[:copied], pictures[:copied])
+    np.testing.assert_array_equal(seen[copied:], reconstruction[copied:])
 
 
 def test_half_of_the_amplitude_passes_at_the_cutoff_and_no_level():

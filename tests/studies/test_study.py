@@ -213,11 +213,16 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path):
     claim_study(make(), tmp_path)
     path = tmp_path / "study.json"
     stored = json.loads(path.read_text())
-    of_then = {"tuned_from.workdir": "", "tuned_from.step": 0}
-    earlier = {"base": stored["base"] | of_then, "variants": stored["variants"]}
+    of_then = stored["base"] | {"tuned_from.workdir": "", "tuned_from.step": 0}
+    del of_then["model.copied_share"]
+    earlier = {"base": of_then, "variants": stored["variants"]}
     path.write_text(json.dumps(earlier))
     claim_study(make(), tmp_path)
     assert json.loads(path.read_text()) == stored
+    # What did not exist was as it is by default.
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match=r"\(model.copied_share: 0.0 → 0.5\)"):
+        claim_study(make(base={"model": {"copied_share": 0.5}}), tmp_path)
     # Its runs are of categories: no other product may take the place of one.
     path.write_text(json.dumps(earlier))
     with pytest.raises(UserError, match=r"data.root: None → /mine \(product brick\)"):

@@ -118,6 +118,7 @@ def test_the_discriminative_network_learns_alone_and_is_loaded(tmp_path, tiny_co
 
 EVERYTHING = {
     "model.difference": True,
+    "model.copied_share": 0.5,
     "model.reconstructive_input": "high_frequency",
     "model.reconstructive_skips": 2,
     "model.sspcab": True,
@@ -220,6 +221,11 @@ def test_a_reconstruction_is_compared_with_the_normal_picture(samples):
         ({"anomalies.texture.operations": 12.0}, "texture.operations must lie from 0 to 10"),
         ({"model.reconstructive_input": "edges"}, "must be one of picture, high_frequency"),
         ({"model.reconstructive_skips": 5}, "reconstructive_skips must lie from 0 to 4, not 5"),
+        ({"model.copied_share": 1.5}, "copied_share must lie from 0 to 1, not 1.5"),
+        (
+            {"model.variant": "discriminative", "model.copied_share": 0.5},
+            "config.model.copied_share=0.5 needs both networks",
+        ),
         ({"model.deep_supervision": -1}, "deep_supervision must lie from 0 to 4, not -1"),
         (
             {"model.variant": "reconstruction_ssim", "model.difference": True},

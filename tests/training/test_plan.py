@@ -9,9 +9,8 @@ from PIL import Image
 from draem_jax.config import default_config
 from draem_jax.data.dataset import DataSet
 from draem_jax.errors import UserError
-from draem_jax.recipes import benchmark_config
 from draem_jax.training.accelerators import ACCELERATORS
-from draem_jax.training.plan import count_pictures, make_plan
+from draem_jax.training.plan import count_pictures
 
 
 def units(*channels):
@@ -40,12 +39,8 @@ def authors_parameters():
     }
 
 
-@pytest.fixture(scope="module")
-def authors_plan():
-    return make_plan(benchmark_config("mvtec_ad", "bottle", default="bottle"), cpu=False)
-
-
 @pytest.mark.slow
+@pytest.mark.xdist_group("authors_plan")
 def test_the_authors_run_on_data_that_are_not_here(authors_plan):
     plan = authors_plan
     assert plan.parameters == authors_parameters()
@@ -62,6 +57,7 @@ def test_the_authors_run_on_data_that_are_not_here(authors_plan):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("authors_plan")
 def test_what_fits_and_how_long_it_takes(authors_plan):
     plan = authors_plan
     for remat in (False, True):

@@ -11,14 +11,11 @@ on these. `--config.data.image_size=HEIGHT,WIDTH` suits pictures that are not sq
 `configs/folder.py:small`, `:medium` and `:full` set the size of pictures and networks and the
 length of the training, from some minutes on two CPU cores to the authors' recipe. Where none is
 named, the command line takes the size of the run in --workdir, or, for a new one, small on CPUs and
-full on accelerators.
-
-`:small` is trained by what was found to work better at that size, the recipe "plus"; the others by
-the authors' code's. `:small,code`, `:full,plus` or `:medium,paper` choose the recipe.
+full on accelerators. The recipe is the authors' code's; `:plus` takes what docs/better.md found.
 """
 
 from draem_jax.config import default_config
-from draem_jax.recipes import apply_choice, size_words, source_words
+from draem_jax.recipes import apply_choice
 
 CHOOSES_SIZE = True
 
@@ -27,6 +24,4 @@ def get_config(choice="full"):
     config = default_config()
     config.data.name = "folder"
     config.data.holdout = 0.2
-    if size_words(choice) == ["small"] and not source_words(choice):
-        choice = f"{choice},plus"
     return apply_choice(config, choice, default="")

@@ -61,8 +61,7 @@ a little brighter or darker. Maps are averaged over mirrored pictures, for four 
 map.
 """
 
-SOURCES = ("code", "paper", "plus")
-"""The words for where a recipe is from."""
+_SOURCES = ("code", "paper", "plus")
 
 
 def benchmark_config(data: str, choice: str, *, default: str) -> ConfigDict:
@@ -91,9 +90,9 @@ def apply_choice(config: ConfigDict, choice: str, *, default: str) -> ConfigDict
 
     Args:
         config: to change.
-        choice: words with commas between, at most one of each kind, in any order: a category; one
-            of `SOURCES`: "code" (as the authors' code has it), "paper" (where the paper differs)
-            or "plus" (`PLUS`); and one of `SIZES`.
+        choice: words with commas between, at most one of each kind, in any order: a category; a
+            source, "code" (as the authors' code has it), "paper" (where the paper differs) or
+            "plus" (`PLUS`); and one of `SIZES`.
         default: the category where none is chosen; "" for data without categories.
 
     Returns:
@@ -103,17 +102,18 @@ def apply_choice(config: ConfigDict, choice: str, *, default: str) -> ConfigDict
         UserError: a kind is named twice, or a category where there are none.
     """
     words = [word for word in choice.split(",") if word]
-    sources, sizes = source_words(choice), size_words(choice)
+    sources = [word for word in words if word in _SOURCES]
+    sizes = size_words(choice)
     categories = [word for word in words if word not in (*sources, *sizes)]
     if max(map(len, (sources, sizes, categories))) > 1:
         raise UserError(
             f"{choice!r} names two of a kind; write CATEGORY, and after commas one of "
-            f"{', '.join(SOURCES)} and one of {', '.join(SIZES)}"
+            f"{', '.join(_SOURCES)} and one of {', '.join(SIZES)}"
         )
     if categories and not default:
         raise UserError(
             f"{categories[0]!r} is unknown behind the colon; choose among "
-            f"{', '.join((*SIZES, *SOURCES))}"
+            f"{', '.join((*SIZES, *_SOURCES))}"
         )
     config.data.category = categories[0] if categories else default
     if sources == ["paper"]:
@@ -130,8 +130,3 @@ def apply_choice(config: ConfigDict, choice: str, *, default: str) -> ConfigDict
 def size_words(choice: str = "") -> list[str]:
     """The words of a choice that name a size."""
     return [word for word in choice.split(",") if word in SIZES]
-
-
-def source_words(choice: str = "") -> list[str]:
-    """The words of a choice that name where a recipe is from."""
-    return [word for word in choice.split(",") if word in SOURCES]

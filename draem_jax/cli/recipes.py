@@ -94,28 +94,24 @@ def _sized_config(path: str, choice: list[str], recipe: Any, arguments: list[str
     A run that has begun keeps its size, so that the same command goes on with it on any machine. A
     new one takes what the machine at hand can bear.
     """
-    from draem_jax.recipes import SIZES, SOURCES, size_words, source_words
+    from draem_jax.recipes import SIZES, size_words
     from draem_jax.training import parallel, workdir
 
     if size_words(*choice):
         return recipe.get_config(*choice)
+    configs = {size: recipe.get_config(",".join([*choice, size])) for size in SIZES}
     folder = _workdir(arguments)
     if folder and workdir.has_checkpoints(folder):
-        # It may have begun by another recipe than a new run of its size would take.
-        sources = [""] if source_words(*choice) else ["", *SOURCES]
-        words = [",".join(filter(None, pair)) for pair in itertools.product(SIZES, sources)]
-        configs = {word: recipe.get_config(",".join([*choice, word])) for word in words}
-        size = min(words, key=lambda word: _distance(folder, configs[word], arguments))
+        size = min(SIZES, key=lambda size: _distance(folder, configs[size], arguments))
         why = f"as {folder} was begun"
     else:
         platform = parallel.platform()
         size = "small" if platform == "cpu" else "full"
         why = f"for the {platform.upper()} here"
-    chosen = ",".join([*choice, size])
-    config = recipe.get_config(chosen)
-    others = ", ".join(f"{path}:{other}" for other in SIZES if other not in size)
-    say(f"size: {size}, {why} (--config={path}:{chosen}); others: {others}")
-    return config
+    words = {size: ",".join([*choice, size]) for size in SIZES}
+    others = ", ".join(f"{path}:{words[other]}" for other in SIZES if other != size)
+    say(f"size: {size}, {why} (--config={path}:{words[size]}); others: {others}")
+    return configs[size]
 
 
 def _distance(folder: Path, config: ConfigDict, arguments: list[str]) -> int:

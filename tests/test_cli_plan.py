@@ -34,6 +34,7 @@ def test_a_device_that_is_not_here(said, tmp_path, monkeypatch):
     assert "fits: " in out
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_told_what_to_change(said):
     words = [*TINY, "--config.train.batch_size=200000", "--device=rtx4090", "--devices=2"]
     out = said(QUICKSTART, *words)

@@ -70,7 +70,7 @@ def untold():
         jax.config.update(name, value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_kept_is_loaded_and_computes_the_same_bits(tmp_path):
     fresh, _, _, said = run("off")
     assert said == []

@@ -43,6 +43,7 @@ def test_maps_are_the_mean_over_mirrored_pictures(detector, images):
     np.testing.assert_array_equal(found.reconstruction, detector.predict(images).reconstruction)
 
 
+@pytest.mark.long
 def test_regions_and_tiles_see_the_same(detector, images):
     """With all mirrored views, a mirrored picture has the mirrored map."""
     wide = np.concatenate([images[0], images[1]], axis=1)

@@ -46,7 +46,7 @@ def test_what_is_written(trained):
     assert written["decisions"] is None  # nothing was held out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_measure_what_one_does(tmp_path):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

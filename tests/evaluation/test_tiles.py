@@ -94,6 +94,7 @@ def looking(trained, photos):
     )
 
 
+@pytest.mark.long
 def test_thresholds_are_of_whole_pictures(looking):
     thresholds = calibrate(looking)
     normal = data_set(looking.config).training_pictures(

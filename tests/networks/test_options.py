@@ -40,6 +40,7 @@ def test_the_difference_is_seen_without_its_sign():
     assert np.abs(there - same).max() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("train", "copied"), [(True, 2), (False, 0)])
 def test_copies_take_the_place_of_reconstructions_in_training_alone(train, copied):
     network = DraemNetwork(4, 4, options=NetworkOptions(copied_share=0.6))

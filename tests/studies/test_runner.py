@@ -139,6 +139,7 @@ def traces(monkeypatch):
     loop._mapped_train_steps.cache_clear()
 
 
+@pytest.mark.long
 def test_programs_are_traced_as_often_as_something_static_differs(make, tmp_path, traces):
     words = [Variant("rectangles", {"anomalies.mask": "rectangles"})]
     words += [Variant("two words", {"anomalies.mask": "union", "anomalies.blend": "poisson"})]
@@ -148,6 +149,7 @@ def test_programs_are_traced_as_often_as_something_static_differs(make, tmp_path
     assert len(traces) == len({run.program for run in study.runs()}) == 3
 
 
+@pytest.mark.long
 def test_four_devices_take_two_runs_each_and_give_the_same(make, tmp_path, monkeypatch, traces):
     taken = []
 

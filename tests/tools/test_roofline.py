@@ -106,7 +106,7 @@ def test_a_kernel_takes_the_longer_of_moving_and_computing(dtype, milliseconds):
     assert 1e3 * moving.seconds(DEVICES["h100"]) == pytest.approx(4 * 1.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_names_of_the_package_are_those_that_parts_are_known_by():
     config = default_config()
     config.model.reconstructive_width = config.model.discriminative_width = 8

@@ -245,7 +245,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(streams, tmp_path, folder, crops_conf
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_crops_of_given_pictures_hold_what_was_given(tmp_path, folder, crops_config):
     sizes, defects = ((50, 90), (40, 60)), (((5, 7), (30, 80), (31, 80)), ((39, 59), (0, 0)))
     masks = [np.zeros(size, bool) for size in sizes]

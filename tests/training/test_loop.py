@@ -67,9 +67,9 @@ def _steps_saved(workdir):
     return [int(p.name) for p in folder.glob("*") if p.name.isdecimal()] if folder.exists() else []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.tiny_programs
-@pytest.mark.parametrize("feed", ["resident", pytest.param("streaming", marks=pytest.mark.long)])
+@pytest.mark.parametrize("feed", ["resident", "streaming"])
 def test_a_killed_run_goes_on_bit_for_bit(feed, tmp_path, tiny_config, capsys):
     changes = {"train.steps": 40, "train.checkpoint_every": 5}
     straight, workdir = tmp_path / "straight", tmp_path / "run"

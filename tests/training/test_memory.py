@@ -63,7 +63,7 @@ def _assert_planned(plan):
             assert 0.95 * taken < planned < 1.45 * taken, (remat, batch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("authors_plan")
 def test_a_step_takes_no_more_than_planned_on_an_h100(authors_plan):
     _assert_planned(authors_plan)
@@ -76,11 +76,8 @@ def test_a_step_in_float32_takes_no_more_than_planned_on_an_h100(authors_plan):
     _assert_planned(make_plan(config, cpu=False))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("size", "batch", "variant"),
-    [(96, 2, "discriminative"), pytest.param(64, 4, "full", marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("size", "batch", "variant"), [(96, 2, "discriminative"), (64, 4, "full")])
 def test_a_step_takes_no_more_than_planned_on_a_cpu(size, batch, variant, tiny_config):
     config = tiny_config(
         **{

@@ -39,7 +39,7 @@ def authors_parameters():
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("authors_plan")
 def test_the_authors_run_on_data_that_are_not_here(authors_plan):
     plan = authors_plan
@@ -56,7 +56,7 @@ def test_the_authors_run_on_data_that_are_not_here(authors_plan):
     assert plan.step_flops / 8 == pytest.approx(1.19e12, rel=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("authors_plan")
 def test_what_fits_and_how_long_it_takes(authors_plan):
     plan = authors_plan

@@ -34,6 +34,7 @@ def test_a_trace_of_steps_changes_nothing_else(tmp_path, tiny_config, trained):
     assert list((workdir / "profile").glob("**/*.xplane.pb"))  # what xprof reads
 
 
+@pytest.mark.long
 def test_a_run_that_stops_and_goes_on_traces_what_it_makes(tmp_path, tiny_config):
     workdir = tmp_path / "run"
     config = tiny_config(**{"train.profile": (1, 4)})
@@ -46,6 +47,7 @@ def test_a_run_that_stops_and_goes_on_traces_what_it_makes(tmp_path, tiny_config
     assert list(_traced(workdir)) == [({1, 2}, 4), ({3}, 4)]
 
 
+@pytest.mark.long
 def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path, tiny_config, trained, capsys):
     workdir = tmp_path / "run"
     workdir.mkdir()

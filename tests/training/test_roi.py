@@ -69,7 +69,7 @@ def drawn():
     return jax.jit(draw_samples)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_there_where_everything_is_looked_at(drawn):
     pictures = pictures_of(noise())
     resident = pictures.read()

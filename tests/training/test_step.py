@@ -38,7 +38,7 @@ def pictures():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
     # In float64: Adam's first step has the gradient's sign, which float32's rounding decides where
     # the gradient is as good as zero.

@@ -144,6 +144,7 @@ def test_a_root_is_found_from_anywhere_however_it_is_spelt(run, monkeypatch, tmp
     assert train(config, workdir, quiet=True).step == 2
 
 
+@pytest.mark.long
 def test_a_run_may_lie_within_its_pictures(tmp_path, tiny_config):
     for i in range(4):
         _write(tmp_path / "good" / f"{i}.png", i)

@@ -160,7 +160,12 @@ def test_rematerialising_changes_nothing():
         return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
 
     plain, rematerialised = map(gradients_and_statistics, stages)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), plain, rematerialised)
+    # Sums of many terms: rounding goes by the largest values, which are gradients in the hundreds.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max()),
+        plain,
+        rematerialised,
+    )
     before = jax.tree.leaves(variables["batch_stats"])
     after = jax.tree.leaves(rematerialised[1]["batch_stats"])
     assert all(not np.allclose(a, b) for a, b in zip(before, after, strict=True))

@@ -130,13 +130,18 @@ class Checkpoints:
             The state; None if there is no checkpoint at all.
 
         Raises:
-            UserError: all of them are damaged.
+            UserError: all of them are damaged, or this user may not read one.
         """
         damaged: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             try:
                 state = self._restore(config, step, networks_only)
             except Exception as error:
+                if forbidden := _forbidden(self._folder / str(step)):
+                    raise UserError(
+                        f"{forbidden} may not be read by this user, so that the run cannot go on "
+                        "from it; change its owner or mode"
+                    ) from error
                 damaged[step] = error
                 continue
             for other, why in damaged.items():
@@ -291,6 +296,12 @@ def logged_losses(workdir: Path) -> dict[int, float]:
             entry = json.loads(line)
             losses[int(entry["step"])] = float(entry[_LOSS])
     return losses
+
+
+def _forbidden(checkpoint: Path) -> Path | None:
+    """What this user may not read of a checkpoint, which says nothing of its being damaged."""
+    parts = [checkpoint, *sorted(checkpoint.rglob("*"))]
+    return next((part for part in parts if not os.access(part, os.R_OK)), None)
 
 
 def _facts(checkpoint: Path) -> dict[str, Any]:

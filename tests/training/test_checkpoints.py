@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -113,6 +114,25 @@ def test_a_flipped_bit_is_noticed_and_the_one_before_taken(
         checkpoints.save(state.replace(step=np.int32(3)), validation_loss=3.0)
     assert (tmp_path / "damaged_checkpoints" / "3").is_dir()
     _assert_is(load_run(tmp_path)[1], state, 3)
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(
+    tmp_path, save, state, tiny_config, monkeypatch
+):
+    save(tmp_path, {1: 1.0, 2: 2.0})
+    path = _file_with_most(tmp_path / "checkpoints" / "2")
+    kept = path.read_bytes()
+    path.write_bytes(b"")  # nothing is read of it; root, who runs some tests, may read all
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: Path(p) != path and access(p, mode))
+    with (
+        open_checkpoints(tmp_path, keep=2) as checkpoints,
+        pytest.raises(UserError, match=rf"{path.name} may not be read by this user"),
+    ):
+        checkpoints.restore_newest(tiny_config(), set_aside=True)
+    path.write_bytes(kept)
+    monkeypatch.undo()
+    _assert_is(load_run(tmp_path)[1], state, 2)
 
 
 def test_the_networks_are_read_alone(tmp_path, save, state):

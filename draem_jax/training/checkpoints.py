@@ -26,7 +26,13 @@ from orbax.checkpoint.checkpoint_managers import PreservationContext, Preservati
 
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
-from draem_jax.training.state import AveragedState, TrainState, check_params, create_state
+from draem_jax.training.state import (
+    AveragedState,
+    TrainState,
+    begin_with,
+    check_params,
+    create_state,
+)
 
 _LOG = logging.getLogger("draem_jax")
 _LOSS, _DIGEST, _NETWORKS = "validation_loss", "sha256", "networks"
@@ -48,7 +54,8 @@ class Checkpoints:
 
     The networks take a third of a checkpoint, the optimizer the rest. Where only the networks are
     wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
-    their arrays had a digest come with the rest.
+    their arrays had a digest come with the rest. A run that begins with networks from elsewhere has
+    a checkpoint of these alone, of step 0.
     """
 
     def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
@@ -95,6 +102,25 @@ class Checkpoints:
             )
             if shares_process:
                 self._manager.wait_until_finished()
+
+    def save_networks(self, state: TrainState) -> None:
+        """Saves the networks that a run begins with; nothing is copied, and nothing left undone.
+
+        Args:
+            state: with networks alone, as `TrainState.networks` gives them, on the host.
+
+        Raises:
+            UserError: there is no room for them, or they cannot be saved.
+        """
+        saved = _of_networks(state)
+        _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(saved)))
+        with _SAVING, _told(self._folder):
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.StandardSave(saved),
+                custom_metadata={_NETWORKS: _of_networks(_digests(state))},
+            )
+            self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int, *, networks_only: bool = False) -> TrainState:
         """Restores the state of a step.
@@ -157,8 +183,10 @@ class Checkpoints:
     def _restore(self, config: ConfigDict, step: int, networks_only: bool) -> TrainState:
         _finish_merging(Path(self._manager.directory) / str(step) / "default")
         facts = _facts(self._folder / str(step))
-        if networks_only and _NETWORKS in facts:
-            return self._restore_networks(config, step, facts[_NETWORKS])
+        has_networks_alone = _NETWORKS in facts and _DIGEST not in facts
+        if _NETWORKS in facts and (networks_only or has_networks_alone):
+            state = self._restore_networks(config, step, facts[_NETWORKS])
+            return state if networks_only else begin_with(config, state.variables)
         device = jax.sharding.SingleDeviceSharding(local_devices()[0])
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),

@@ -6,7 +6,9 @@ imports and calls nothing. What would be called is looked up among a few functio
 gives. Anything else is refused, or, where that is asked for, leaves a `Foreign`: an empty object
 that nothing can be done with but to look at the state that the pickle gave it.
 
-So no file can do more than take time and memory, and its length bounds both.
+So no file can do more than take time and memory, and its length bounds both. What names a program
+to run is refused wherever it stands: not because it could run, but because whoever made the file
+meant it to.
 """
 
 import io
@@ -25,6 +27,27 @@ _SHOWN = 80  # characters of a name that a file may have made up
 # What stands for itself, so that a dictionary may have it as a key: to hash tuples within tuples
 # may go too deep for Python's stack.
 _PLAIN = (str, bytes, int, float, bool, type(None))
+
+
+# Modules that files of weights name for harm alone, and what of Python's own does.
+_HARMFUL_MODULES = frozenset(
+    (
+        *(
+            "os",
+            "posix",
+            "nt",
+            "subprocess",
+            "pty",
+            "sys",
+            "runpy",
+            "importlib",
+            "socket",
+            "shutil",
+        ),
+        *("ctypes", "code", "pickle", "_pickle", "webbrowser", "timeit", "pdb", "bdb", "pip"),
+    )
+)
+_HARMFUL_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "breakpoint"))
 
 
 class DamagedError(ValueError):
@@ -97,6 +120,13 @@ def read_pickle(stream: io.BytesIO, known: Known) -> Any:
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise DamagedError("its pickle is damaged") from error
     raise DamagedError("its pickle is damaged")
+
+
+def _is_harmful(name: str) -> bool:
+    module, _, function = name.partition(".")
+    if module in ("builtins", "__builtin__"):
+        return function in _HARMFUL_BUILTINS
+    return module in _HARMFUL_MODULES
 
 
 def shown(name: str) -> str:
@@ -210,7 +240,8 @@ class _Machine:
 
     def _name(self, name: str) -> None:
         known = self._known
-        if not (known.allows_foreign or name in known.calls or name in known.values):
+        is_known = name in known.calls or name in known.values
+        if not is_known and (_is_harmful(name) or not known.allows_foreign):
             raise UserError(
                 f"it names {shown(name)}, which weights do not need and which might do harm; "
                 "nothing of it was run"

@@ -183,20 +183,27 @@ class Checkpoints:
     def _restore(self, config: ConfigDict, step: int, networks_only: bool) -> TrainState:
         _finish_merging(Path(self._manager.directory) / str(step) / "default")
         facts = _facts(self._folder / str(step))
-        has_networks_alone = _NETWORKS in facts and _DIGEST not in facts
-        if _NETWORKS in facts and (networks_only or has_networks_alone):
-            state = self._restore_networks(config, step, facts[_NETWORKS])
-            return state if networks_only else begin_with(config, state.variables)
-        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
-            jax.eval_shape(lambda: create_state(config)),
-        )
-        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        if networks_only and _NETWORKS in facts:
+            return self._restore_networks(config, step, facts[_NETWORKS])
+        abstract = jax.eval_shape(lambda: create_state(config))
+        if _NETWORKS in facts and _DIGEST not in facts:
+            state = _state_of(self._restore_as(_of_networks(abstract.networks()), step))
+            if _of_networks(_digests(state)) != facts[_NETWORKS]:
+                raise ValueError(_ALTERED)
+            return begin_with(config, state.variables)
+        state = self._restore_as(abstract, step)
         expected = facts.get(_DIGEST)
         if expected is not None and _digest_of_all(_digests(state)) != expected:
             raise ValueError(_ALTERED)
         return state.networks() if networks_only else state
+
+    def _restore_as(self, abstract: Any, step: int) -> Any:
+        """Restores a tree of which the shapes are known, onto the first device."""
+        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
+        placed = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), abstract
+        )
+        return self._manager.restore(step, args=ocp.args.StandardRestore(placed))
 
     def _restore_networks(self, config: ConfigDict, step: int, digests: Any) -> TrainState:
         """Restores what has digests, to the host.

@@ -32,19 +32,8 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 # Modules that files of weights name for harm alone, and what of Python's own does.
 _HARMFUL_MODULES = frozenset(
     (
-        *(
-            "os",
-            "posix",
-            "nt",
-            "subprocess",
-            "pty",
-            "sys",
-            "runpy",
-            "importlib",
-            "socket",
-            "shutil",
-        ),
-        *("ctypes", "code", "pickle", "_pickle", "webbrowser", "timeit", "pdb", "bdb", "pip"),
+        *("os", "posix", "nt", "subprocess", "pty", "sys", "runpy", "importlib", "socket"),
+        *("shutil", "ctypes", "code", "pickle", "_pickle", "webbrowser", "timeit", "pdb", "pip"),
     )
 )
 _HARMFUL_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "breakpoint"))

@@ -32,6 +32,7 @@ class Verb:
         define: defines the verb's flags.
         run: does it, given the parsed flags.
         config: what --config and --config.FIELD give the verb: "run", "study" or "" for none.
+        needs_config: whether --config must be given; without it the fields have their defaults.
         run_config: group of the fields that the verb changes in the config of the run that
             --workdir names, by --config.GROUP.FIELD; "" for none.
         argument: what the one word after the verb's name stands for, like NAME, and is given to
@@ -45,6 +46,7 @@ class Verb:
     define: Callable[[flags.FlagValues], None]
     run: Callable[..., None]
     config: ConfigKind | Literal[""] = ""
+    needs_config: bool = True
     run_config: str = ""
     argument: str = ""
     computes: bool = True

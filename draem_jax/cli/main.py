@@ -25,6 +25,7 @@ from draem_jax.cli import (
     plan,
     predict,
     preview,
+    pytorch,
     study,
     train,
     types,
@@ -59,6 +60,7 @@ _VERBS = {
         predict.VERB,
         *types.VERBS,
         finetune.VERB,
+        *pytorch.VERBS,
         benchmark.VERB,
         study.VERB,
     )
@@ -200,7 +202,7 @@ def _dispatch(arguments: list[str]) -> None:
         print(_help(verb, values))
         return
     if verb.config:
-        rest = define_config(values, rest, kind=verb.config)
+        rest = define_config(values, rest, kind=verb.config, needed=verb.needs_config)
     if verb.run_config:
         rest = define_run_config(values, rest, group=verb.run_config)
     positional = values([PROGRAM, *map(_with_underscores, rest)])[1:]
@@ -270,7 +272,8 @@ def _help(verb: Verb, values: flags.FlagValues) -> str:
             _flag_line(
                 "--config=FILE.py[:CHOICE]",
                 f"The {'study' if verb.config == 'study' else 'recipe'}: your own file, or one "
-                f"that comes along: {known}.",
+                f"that comes along: {known}."
+                + ("" if verb.needs_config else " Without it fields have their defaults."),
             )
         )
         lines.append(

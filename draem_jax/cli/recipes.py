@@ -17,7 +17,11 @@ from draem_jax.files import expand
 
 
 def define_config(
-    values: flags.FlagValues, arguments: list[str], *, kind: ConfigKind = "run"
+    values: flags.FlagValues,
+    arguments: list[str],
+    *,
+    kind: ConfigKind = "run",
+    needed: bool = True,
 ) -> list[str]:
     """Defines --config, resolving a recipe that comes with the package.
 
@@ -25,6 +29,7 @@ def define_config(
         values: to define it in.
         arguments: the words of the command line.
         kind: whether the config of a run or that of a study is wanted.
+        needed: whether --config must be given; a run's defaults are taken otherwise.
 
     Returns:
         The arguments to parse.
@@ -39,6 +44,10 @@ def define_config(
             arguments[i : i + 2] = [f"--config={arguments[i + 1]}"]
             break
     chosen = [i for i, word in enumerate(arguments) if word.startswith(("--config=", "-config="))]
+    if not chosen and not needed:
+        from draem_jax.config import default_config
+
+        return _define_fields(values, default_config(), arguments)
     if not chosen:
         raise UserError(
             f"--config=FILE is missing; recipes that come along: {', '.join(recipes(kind))}"

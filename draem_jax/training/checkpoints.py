@@ -26,7 +26,13 @@ from orbax.checkpoint.checkpoint_managers import PreservationContext, Preservati
 
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
-from draem_jax.training.state import AveragedState, TrainState, check_params, create_state
+from draem_jax.training.state import (
+    AveragedState,
+    TrainState,
+    begin_with,
+    check_params,
+    create_state,
+)
 
 _LOG = logging.getLogger("draem_jax")
 _LOSS, _DIGEST, _NETWORKS = "validation_loss", "sha256", "networks"
@@ -48,7 +54,8 @@ class Checkpoints:
 
     The networks take a third of a checkpoint, the optimizer the rest. Where only the networks are
     wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
-    their arrays had a digest come with the rest.
+    their arrays had a digest come with the rest. A run that begins with networks from elsewhere has
+    a checkpoint of these alone, of step 0.
     """
 
     def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
@@ -95,6 +102,25 @@ class Checkpoints:
             )
             if shares_process:
                 self._manager.wait_until_finished()
+
+    def save_networks(self, state: TrainState) -> None:
+        """Saves the networks that a run begins with; nothing is copied, and nothing left undone.
+
+        Args:
+            state: with networks alone, as `TrainState.networks` gives them, on the host.
+
+        Raises:
+            UserError: there is no room for them, or they cannot be saved.
+        """
+        saved = _of_networks(state)
+        _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(saved)))
+        with _SAVING, _told(self._folder):
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.StandardSave(saved),
+                custom_metadata={_NETWORKS: _of_networks(_digests(state))},
+            )
+            self._manager.wait_until_finished()
 
     def restore(self, config: ConfigDict, step: int, *, networks_only: bool = False) -> TrainState:
         """Restores the state of a step.
@@ -164,16 +190,25 @@ class Checkpoints:
         facts = _facts(self._folder / str(step))
         if networks_only and _NETWORKS in facts:
             return self._restore_networks(config, step, facts[_NETWORKS])
-        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device),
-            jax.eval_shape(lambda: create_state(config)),
-        )
-        state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        abstract = jax.eval_shape(lambda: create_state(config))
+        if _NETWORKS in facts and _DIGEST not in facts:
+            state = _state_of(self._restore_as(_of_networks(abstract.networks()), step))
+            if _of_networks(_digests(state)) != facts[_NETWORKS]:
+                raise ValueError(_ALTERED)
+            return begin_with(config, state.variables)
+        state = self._restore_as(abstract, step)
         expected = facts.get(_DIGEST)
         if expected is not None and _digest_of_all(_digests(state)) != expected:
             raise ValueError(_ALTERED)
         return state.networks() if networks_only else state
+
+    def _restore_as(self, abstract: Any, step: int) -> Any:
+        """Restores a tree of which the shapes are known, onto the first device."""
+        device = jax.sharding.SingleDeviceSharding(local_devices()[0])
+        placed = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), abstract
+        )
+        return self._manager.restore(step, args=ocp.args.StandardRestore(placed))
 
     def _restore_networks(self, config: ConfigDict, step: int, digests: Any) -> TrainState:
         """Restores what has digests, to the host.

@@ -96,6 +96,7 @@ def train(
     ):
         hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
         state = checkpoints.restore_newest(config, set_aside=True)
+        is_begun = state is not None
         state = parallel.replicate(create_state(config) if state is None else state)
         steps = range(int(state.step), schedule.total)
         most = schedule.steps_per_call
@@ -121,7 +122,7 @@ def train(
             computation=computation_of(config),
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, workdir, steps.start, pictures, feed))
+            log.say(_greeting(config, workdir, steps.start if is_begun else None, pictures, feed))
             if steps and not quiet:
                 log.say(forecast(config, steps=len(steps)))
             with profiled(
@@ -169,8 +170,9 @@ def _steps_per_call() -> int:
 
 
 def _greeting(
-    config: ConfigDict, workdir: Path, step: int, pictures: TrainingPictures, feed: Feed
+    config: ConfigDict, workdir: Path, step: int | None, pictures: TrainingPictures, feed: Feed
 ) -> str:
+    """What a run is; `step` is that of the checkpoint that it goes on from, None for none."""
     devices = parallel.device_count()
     height, width = pictures.size
     seen = f"at {height} x {width}"
@@ -182,5 +184,11 @@ def _greeting(
         f"{len(pictures.textures)} textures; {feed.description}; {config.train.steps} steps of "
         f"{config.train.batch_size} on {devices} {jax.default_backend()} "
         f"device{'s' if devices > 1 else ''}; "
-        + (f"going on from step {step} in {workdir}" if step else f"into {workdir}")
+        + (
+            f"into {workdir}"
+            if step is None
+            else f"going on from step {step} in {workdir}"
+            if step
+            else f"from the imported networks in {workdir}"
+        )
     )

@@ -107,7 +107,17 @@ def create_network(config: ConfigDict, *, axis_name: str | None = None) -> Draem
 def create_state(config: ConfigDict) -> TrainState:
     """Initialises networks and optimizer from the config's seed."""
     init_key, _ = run_keys(config)
-    variables = initialise(create_network(config), init_key, start=config.model.initialisation)
+    network = create_network(config)
+    return begin_with(config, initialise(network, init_key, start=config.model.initialisation))
+
+
+def begin_with(config: ConfigDict, variables: Mapping[str, Any]) -> TrainState:
+    """The state before the first step of a run.
+
+    Args:
+        config: the config of the run.
+        variables: `params` and `batch_stats` that it begins with.
+    """
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -118,7 +128,7 @@ def create_state(config: ConfigDict) -> TrainState:
     if not config.optimizer.average:
         return state
     # Copied, since the parts of a state are given away to the step one by one.
-    average = jax.tree.map(jnp.copy, variables)
+    average = jax.tree.map(jnp.copy, dict(variables))
     return AveragedState(**vars(state), average=average, decay=config.optimizer.average)
 
 

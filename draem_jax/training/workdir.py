@@ -150,7 +150,11 @@ def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:
             f"{workdir} holds checkpoints but no config.json to tell what they are; "
             "choose another --workdir"
         )
-    if changed := differences(with_absolute_paths(from_json(path)), with_absolute_paths(config)):
+    stored = with_absolute_paths(from_json(path))
+    if is_uncounted := not stored.train.steps:
+        # Networks were put there before their pictures were counted, see `resolve_steps`.
+        stored.train.steps = config.train.steps
+    if changed := differences(stored, with_absolute_paths(config)):
         raise UserError(
             f"{workdir} was made with another config ({'; '.join(changed)}); "
             "use the same one to go on with it, or choose another --workdir"
@@ -160,7 +164,7 @@ def _check_config(workdir: Path, config: ConfigDict, *, resume: bool) -> bool:
             f"{workdir} holds a run already; leave out --noresume to go on with it, or choose "
             "another --workdir"
         )
-    return True
+    return not is_uncounted
 
 
 def load_run(

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import os
 import tempfile
 import unicodedata
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from draem_jax.errors import UserError
+from draem_jax.errors import CannotWriteError
 
 OUTPUT_MARKER = ".draem_jax_output"
 """A hidden file that says of a folder that its pictures were written by this package."""
@@ -43,7 +44,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         format by it.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        CannotWriteError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -75,7 +76,7 @@ def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
         folder: where room for it is taken; made if it is missing.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        CannotWriteError: the folder cannot be made or written, or the disk is full.
     """
     folder = Path(folder)
     begun = False
@@ -110,7 +111,8 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         columns: their names, the first line.
         rows: lists of values, written as text, `escaped`.
     """
-    write_bytes(path, b"".join(map(_csv_row, [columns, *rows])))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.writelines(map(_csv_row, itertools.chain([columns], rows)))
 
 
 class GrowingTable:
@@ -123,13 +125,13 @@ class GrowingTable:
         self.path = Path(path)
         self._columns = columns
 
-    def begin(self) -> None:
-        """Writes the names of the columns, atomically.
+    def begin(self, rows: Iterable[Sequence[object]] = ()) -> None:
+        """Writes the names of the columns, and rows that are there from the beginning, atomically.
 
         Raises:
-            UserError: the folder cannot be written.
+            CannotWriteError: the folder cannot be written, or the disk is full.
         """
-        write_csv(self.path, self._columns, [])
+        write_csv(self.path, self._columns, rows)
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
         """Adds rows; all of them, or none.
@@ -138,7 +140,7 @@ class GrowingTable:
             rows: lists of values, written as text, `escaped`.
 
         Raises:
-            UserError: they cannot be written, as on a full disk.
+            CannotWriteError: they cannot be written, as on a full disk.
         """
         content = b"".join(map(_csv_row, rows))
         try:
@@ -159,7 +161,7 @@ def mark_output(folder: Path) -> None:
     """Makes a folder and marks its pictures as output, which is never read as input.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        CannotWriteError: the folder cannot be made or written.
     """
     marker = folder / OUTPUT_MARKER
     try:
@@ -261,10 +263,11 @@ def _csv_row(values: Sequence[object]) -> bytes:
     return text.getvalue().encode("utf-8", ESCAPE)
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
+def _cannot_write(path: Path, error: OSError) -> CannotWriteError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room on the disk" if full else "choose a folder that you may write to"
-    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+    message = f"cannot write {path}: {error.strerror or error}; {remedy}"
+    return CannotWriteError(message, is_full=full)
 
 
 def _umask() -> int:

@@ -6,10 +6,11 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -21,6 +22,9 @@ OUTPUT_MARKER = ".draem_jax_output"
 
 ESCAPE = "backslashreplace"
 """How texts are written that an encoding has no room for: see `escaped`."""
+
+_TEMPORARY = re.compile(r"\..{1,16}\.[a-z0-9_]{8}(\..{0,15})?", re.DOTALL)
+"""What `atomic_path` calls its files."""
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _KEPT_OF_NAME = 160  # of one that is longer
@@ -142,19 +146,67 @@ class GrowingTable:
         Raises:
             CannotWriteError: they cannot be written, as on a full disk.
         """
-        content = b"".join(map(_csv_row, rows))
+        append(self.path, b"".join(map(_csv_row, rows)))
+
+
+def append(path: Path, content: bytes, *, durable: bool = False) -> int:
+    """Adds to the end of a file that is there; all of it, or nothing.
+
+    Args:
+        path: the file.
+        content: what is added.
+        durable: whether to wait until the disk has it.
+
+    Returns:
+        Where in the file it begins.
+
+    Raises:
+        CannotWriteError: it cannot be written, as on a full disk.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(content)
+                if written < len(content):  # the disk became full on the way
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if durable:
+                    os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+            return before
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def make_durable(paths: Iterable[Path]) -> None:
+    """Waits until the disk has what was written to files.
+
+    Raises:
+        CannotWriteError: it cannot be written, as on a full disk.
+    """
+    for path in paths:
         try:
-            with self.path.open("r+b", buffering=0) as file:
-                before = file.seek(0, os.SEEK_END)
-                try:
-                    written = file.write(content)
-                    if written < len(content):  # the disk became full on the way
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                except OSError:
-                    file.truncate(before)
-                    raise
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise _cannot_write(path, error) from error
+
+
+def remove_temporary(folder: Path, names: Collection[str] | None = None) -> None:
+    """Removes what `atomic_path` leaves where a process is killed; none may write meanwhile.
+
+    Args:
+        folder: that was written to.
+        names: of the files that were written there; None where nothing else is in the folder, which
+            is looked through with those within then.
+    """
+    begins = None if names is None else {f".{PurePath(name).stem[:16]}." for name in names}
+    for path in folder.rglob(".*") if begins is None else folder.glob(".*"):
+        is_own = begins is None or any(map(path.name.startswith, begins))
+        if is_own and _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def mark_output(folder: Path) -> None:
@@ -229,15 +281,45 @@ def distinct_names(paths: Sequence[PurePath], suffix: str) -> list[Path]:
     taken.update(_identity(name) for name, free in zip(plain, is_free, strict=True) if free)
     names = []
     for path, name, free in zip(inner, plain, is_free, strict=True):
-        number = 1
-        while not free:
-            middle = "" if number == 1 else f"~{number}"
-            name = path.with_name(_writable(f"{path.name}{middle}{suffix}"))
-            free = _identity(name) not in taken
-            number += 1
+        if not free:
+            name = _free_name(path, suffix, taken)
         taken.add(_identity(name))
         names.append(Path(name))
     return names
+
+
+class GrowingNames:
+    """Names outputs for inputs that come one after the other, so that what comes changes no name.
+
+    An output keeps the suffix of its input before its own (`a.jpg.png`), numbered where that is
+    taken on some file system, as for `A.jpg` behind `a.jpg`.
+    """
+
+    def __init__(self, suffix: str, taken: Iterable[PurePath] = ()):
+        self._suffix = suffix
+        self._taken = set(map(_identity, taken))
+
+    def name(self, path: PurePath) -> Path:
+        """Names the output of one more input, whose path is relative to a common folder."""
+        # No folder is called as an output may be.
+        folders = [
+            f"{part}~" if part.casefold().endswith(self._suffix) else part
+            for part in path.parts[:-1]
+        ]
+        inner = PurePath(*map(_writable, folders), path.name)
+        name = _free_name(inner, self._suffix, self._taken)
+        self._taken.add(_identity(name))
+        return Path(name)
+
+
+def _free_name(path: PurePath, suffix: str, taken: Collection[str]) -> PurePath:
+    """The first of a.jpg.png, a.jpg~2.png and so on that is not taken."""
+    for number in itertools.count(1):
+        middle = "" if number == 1 else f"~{number}"
+        name = path.with_name(_writable(f"{path.name}{middle}{suffix}"))
+        if _identity(name) not in taken:
+            return name
+    raise AssertionError("there are names enough")
 
 
 def _identity(path: PurePath) -> str:

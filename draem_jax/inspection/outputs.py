@@ -16,11 +16,14 @@ from draem_jax.inspection.large import LargeInspection
 from draem_jax.inspection.overlays import Drawn, draw
 from draem_jax.inspection.record import COCO_FILES, TABLES, FoundRegion, Record
 from draem_jax.inspection.types import Named, TypeModel
-from draem_jax.regions.rule import PixelThreshold
+from draem_jax.regions.rule import PixelThreshold, RegionRule
 from draem_jax.reports.pictures import write_map_png, write_png
 
 KINDS = ("maps", "overlays", "masks")
 """Folders of the pictures that are written, in the order of their columns."""
+
+JOURNAL = "journal.jsonl"
+"""What is written beside the tables where a folder is watched, see `draem_jax.inspection.watch`."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,13 @@ class Writer:
     Attributes:
         detector: that found it.
         out: the folder to write to.
-        threshold: from where on a pixel begins a region.
+        rule: what is called a region.
         types: the types of defects; None for none.
     """
 
     detector: Draem
     out: Path
-    threshold: PixelThreshold
+    rule: RegionRule
     types: TypeModel | None
 
     def write(self, task: Task, inspection: Inspection | LargeInspection) -> Record:
@@ -79,7 +82,7 @@ class Writer:
         for region, name in zip(inspection.regions, named, strict=True):
             regions.append(
                 FoundRegion(
-                    table.row(str(picture), region, self.threshold, task.mm_per_pixel, name),
+                    table.row(str(picture), region, self.rule.threshold, task.mm_per_pixel, name),
                     coco.annotation(region, [], number=0, image=0),
                     coco.polygons(region),
                     coco.run_lengths(region, inspection.size),
@@ -119,7 +122,7 @@ class Writer:
         write_map_png(maps, inspection.anomaly_map)
         write_png(masks, inspection.mask.astype(np.uint8) * 255)
         write_png(overlays, _overlay(inspection, task.mm_per_pixel))
-        return _share_above(inspection, self.threshold), ""
+        return _share_above(inspection, self.rule.threshold), ""
 
 
 def check_apart(paths: Sequence[Path], out: Path) -> None:
@@ -133,14 +136,24 @@ def check_apart(paths: Sequence[Path], out: Path) -> None:
             )
 
 
-def check_out(out: Path) -> None:
-    """Raises UserError where outputs would replace, or lie among, what was not written here."""
+def check_out(out: Path, *, watched: bool = False) -> None:
+    """Raises UserError where outputs would replace, or lie among, what was not written here.
+
+    Args:
+        out: the folder to write to.
+        watched: whether it is for a watched folder; else it may not be that of one.
+    """
+    if not watched and (out / JOURNAL).exists():
+        raise UserError(
+            f"{out} belongs to a watched folder (it has a {JOURNAL}); choose another folder for "
+            "the outputs, or give --watch to go on there"
+        )
     least = {"predictions.csv": 2, "regions.csv": 7}  # columns that earlier versions had, too
     own = {
         out / name: files.has_columns(out / name, columns, least=least[name])
         for name, columns in TABLES.items()
     }
-    predicted = own[out / "predictions.csv"]
+    predicted = own[out / "predictions.csv"] or (out / JOURNAL).exists()
     marked = any(files.is_marked(out / kind) for kind in KINDS)
     own |= {out / name: predicted for name in COCO_FILES}
     # Earlier versions marked none of the folders.

@@ -141,8 +141,7 @@ def predict_files(
     rule = options.rule or detector.region_rule()
     looking: Generator[Record, None, None] = look_at(
         tasks,
-        Writer(detector, out, rule.threshold, types),
-        rule=rule,
+        Writer(detector, out, rule, types),
         options=options,
         attempt=lambda task, look: look(),
         ahead=1 if options.strict else AHEAD,  # nothing is written behind what it stops at
@@ -183,7 +182,6 @@ def look_at(
     tasks: Sequence[Task],
     writer: Writer,
     *,
-    rule: RegionRule,
     options: PredictOptions,
     attempt: Callable[[Task, Callable[[], Record]], Done],
     ahead: int = AHEAD,
@@ -196,8 +194,7 @@ def look_at(
     Args:
         tasks: the pictures.
         writer: writes what is found.
-        rule: what is called a region.
-        options: as of `predict_files`; its rule is not asked.
+        options: as of `predict_files`; the rule is the writer's.
         attempt: is called in a thread for each picture, with what looks at the rest of it and
             writes, which may be called again.
         ahead: pictures that are finished and written at a time, at most.
@@ -211,7 +208,7 @@ def look_at(
     openings = open_files_of_any_size(
         writer.detector,
         [task.path for task in tasks],
-        rule=rule,
+        rule=writer.rule,
         alpha=options.alpha,
         with_features=writer.types is not None,
         large_from=options.large_from,

@@ -82,6 +82,15 @@ class Record:
         empty = [""] * (len(COLUMNS) - 2)
         return cls(name, (str(picture), *empty, str(error)), error=str(error))
 
+    def line(self) -> str:
+        """What is said of the picture, in short."""
+        if self.error:
+            return f"left out: {self.error}"
+        cells = dict(zip(COLUMNS, self.row, strict=True))
+        decision = {"0": ", normal", "1": ", anomalous"}.get(cells["anomalous"], "")
+        regions = f"{len(self.regions)} region{'' if len(self.regions) == 1 else 's'}"
+        return f"{self.name}: score {float(cells['score']):.3f}{decision}, {regions}"
+
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

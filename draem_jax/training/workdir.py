@@ -53,7 +53,9 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
 
 
 @contextmanager
-def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[None]:
+def locked(
+    folder: Path, *, name: str = ".lock", wait: float = 0.0, flag: str = "--workdir"
+) -> Iterator[None]:
     """Keeps other processes from writing to a folder, which is made where needed.
 
     Args:
@@ -61,6 +63,7 @@ def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[
         name: of the file that is locked; those who lock files of other names do not hinder each
             other.
         wait: seconds to wait for another process at most.
+        flag: that names the folder, for the message.
 
     Raises:
         InUseError: another process does.
@@ -77,7 +80,7 @@ def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[
     except filelock.Timeout as error:
         raise InUseError(
             f"{folder} is in use by another run{_owner(owned_by)}; wait for it to end, or choose "
-            "another --workdir"
+            f"another {flag}"
         ) from error
     except NotImplementedError:  # a file system without locks
         yield

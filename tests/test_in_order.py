@@ -1,4 +1,4 @@
-"""Work in threads comes out as a loop would give it, and no more of it is under way than allowed."""
+"""Work in threads comes out as a loop would give it, and a bounded part of it is under way."""
 
 import random
 import threading

@@ -236,14 +236,14 @@ class _Watch:
 
     def _take(self, ready: Sequence[Ready]) -> None:
         """Looks at pictures that are ready."""
+        if not ready:
+            return
         tasks: list[Task] = []
         taken: dict[Path, Ready] = {}
-        for one in ready:
-            task = self._task(one.name)
-            try:
-                (width,) = self.options.pixel_widths.of([task.name])
-            except UserError as error:
-                self._settle(one, task.left_out(error))
+        given = [self._task(one.name) for one in ready]
+        for one, task, width in zip(ready, given, self._widths(given), strict=True):
+            if isinstance(width, UserError):
+                self._settle(one, task.left_out(width))
             else:
                 tasks.append(dataclasses.replace(task, mm_per_pixel=width))
                 taken[task.path] = one
@@ -265,6 +265,15 @@ class _Watch:
             self.outputs[name] = self.names.name(PurePath(name))
         escaped = files.escaped(PurePath(name).as_posix())
         return Task(self.images / name, escaped, self.outputs[name])
+
+    def _widths(self, tasks: Sequence[Task]) -> Sequence[float | UserError | None]:
+        """How wide pixels are, or why nobody can tell; the table may have gained lines."""
+        try:
+            return self.options.pixel_widths.of([task.name for task in tasks])
+        except UserError as error:
+            if len(tasks) == 1:
+                return [error]
+            return [width for task in tasks for width in self._widths([task])]
 
     def _attempt(self, task: Task, stamp: Stamp, look: Callable[[], Record]) -> Record | None:
         """Looks at a picture and writes what is found, in a thread; None if it has changed."""

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json, with_absolute_paths
 from draem_jax.data.folders import look
-from draem_jax.errors import InUseError, UserError
+from draem_jax.errors import CannotWriteError, InUseError, UserError
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
 
@@ -91,7 +91,8 @@ def locked(
         ) from error
     try:
         owner = {"process": os.getpid(), "host": platform.node()}
-        files.write_text(owned_by, json.dumps(owner) + "\n")
+        with suppress(CannotWriteError):  # it is for the message alone
+            files.write_text(owned_by, json.dumps(owner) + "\n")
         yield
     finally:
         owned_by.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """`draem-jax predict`."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,9 @@ def _run(values: Any) -> None:
     check_detection(values, "predict", "images", "out")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
+    for name in ("poll_seconds", "patience_seconds"):
+        if math.isnan(values[name].value):
+            raise UserError(f"--{name} is not a number; give seconds, such as 1")
     if values.watch and values.strict:
         raise UserError("--strict stops where --watch goes on; leave one of them out")
     check_out(Path(values.out), watched=values.watch)

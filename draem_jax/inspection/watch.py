@@ -8,9 +8,10 @@ cut short is done again, under the same names, and nothing is there twice.
 import contextlib
 import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeVar
 
@@ -138,6 +139,7 @@ class _Room:
     warn: Callable[[str], None]
     pause: float
     was_told: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait_for(self, action: Callable[[], Result]) -> Result:
         """Tries until there is room.
@@ -152,8 +154,9 @@ class _Room:
             except CannotWriteError as error:
                 if not error.is_full:
                     raise
-                if not self.was_told:
-                    self.was_told = True
+                with self._lock:
+                    is_news, self.was_told = not self.was_told, True
+                if is_news:
                     self.warn(f"{error}; waiting for it")
                 _sleep(self.pause, self.stop_asked)
                 if self.stop_asked():

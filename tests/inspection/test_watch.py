@@ -235,7 +235,7 @@ class World:
 
 
 @given(steps=st.lists(STEP, max_size=12))
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 def test_each_file_is_dealt_with_once_and_none_is_lost(bright, steps):  # noqa: F811
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         world = World(Path(root), bright)

@@ -18,6 +18,18 @@ class DivergedError(UserError):
     """Training ended in numbers that are not finite; the message names the step."""
 
 
+class CannotWriteError(UserError):
+    """A file cannot be written; the message names it.
+
+    Attributes:
+        is_full: whether the disk is full, so that it can be once there is room.
+    """
+
+    def __init__(self, message: str, *, is_full: bool):
+        super().__init__(message)
+        self.is_full = is_full
+
+
 class InUseError(UserError):
     """Another process works in the folder; the message names it."""
 

@@ -4,22 +4,27 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import os
+import re
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from draem_jax.errors import UserError
+from draem_jax.errors import CannotWriteError
 
 OUTPUT_MARKER = ".draem_jax_output"
 """A hidden file that says of a folder that its pictures were written by this package."""
 
 ESCAPE = "backslashreplace"
 """How texts are written that an encoding has no room for: see `escaped`."""
+
+_TEMPORARY = re.compile(r"\..{1,16}\.[a-z0-9_]{8}(\..{0,15})?", re.DOTALL)
+"""What `atomic_path` calls its files."""
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _KEPT_OF_NAME = 160  # of one that is longer
@@ -43,7 +48,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         format by it.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        CannotWriteError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -75,7 +80,7 @@ def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
         folder: where room for it is taken; made if it is missing.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        CannotWriteError: the folder cannot be made or written, or the disk is full.
     """
     folder = Path(folder)
     begun = False
@@ -110,7 +115,8 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         columns: their names, the first line.
         rows: lists of values, written as text, `escaped`.
     """
-    write_bytes(path, b"".join(map(_csv_row, [columns, *rows])))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.writelines(map(_csv_row, itertools.chain([columns], rows)))
 
 
 class GrowingTable:
@@ -123,13 +129,13 @@ class GrowingTable:
         self.path = Path(path)
         self._columns = columns
 
-    def begin(self) -> None:
-        """Writes the names of the columns, atomically.
+    def begin(self, rows: Iterable[Sequence[object]] = ()) -> None:
+        """Writes the names of the columns, and rows that are there from the beginning, atomically.
 
         Raises:
-            UserError: the folder cannot be written.
+            CannotWriteError: the folder cannot be written, or the disk is full.
         """
-        write_csv(self.path, self._columns, [])
+        write_csv(self.path, self._columns, rows)
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
         """Adds rows; all of them, or none.
@@ -138,28 +144,76 @@ class GrowingTable:
             rows: lists of values, written as text, `escaped`.
 
         Raises:
-            UserError: they cannot be written, as on a full disk.
+            CannotWriteError: they cannot be written, as on a full disk.
         """
-        content = b"".join(map(_csv_row, rows))
+        append(self.path, b"".join(map(_csv_row, rows)))
+
+
+def append(path: Path, content: bytes, *, durable: bool = False) -> int:
+    """Adds to the end of a file that is there; all of it, or nothing.
+
+    Args:
+        path: the file.
+        content: what is added.
+        durable: whether to wait until the disk has it.
+
+    Returns:
+        Where in the file it begins.
+
+    Raises:
+        CannotWriteError: it cannot be written, as on a full disk.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                written = file.write(content)
+                if written < len(content):  # the disk became full on the way
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if durable:
+                    os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+            return before
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def make_durable(paths: Iterable[Path]) -> None:
+    """Waits until the disk has what was written to files.
+
+    Raises:
+        CannotWriteError: it cannot be written, as on a full disk.
+    """
+    for path in paths:
         try:
-            with self.path.open("r+b", buffering=0) as file:
-                before = file.seek(0, os.SEEK_END)
-                try:
-                    written = file.write(content)
-                    if written < len(content):  # the disk became full on the way
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                except OSError:
-                    file.truncate(before)
-                    raise
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise _cannot_write(path, error) from error
+
+
+def remove_temporary(folder: Path, names: Collection[str] | None = None) -> None:
+    """Removes what `atomic_path` leaves where a process is killed; none may write meanwhile.
+
+    Args:
+        folder: that was written to.
+        names: of the files that were written there; None where nothing else is in the folder, which
+            is looked through with those within then.
+    """
+    begins = None if names is None else {f".{PurePath(name).stem[:16]}." for name in names}
+    for path in folder.rglob(".*") if begins is None else folder.glob(".*"):
+        is_own = begins is None or any(map(path.name.startswith, begins))
+        if is_own and _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def mark_output(folder: Path) -> None:
     """Makes a folder and marks its pictures as output, which is never read as input.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        CannotWriteError: the folder cannot be made or written.
     """
     marker = folder / OUTPUT_MARKER
     try:
@@ -227,15 +281,45 @@ def distinct_names(paths: Sequence[PurePath], suffix: str) -> list[Path]:
     taken.update(_identity(name) for name, free in zip(plain, is_free, strict=True) if free)
     names = []
     for path, name, free in zip(inner, plain, is_free, strict=True):
-        number = 1
-        while not free:
-            middle = "" if number == 1 else f"~{number}"
-            name = path.with_name(_writable(f"{path.name}{middle}{suffix}"))
-            free = _identity(name) not in taken
-            number += 1
+        if not free:
+            name = _free_name(path, suffix, taken)
         taken.add(_identity(name))
         names.append(Path(name))
     return names
+
+
+class GrowingNames:
+    """Names outputs for inputs that come one after the other, so that what comes changes no name.
+
+    An output keeps the suffix of its input before its own (`a.jpg.png`), numbered where that is
+    taken on some file system, as for `A.jpg` behind `a.jpg`.
+    """
+
+    def __init__(self, suffix: str, taken: Iterable[PurePath] = ()):
+        self._suffix = suffix
+        self._taken = set(map(_identity, taken))
+
+    def name(self, path: PurePath) -> Path:
+        """Names the output of one more input, whose path is relative to a common folder."""
+        # No folder is called as an output may be.
+        folders = [
+            f"{part}~" if part.casefold().endswith(self._suffix) else part
+            for part in path.parts[:-1]
+        ]
+        inner = PurePath(*map(_writable, folders), path.name)
+        name = _free_name(inner, self._suffix, self._taken)
+        self._taken.add(_identity(name))
+        return Path(name)
+
+
+def _free_name(path: PurePath, suffix: str, taken: Collection[str]) -> PurePath:
+    """The first of a.jpg.png, a.jpg~2.png and so on that is not taken."""
+    for number in itertools.count(1):
+        middle = "" if number == 1 else f"~{number}"
+        name = path.with_name(_writable(f"{path.name}{middle}{suffix}"))
+        if _identity(name) not in taken:
+            return name
+    raise AssertionError("there are names enough")
 
 
 def _identity(path: PurePath) -> str:
@@ -261,10 +345,11 @@ def _csv_row(values: Sequence[object]) -> bytes:
     return text.getvalue().encode("utf-8", ESCAPE)
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
+def _cannot_write(path: Path, error: OSError) -> CannotWriteError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "make room on the disk" if full else "choose a folder that you may write to"
-    return UserError(f"cannot write {path}: {error.strerror or error}; {remedy}")
+    message = f"cannot write {path}: {error.strerror or error}; {remedy}"
+    return CannotWriteError(message, is_full=full)
 
 
 def _umask() -> int:

@@ -127,6 +127,38 @@ def test_long_names_are_cut_and_stay_apart(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_names_stay_as_they_are_whatever_comes_later():
+    inputs = ["a.jpg", "a.png", "A.JPG", "a.jpg.png/b.png", "a.jpg.png~/b.png", "a.jpg~2.png"]
+    inputs += ["é.png", "e\u0301.png", f"{'ä' * 125}.png", f"{'ä' * 124}é.png", "c/.png/d.png"]
+    names = files.GrowingNames(".png")
+    outputs = [names.name(PurePath(name)) for name in inputs]
+    assert [str(path) for path in outputs[:4]] == [
+        "a.jpg.png", "a.png.png", "A.JPG~2.png", "a.jpg.png~/b.png.png"
+    ]  # fmt: skip
+    keys = [unicodedata.normalize("NFD", str(path)).casefold() for path in outputs]
+    assert len(set(keys)) == len(keys)
+    folders = {str(folder) for key in keys for folder in PurePath(key).parents}
+    assert not folders & set(keys)
+    # What a later start is told of is not given again.
+    later = files.GrowingNames(".png", outputs[:3])
+    assert [later.name(PurePath(name)) for name in inputs[3:]] == outputs[3:]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("table.csv", "within/a.png", ".hidden.file"):
+        with files.atomic_path(tmp_path / name) as temporary:
+            temporary.write_text("")
+            left = temporary.with_name(temporary.name)
+        left.write_text("half")
+    before = len([*tmp_path.rglob("*")])
+    files.remove_temporary(tmp_path, ["table.csv"])
+    assert len([*tmp_path.rglob("*")]) == before - 1
+    files.remove_temporary(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        ".hidden.file", "a.png", "table.csv"
+    ]  # fmt: skip
+
+
 def test_the_home_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files.expand("~/x") == tmp_path / "x"

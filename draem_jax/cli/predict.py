@@ -1,5 +1,7 @@
 """`draem-jax predict`."""
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from draem_jax.cli.common import (
     tell_roi,
     warn,
 )
-from draem_jax.errors import StoppedError
+from draem_jax.errors import StoppedError, UserError
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -39,6 +41,18 @@ def _define(values: flags.FlagValues) -> None:
         "strict", False, "Stop at the first picture that cannot be read, with status 1.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "watch", False, "Look at the pictures of the folder --images as they arrive, until SIGTERM "
+        "or Ctrl-C stops it; what --out holds already is not done again.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "poll_seconds", 1.0, "With --watch: from one look at the folder to the next. A file is "
+        "taken when it has not changed from one to the next.", lower_bound=0.01, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "patience_seconds", 10.0, "With --watch: how long a file that cannot be read may stay as "
+        "it is until that is noted.", lower_bound=0.0, flag_values=values,
+    )  # fmt: skip
     define_path(
         values, "mm_per_pixel_csv", None, "Where pictures differ in that: a CSV file with the "
         "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
@@ -50,17 +64,27 @@ def _define(values: flags.FlagValues) -> None:
 
 def _run(values: Any) -> None:
     from draem_jax.data.facts import tell_pictures
-    from draem_jax.data.folders import find_pictures_in
+    from draem_jax.data.folders import find_pictures_in, pictures_of_folder
     from draem_jax.inspection.kept_types import load_types
     from draem_jax.inspection.millimetres import PixelWidths, check_mm_per_pixel
-    from draem_jax.inspection.predict import PredictOptions, check_out, predict_files
+    from draem_jax.inspection.outputs import check_out
+    from draem_jax.inspection.predict import PredictOptions, predict_files
 
     workdir = parse_workdir(values)
     check_detection(values, "predict", "images", "out")
     if values.mm_per_pixel is not None:
         check_mm_per_pixel(values.mm_per_pixel, f"--mm_per_pixel={values.mm_per_pixel:g}")
-    check_out(Path(values.out))
-    given = find_pictures_in(values.images)  # a wrong path shall be told before loading
+    for name in ("poll_seconds", "patience_seconds"):
+        if math.isnan(values[name].value):
+            raise UserError(f"--{name} is not a number; give seconds, such as 1")
+    if values.watch and values.strict:
+        raise UserError("--strict stops where --watch goes on; leave one of them out")
+    check_out(Path(values.out), watched=values.watch)
+    if values.watch and not Path(values.images).is_dir():
+        raise UserError(f"there is no folder {values.images} to watch; check --images")
+    # A wrong path shall be told before loading.
+    find = pictures_of_folder if values.watch else find_pictures_in
+    given = find(Path(values.images))
     tell_left_out(given.left_out)
     tell_roi(values)
     detector = load_calibrated(values, workdir, roi=values.roi, ignore_border=values.ignore_border)
@@ -74,12 +98,33 @@ def _run(values: Any) -> None:
         pixel_widths=PixelWidths(values.mm_per_pixel, values.mm_per_pixel_csv),
         strict=values.strict,
     )
+    where = values.images, values.out
+    if values.watch:
+        _tell(_watch(values, detector, *where, types=types, options=options), Path(values.out))
+        return
+    start = time.monotonic()
     with progress_bar("picture") as progress:
-        found = predict_files(
-            detector, values.images, values.out, types=types, options=options, progress=progress
-        )
-    out = Path(values.out)
-    say(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}")
+        found = predict_files(detector, *where, types=types, options=options, progress=progress)
+    rate = (found.pictures + len(found.errors)) / (time.monotonic() - start)
+    _tell(found, Path(values.out), f"; {rate:.3g} a second")
+
+
+def _watch(values: Any, detector: Any, images: str, out: str, **options: Any) -> Any:
+    from draem_jax.inspection.watch import Telling, WatchOptions, watch_folder
+
+    say(f"watching {images}; SIGTERM or Ctrl-C ends it")
+    return watch_folder(
+        detector,
+        images,
+        out,
+        watching=WatchOptions(values.poll_seconds, values.patience_seconds),
+        telling=Telling(lambda record: say(record.line()), warn),
+        **options,
+    )
+
+
+def _tell(found: Any, out: Path, rate: str = "") -> None:
+    say(f"{_count(found.pictures, 'picture')}; see {out / 'predictions.csv'}{rate}")
     say(
         f"{_count(found.regions, 'region')} in {_count(found.with_regions, 'picture')}, from "
         f"{found.threshold.map_value:.3g} in the map ({found.threshold.rule}); see "
@@ -130,9 +175,14 @@ VERB = Verb(
     (status 130 or 143). Those of an earlier prediction into the same --out give way to new ones
     when the first picture is done.
 
+    With --watch it goes on with the pictures that arrive in the folder, each once, and says a line
+    of each; see docs/watching.md. The same command takes up what another one left, however it
+    ended.
+
       draem-jax predict --workdir=runs/quickstart --images=photos/ --out=found/
       draem-jax predict --workdir=runs/quickstart --images=photo.jpg --out=found/ \\
         --mm_per_pixel=0.05 --min_area=50
+      draem-jax predict --workdir=runs/quickstart --images=arriving/ --out=found/ --watch
     """,
     _define,
     _run,

@@ -32,7 +32,7 @@ _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"}
 
 _PREDICTED = (
     {"predictions.csv", "maps"},
-    r"predictions\.csv|regions(_rle)?\.(csv|json)|maps|masks|overlays",
+    r"predictions\.csv|regions(_rle)?\.(csv|json)|journal\.jsonl|maps|masks|overlays",
 )
 _WHOLE = (
     (
@@ -200,6 +200,22 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
         return Found([path], {})
     if not path.is_dir():
         raise UserError(f"there is no file or folder {path}; check the path")
+    found = pictures_of_folder(path, recursive=recursive)
+    if not found.paths:
+        besides = ", ".join(f"{count} {kind}" for kind, count in found.left_out.items())
+        raise UserError(
+            f"the folder {path} holds no pictures; looked for files ending in {', '.join(SUFFIXES)}"
+            + (f", and left out {besides}" if besides else "")
+        )
+    return found
+
+
+def pictures_of_folder(path: Path, *, recursive: bool = True) -> Found:
+    """Finds the pictures of a folder as `find_pictures_in` does; there may be none.
+
+    Raises:
+        UserError: see `look`.
+    """
     contents = look(path, recursive=recursive)
     names = {p: p.relative_to(path).with_suffix("").as_posix() for p in contents.pictures}
     masks = masks_beside(names.values())
@@ -211,12 +227,6 @@ def find_pictures_in(path: str | Path, *, recursive: bool = True) -> Found:
         left_out["pictures in folders of masks"] = apart
     if beside := len(contents.pictures) - len(pictures) - apart:
         left_out["masks beside their pictures"] = beside
-    if not pictures:
-        besides = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-        raise UserError(
-            f"the folder {path} holds no pictures; looked for files ending in {', '.join(SUFFIXES)}"
-            + (f", and left out {besides}" if besides else "")
-        )
     return Found(pictures, left_out)
 
 

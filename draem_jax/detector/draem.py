@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,20 @@ from draem_jax.training.trained_on import TrainedOn
 from draem_jax.training.workdir import load_run
 
 Image = UInt8[np.ndarray, "_ _ 3"] | Float[np.ndarray, "_ _ 3"]
+
+_IN_FLIGHT = 2  # batches: the devices work at one while another is taken from them
+
+
+class Begun(NamedTuple):
+    """A picture that the devices are done with.
+
+    Attributes:
+        size: (height, width) of the picture.
+        finish: does what is left, and says all of it; it may be called in any thread.
+    """
+
+    size: tuple[int, int]
+    finish: Callable[[], Inspection]
 
 
 @dataclass(frozen=True)
@@ -289,6 +304,25 @@ class Draem:
             ValueError: an array is of another shape or kind, or floats lie outside [0, 1].
             UserError: the detector's `roi` does not fit the pictures, or needs their names.
         """
+        for begun in self.begin_inspections(
+            images, rule=rule, alpha=alpha, with_features=with_features, planes=planes
+        ):
+            yield begun.finish()
+
+    def begin_inspections(
+        self,
+        images: Iterable[Image],
+        *,
+        rule: RegionRule | None = None,
+        alpha: float = 0.05,
+        with_features: bool = False,
+        planes: Iterable[Plane | None] | None = None,
+    ) -> Iterator[Begun]:
+        """Does what the devices do of `inspect_pictures`; the rest can be done in any thread.
+
+        Yields:
+            What is to be finished, in the order of the pictures; see `inspect_pictures`.
+        """
         rule = rule or self.region_rule()
         given: Iterator[UInt8[np.ndarray, "_ _ 3"]] = map(_as_uint8, images)
         if planes is None:
@@ -297,7 +331,10 @@ class Draem:
         pairs, kept = itertools.tee(zip(given, planes, strict=True))
         seen = self.see(map(self._canvas, pairs), with_features=with_features)
         for (image, plane), one in zip(kept, seen, strict=True):
-            yield self._inspection(image, plane, one, rule, alpha)
+            yield Begun(
+                image.shape[:2],
+                functools.partial(self._inspection, image, plane, one, rule, alpha),
+            )
 
     def see(
         self,
@@ -323,6 +360,7 @@ class Draem:
             yield from self._see_in_tiles(canvases, maps)
             return
         canvases = iter(canvases)
+        waiting: deque[tuple[list[np.ndarray], BatchOutput]] = deque()
         while batch := list(itertools.islice(canvases, self.batch_size)):
             images = np.stack([image for image, _ in batch])
             planes = None
@@ -330,10 +368,12 @@ class Draem:
                 everywhere = np.ones(self.image_size, bool)
                 planes = np.stack([everywhere if p is None else p for _, p in batch])
             fitted = self.fitted_to(len(batch))
-            output = jax.device_get(fitted.run_batch(images, planes, with_features=with_features))
-            for i, (image, _) in enumerate(batch):
-                one = jax.tree.map(operator.itemgetter(i), output)
-                yield Seen(image, **one._replace(score=float(one.score))._asdict())
+            output = fitted.run_batch(images, planes, with_features=with_features)
+            waiting.append(([image for image, _ in batch], output))
+            if len(waiting) == _IN_FLIGHT:
+                yield from _each_seen(*waiting.popleft())
+        while waiting:
+            yield from _each_seen(*waiting.popleft())
 
     def see_rows(self, canvas: Canvas) -> Iterator[Rows]:
         """The margin of a canvas that is read tile by tile, some rows after the others.
@@ -550,6 +590,14 @@ class _Whole(NamedTuple):
     anomaly_map: Float[np.ndarray, "H W"]
     reconstruction: Float[np.ndarray, "H W 3"]
     inside: Plane | None
+
+
+def _each_seen(images: Sequence[UInt8[np.ndarray, "H W 3"]], output: BatchOutput) -> Iterator[Seen]:
+    """What is said of each picture of a batch, whose last ones may be padding."""
+    output = jax.device_get(output)
+    for i, image in enumerate(images):
+        one = jax.tree.map(operator.itemgetter(i), output)
+        yield Seen(image, **one._replace(score=float(one.score))._asdict())
 
 
 # Detectors of one architecture share a program.

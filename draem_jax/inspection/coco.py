@@ -4,12 +4,16 @@ COCO's coordinates are (x, y) of pixels' corners: the first pixel of a picture r
 to (1, 1). The format is described at https://cocodataset.org/#format-data.
 """
 
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from skimage.measure import find_contours
 
+from draem_jax import files
 from draem_jax.regions.find import Region
 
 Segmentation = list[list[int]] | dict[str, list[int]]
@@ -17,19 +21,35 @@ Segmentation = list[list[int]] | dict[str, list[int]]
 _CATEGORY = {"id": 1, "name": "anomaly", "supercategory": "anomaly"}
 
 
-def dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    """A whole file, to be written as JSON.
+def write_dataset(
+    path: Path, images: Iterable[Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes a whole file, atomically, entry by entry.
 
     Args:
+        path: the file.
         images: see `image_entry`.
         annotations: see `annotation`; their one category is "anomaly".
+
+    Raises:
+        UserError: it cannot be written.
     """
-    return {
-        "info": {"description": "Anomalous regions found by draem_jax"},
+    parts: dict[str, Iterable[Mapping[str, Any]]] = {
         "images": images,
         "categories": [_CATEGORY],
         "annotations": annotations,
     }
+    with (
+        files.atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors=files.ESCAPE) as file,
+    ):
+        file.write('{"info": {"description": "Anomalous regions found by draem_jax"}')
+        for name, entries in parts.items():
+            file.write(f', "{name}": [')
+            for i, entry in enumerate(entries):
+                file.write(", " * (i > 0) + json.dumps(entry, ensure_ascii=False))
+            file.write("]")
+        file.write("}\n")
 
 
 def image_entry(number: int, file_name: str, shape: tuple[int, int]) -> dict[str, Any]:

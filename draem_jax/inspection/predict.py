@@ -1,46 +1,27 @@
 """Looking for anomalies in any pictures: files in; maps, regions, tables and overlays out."""
 
 import contextlib
-import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import NamedTuple, TypeVar
 
 from draem_jax import files
 from draem_jax.data.depth import tell_outside
 from draem_jax.data.facts import LARGE
 from draem_jax.data.folders import list_pictures
-from draem_jax.detector import Draem, Inspection
-from draem_jax.errors import UserError
-from draem_jax.inspection import coco, table
-from draem_jax.inspection.features import region_features
-from draem_jax.inspection.from_files import inspect_files_of_any_size
-from draem_jax.inspection.large import LargeInspection
+from draem_jax.detector import Draem
+from draem_jax.errors import CannotWriteError, UserError
+from draem_jax.in_order import THREADS, map_in_order
+from draem_jax.inspection.from_files import MOST_PIXELS, Opening, open_files_of_any_size
 from draem_jax.inspection.millimetres import PixelWidths
-from draem_jax.inspection.overlays import Drawn, draw
-from draem_jax.inspection.types import Named, TypeModel
+from draem_jax.inspection.outputs import KINDS, Task, Writer, check_apart, check_out
+from draem_jax.inspection.record import COCO_FILES, Record, Tables, count, write_coco
+from draem_jax.inspection.types import TypeModel
 from draem_jax.regions.rule import PixelThreshold, RegionRule
-from draem_jax.reports.pictures import write_map_png, write_png
 from draem_jax.training.signals import stop_signals
 
-_COLUMNS = (
-    "picture",
-    "score",
-    "p_value",
-    "anomalous",
-    "anomalous_share",
-    *("map", "overlay", "mask"),
-    "regions",
-    *("type", "type_probability", "type_likeness"),
-    "error",
-)
-_KINDS = ("maps", "overlays", "masks")
-"""Folders of the pictures that are written, in the order of their columns."""
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -64,6 +45,9 @@ class PredictOptions:
 
 
 _OPTIONS = PredictOptions()
+
+AHEAD = 2 * THREADS
+"""Pictures that are finished and written at a time."""
 
 
 class PredictSummary(NamedTuple):
@@ -147,234 +131,171 @@ def predict_files(
     """
     images, out = Path(images), Path(out)
     paths = list_pictures(images, recursive=True)
-    _check_apart(paths, out)
+    check_apart(paths, out)
     check_out(out)
     root = images if images.is_dir() else images.parent
     within = [path.relative_to(root) for path in paths]
     names = [files.escaped(path.as_posix()) for path in within]
     widths = options.pixel_widths.of(names)
+    tasks = list(map(Task, paths, names, files.distinct_names(within, ".png"), widths))
     rule = options.rule or detector.region_rule()
-    outputs = _Outputs(out, rule.threshold)
-    inspections = inspect_files_of_any_size(
-        detector,
-        paths,
-        rule=rule,
-        alpha=options.alpha,
-        with_features=types is not None,
-        large_from=options.large_from,
-        scratch=out,
+    looking: Generator[Record, None, None] = look_at(
+        tasks,
+        Writer(detector, out, rule, types),
+        options=options,
+        attempt=lambda task, look: look(),
+        ahead=1 if options.strict else AHEAD,  # nothing is written behind what it stops at
     )
-    done, stopped_by = 0, 0
-    highest: list[int | None] = []
-    small: list[Path] = []
-    notes: list[str] = []
+    tables = Tables(out)
+    records: list[Record] = []
+    stopped_by = 0
+    for kind in KINDS:
+        files.mark_output(out / kind)
     try:
-        with stop_signals() as stop_asked, contextlib.closing(inspections):
-            for path, name, output, width, inspection in zip(
-                paths, names, files.distinct_names(within, ".png"), widths, inspections, strict=True
-            ):
-                if not isinstance(inspection, UserError):
-                    highest.append(inspection.highest)
-                    named: Sequence[Named | None] = [None] * len(inspection.regions)
-                    if types is not None and isinstance(inspection, Inspection):
-                        named = types.name_regions(region_features(inspection))
-                    if detector.fitting.is_tiled and detector.fitting.pads(inspection.size):
-                        small.append(path)
-                    if isinstance(inspection, LargeInspection):
-                        notes += inspection.notes(path, typed=types is not None)
-                    outputs.add(path, name, output, inspection, named, width)
-                elif options.strict:
-                    raise inspection
-                else:
-                    outputs.leave_out(path, inspection)
-                done += 1
-                progress(done, len(paths))
-                if done < len(paths) and (stopped_by := stop_asked()):
+        with stop_signals() as stop_asked, contextlib.closing(looking):
+            for record in looking:
+                if record.error and options.strict:
+                    raise UserError(record.error)
+                if not records:
+                    _begin(out, tables)
+                tables.add(record)
+                records.append(record)
+                progress(len(records), len(paths))
+                if len(records) < len(paths) and (stopped_by := stop_asked()):
                     break
     except BaseException as error:
         with contextlib.suppress(UserError):
-            outputs.finish()
-        if done and isinstance(error, UserError):
+            _finish(out, records)
+        if records and isinstance(error, UserError):
             raise UserError(
-                f"{error}; {done} of {len(paths)} pictures were done before, see "
+                f"{error}; {len(records)} of {len(paths)} pictures were done before, see "
                 f"{out / 'predictions.csv'}"
             ) from error
         raise
-    outputs.finish()
-    notes += _tell_small(small, detector.image_size)
-    notes += tell_outside(highest, full_scale=detector.full_scale, depth=detector.config.data.depth)
-    return outputs.summary(given=len(paths), stopped_by=stopped_by, notes=notes)
+    _finish(out, records)
+    return summarise(
+        lambda: records, detector, threshold=rule.threshold, given=len(paths), stopped_by=stopped_by
+    )
 
 
-def _tell_small(paths: Sequence[Path], tile: tuple[int, int]) -> list[str]:
-    if not paths:
+def look_at(
+    tasks: Sequence[Task],
+    writer: Writer,
+    *,
+    options: PredictOptions,
+    attempt: Callable[[Task, Callable[[], Record]], Done],
+    ahead: int = AHEAD,
+) -> Generator[Done, None, None]:
+    """Looks at pictures and writes their maps, overlays and masks.
+
+    Files are read ahead, and outputs drawn and written behind, in threads, while the devices see
+    the next batch. What is under way takes bounded memory, however large the pictures.
+
+    Args:
+        tasks: the pictures.
+        writer: writes what is found.
+        options: as of `predict_files`; the rule is the writer's.
+        attempt: is called in a thread for each picture, with what looks at the rest of it and
+            writes, which may be called again.
+        ahead: pictures that are finished and written at a time, at most.
+
+    Yields:
+        What `attempt` gives, as a rule the picture's record, in the order of the tasks.
+
+    Raises:
+        CannotWriteError: outputs cannot be written; what precedes has been yielded.
+    """
+    openings = open_files_of_any_size(
+        writer.detector,
+        [task.path for task in tasks],
+        rule=writer.rule,
+        alpha=options.alpha,
+        with_features=writer.types is not None,
+        large_from=options.large_from,
+        scratch=writer.out,
+    )
+
+    def look(pair: tuple[Task, Opening]) -> Done:
+        task, opening = pair
+        return attempt(task, lambda: _look(task, opening, writer))
+
+    yield from map_in_order(
+        look,
+        zip(tasks, openings, strict=True),
+        ahead=ahead,
+        cost=lambda pair: pair[1].pixels,
+        budget=MOST_PIXELS,
+    )
+
+
+def summarise(
+    records: Callable[[], Iterable[Record]],
+    detector: Draem,
+    *,
+    threshold: PixelThreshold,
+    given: int,
+    stopped_by: int,
+) -> PredictSummary:
+    """Counts what was found, and tells what the user should know of it.
+
+    Args:
+        records: gives those of all pictures; they are gone through several times.
+        detector: that found it.
+        threshold: see `PredictSummary`.
+        given: the same.
+        stopped_by: the same.
+    """
+    counts = count(records())
+    notes = [note for one in records() for note in one.notes]
+    notes += _tell_small((one.row[0] for one in records() if one.is_small), detector.image_size)
+    notes += tell_outside(
+        (one.highest for one in records()),
+        full_scale=detector.full_scale,
+        depth=detector.config.data.depth,
+    )
+    return PredictSummary(
+        pictures=counts.pictures,
+        with_regions=counts.with_regions,
+        regions=counts.regions,
+        threshold=threshold,
+        types=counts.types,
+        errors=counts.errors,
+        given=given,
+        stopped_by=stopped_by,
+        notes=notes,
+    )
+
+
+def _look(task: Task, opening: Opening, writer: Writer) -> Record:
+    with contextlib.ExitStack() as opened:
+        try:
+            inspection = opened.enter_context(opening.open())
+        except CannotWriteError:  # no room for what is kept beside a large picture
+            raise
+        except UserError as error:
+            return task.left_out(error)
+        return writer.write(task, inspection)
+
+
+def _begin(out: Path, tables: Tables) -> None:
+    """Puts new tables in the place of those of an earlier call."""
+    for name in COCO_FILES:
+        (out / name).unlink(missing_ok=True)
+    tables.begin()
+
+
+def _finish(out: Path, records: Sequence[Record]) -> None:
+    """Writes the JSON files, if any picture was done."""
+    if records:
+        write_coco(out, lambda: records)
+
+
+def _tell_small(pictures: Iterable[str], tile: tuple[int, int]) -> list[str]:
+    first, *others = [*pictures] or [""]
+    if not first:
         return []
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    more = f" and {len(others)} more" if others else ""
     return [
-        f"{paths[0]}{more}: smaller than a tile of {tile[0]} x {tile[1]}, so mirrored beyond the "
+        f"{first}{more}: smaller than a tile of {tile[0]} x {tile[1]}, so mirrored beyond the "
         "sides, where nobody looks"
     ]
-
-
-class _Outputs:
-    """What `predict_files` writes, picture by picture."""
-
-    def __init__(self, out: Path, threshold: PixelThreshold):
-        self._out = out
-        self._threshold = threshold
-        self._pictures = files.GrowingTable(out / "predictions.csv", _COLUMNS)
-        self._regions = files.GrowingTable(out / "regions.csv", table.COLUMNS)
-        self._has_begun = False
-        self._entries: list[dict[str, Any]] = []
-        self._polygons: list[dict[str, Any]] = []
-        self._run_lengths: list[dict[str, Any]] = []
-        self._types: Counter[str] = Counter()
-        self._errors: list[str] = []
-        for kind in _KINDS:
-            files.mark_output(out / kind)
-
-    def add(
-        self,
-        path: Path,
-        name: str,
-        output: Path,
-        inspection: Inspection | LargeInspection,
-        named: Sequence[Named | None],
-        mm_per_pixel: float | None,
-    ) -> None:
-        """Writes what was found in a picture; its line in `predictions.csv` comes last."""
-        maps, overlays, masks = (self._out / kind / output for kind in _KINDS)
-        if isinstance(inspection, LargeInspection):
-            inspection.write_map(maps)
-            inspection.write_mask(masks)
-            write_png(overlays, inspection.overlay(mm_per_pixel))
-            size, share, note = inspection.size, inspection.share_above, inspection.note
-        else:
-            write_map_png(maps, inspection.anomaly_map)
-            write_png(masks, inspection.mask.astype(np.uint8) * 255)
-            write_png(overlays, _overlay(inspection, mm_per_pixel))
-            size, share = inspection.margin.shape, _share_above(inspection, self._threshold)
-            note = ""
-        self._begin()
-        picture = path.absolute()
-        self._regions.add(
-            table.row(str(picture), region, self._threshold, mm_per_pixel, name_of_region)
-            for region, name_of_region in zip(inspection.regions, named, strict=True)
-        )
-        self._pictures.add(
-            [
-                (
-                    picture,
-                    f"{inspection.score:.6f}",
-                    *_decision(inspection),
-                    f"{share:.6f}",
-                    *(Path(kind) / output for kind in _KINDS),
-                    len(inspection.regions),
-                    *table.name_cells(named[0] if named else None),
-                    note,
-                )
-            ]
-        )
-        self._entries.append(coco.image_entry(len(self._entries) + 1, name, size))
-        for region in inspection.regions:
-            ids = {"number": len(self._polygons) + 1, "image": len(self._entries)}
-            self._polygons.append(coco.annotation(region, coco.polygons(region), **ids))
-            self._run_lengths.append(coco.annotation(region, coco.run_lengths(region, size), **ids))
-        self._types.update(name.defect_type for name in named if name)
-
-    def leave_out(self, path: Path, error: UserError) -> None:
-        """Notes a picture that cannot be read."""
-        self._begin()
-        empty = [""] * (len(_COLUMNS) - 2)
-        self._pictures.add([(path.absolute(), *empty, error)])
-        self._errors.append(str(error))
-
-    def finish(self) -> None:
-        """Writes the JSON files, if any picture was done."""
-        if self._has_begun:
-            for name, found in (
-                ("regions.json", self._polygons),
-                ("regions_rle.json", self._run_lengths),
-            ):
-                content = json.dumps(coco.dataset(self._entries, found), ensure_ascii=False)
-                files.write_text(self._out / name, content + "\n")
-
-    def summary(self, *, given: int, stopped_by: int, notes: Sequence[str]) -> PredictSummary:
-        """Counts what was written."""
-        return PredictSummary(
-            pictures=len(self._entries),
-            with_regions=len({found["image_id"] for found in self._polygons}),
-            regions=len(self._polygons),
-            threshold=self._threshold,
-            types=dict(self._types.most_common()),
-            errors=tuple(self._errors),
-            given=given,
-            stopped_by=stopped_by,
-            notes=tuple(notes),
-        )
-
-    def _begin(self) -> None:
-        """Puts new tables in the place of those of an earlier call."""
-        if not self._has_begun:
-            for name in ("regions.json", "regions_rle.json"):
-                (self._out / name).unlink(missing_ok=True)
-            self._regions.begin()
-            self._pictures.begin()
-            self._has_begun = True
-
-
-def _check_apart(paths: Sequence[Path], out: Path) -> None:
-    """Raises UserError where outputs would come to lie among the pictures, or replace them."""
-    folders = {(out / kind).resolve() for kind in _KINDS}
-    for path in paths:
-        if inside := folders.intersection(path.resolve().parents):
-            raise UserError(
-                f"the picture {path} lies in {inside.pop()}, which is written to; choose another "
-                "folder for the outputs"
-            )
-
-
-def check_out(out: Path) -> None:
-    """Raises UserError where outputs would replace, or lie among, what was not written here."""
-    tables = {
-        out / "predictions.csv": files.has_columns(out / "predictions.csv", _COLUMNS, least=2),
-        out / "regions.csv": files.has_columns(out / "regions.csv", table.COLUMNS, least=7),
-    }
-    predicted = tables[out / "predictions.csv"]
-    marked = any(files.is_marked(out / kind) for kind in _KINDS)
-    own = tables | {out / name: predicted for name in ("regions.json", "regions_rle.json")}
-    # Earlier versions marked none of the folders.
-    own |= {
-        out / kind: files.is_marked(out / kind) or (predicted and not marked) for kind in _KINDS
-    }
-    for path, is_own in own.items():
-        holds = any(path.iterdir()) if path.is_dir() else path.exists()
-        if holds and not is_own:
-            raise UserError(
-                f"{path} was not written by predict and would be written to; choose another folder "
-                "for the outputs"
-            )
-
-
-def _overlay(
-    inspection: Inspection, mm_per_pixel: float | None
-) -> UInt8[np.ndarray, "height width 3"]:
-    labels = {region.start: str(region.label) for region in inspection.regions}
-    parts = Drawn(
-        inspection.image, inspection.anomaly_map, inspection.mask, labels, inspection.inside
-    )
-    return draw(parts, mm_per_pixel=mm_per_pixel)
-
-
-def _share_above(inspection: Inspection, threshold: PixelThreshold) -> float:
-    """Of the pixels that are looked at."""
-    above = inspection.margin > threshold.margin
-    if inspection.inside is None:
-        return float(above.mean())
-    return float(above[inspection.inside].sum() / max(1, inspection.inside.sum()))
-
-
-def _decision(inspection: Inspection | LargeInspection) -> tuple[str, str]:
-    if inspection.p_value is None:
-        return "", ""
-    return f"{inspection.p_value:.6g}", str(int(bool(inspection.is_anomalous)))

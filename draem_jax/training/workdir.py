@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from draem_jax import files
 from draem_jax.config import differences, from_json, to_json, with_absolute_paths
 from draem_jax.data.folders import look
-from draem_jax.errors import InUseError, UserError
+from draem_jax.errors import CannotWriteError, InUseError, UserError
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
 
@@ -53,7 +53,9 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
 
 
 @contextmanager
-def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[None]:
+def locked(
+    folder: Path, *, name: str = ".lock", wait: float = 0.0, flag: str = "--workdir"
+) -> Iterator[None]:
     """Keeps other processes from writing to a folder, which is made where needed.
 
     Args:
@@ -61,6 +63,7 @@ def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[
         name: of the file that is locked; those who lock files of other names do not hinder each
             other.
         wait: seconds to wait for another process at most.
+        flag: that names the folder, for the message.
 
     Raises:
         InUseError: another process does.
@@ -77,7 +80,7 @@ def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[
     except filelock.Timeout as error:
         raise InUseError(
             f"{folder} is in use by another run{_owner(owned_by)}; wait for it to end, or choose "
-            "another --workdir"
+            f"another {flag}"
         ) from error
     except NotImplementedError:  # a file system without locks
         yield
@@ -88,7 +91,8 @@ def locked(folder: Path, *, name: str = ".lock", wait: float = 0.0) -> Iterator[
         ) from error
     try:
         owner = {"process": os.getpid(), "host": platform.node()}
-        files.write_text(owned_by, json.dumps(owner) + "\n")
+        with suppress(CannotWriteError):  # it is for the message alone
+            files.write_text(owned_by, json.dumps(owner) + "\n")
         yield
     finally:
         owned_by.unlink(missing_ok=True)

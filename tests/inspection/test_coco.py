@@ -1,7 +1,5 @@
 """COCO's own tools read the regions back as the masks that they came from."""
 
-import json
-
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -36,7 +34,7 @@ def read(pictures, path, segmentation):
             made = segmentation(region, mask.shape)
             number = len(annotations) + 1
             annotations.append(coco.annotation(region, made, number=number, image=len(images)))
-    path.write_text(json.dumps(coco.dataset(images, annotations)))
+    coco.write_dataset(path, images, annotations)
     return COCO(path)
 
 

@@ -21,6 +21,7 @@ from draem_jax.cli import (
     benchmark,
     data,
     evaluate,
+    export,
     finetune,
     plan,
     predict,
@@ -59,6 +60,7 @@ _VERBS = {
         predict.VERB,
         *types.VERBS,
         finetune.VERB,
+        export.VERB,
         benchmark.VERB,
         study.VERB,
     )

@@ -70,7 +70,7 @@ class Layer:
     operation: str
     inputs: tuple[str, ...]
     arrays: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Steps:
         operation: str,
         inputs: Sequence[str],
         arrays: Mapping[str, str] | None = None,
-        **attributes: float,
+        **attributes: int | float,
     ) -> str:
         assert operation in OPERATIONS
         self.layers.append(Layer(name, operation, tuple(inputs), arrays or {}, attributes))
@@ -207,7 +207,7 @@ class _Steps:
             x = self.add(unit, "unit", [x], arrays, epsilon=EPSILON)
         return x
 
-    def parametric(self, name: str, operation: str, x: str, **attributes: float) -> str:
+    def parametric(self, name: str, operation: str, x: str, **attributes: int | float) -> str:
         """A layer with a kernel and a bias."""
         arrays = {part: f"params/{name}/{part}" for part in ("kernel", "bias")}
         return self.add(name, operation, [x], arrays, **attributes)

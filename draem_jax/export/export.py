@@ -29,7 +29,7 @@ from draem_jax.export.proof import (
 from draem_jax.export.stablehlo import PLATFORMS, make_stablehlo, open_stablehlo
 from draem_jax.export.weights import named_arrays, read_weights, same_bits, write_weights
 from draem_jax.networks import DraemNetwork
-from draem_jax.training.parallel import on_devices
+from draem_jax.training.parallel import on_devices, replicate
 from draem_jax.training.pictures import open_pictures
 from draem_jax.training.state import create_network
 
@@ -112,11 +112,7 @@ def export(
     checkpoint: str = "latest",
     options: ExportOptions = _OPTIONS,
 ) -> Export:
-    """Exports a run's detector into a new folder, which appears only once all is proved.
-
-    Each model is run in its own runtime on held-out pictures, and compared with the checkpoint in
-    float32; all of it on the CPU. In float32 it must say the same within
-    `draem_jax.export.proof.TOLERANCE`; below, it must not lose more than was allowed.
+    """Exports a run's detector into a new folder; see `export_detector`.
 
     Args:
         workdir: the work directory of the run.
@@ -125,20 +121,40 @@ def export(
         options: what is exported.
 
     Raises:
-        UserError: there is no such run, or it does what an export cannot hold; `out` is there or
-            cannot be written; a package is missing; there are no pictures to prove the export on;
-            or a model differs from the checkpoint by more than it may.
+        UserError: there is no such run or checkpoint; or see `export_detector`.
     """
-    out = Path(out)
-    check_precision(options.formats, options.precision)
-    check_packages(options.formats)
-    files.check_new_folder(out)
+    # What is wrong with what was asked for shall be told before anything is computed.
+    _check(Path(out), options)
     with on_devices(_cpus()):
         loaded = Draem.load(workdir, checkpoint=checkpoint)
-        detection_of(loaded)  # refused before anything is computed
-        detector = _in_float32(calibrated(loaded))
-        # The image score may have been chosen only now.
-        source = _source(detector, detection_of(detector), options.precision)
+        detection_of(loaded)
+        return export_detector(calibrated(loaded), out, options=options)
+
+
+def export_detector(
+    detector: Draem, out: str | Path, *, options: ExportOptions = _OPTIONS
+) -> Export:
+    """Exports a detector into a new folder, which appears only once all is proved.
+
+    Each model is run in its own runtime on held-out pictures, and compared with the checkpoint in
+    float32; all of it on the CPU. In float32 it must say the same within
+    `draem_jax.export.proof.TOLERANCE`; below, it must not lose more than was allowed.
+
+    Args:
+        detector: with the thresholds that decisions shall follow from, if any.
+        out: the folder to make.
+        options: what is exported.
+
+    Raises:
+        UserError: the detector does what an export cannot hold; `out` is there or cannot be
+            written; a package is missing; there are no pictures to prove the export on;
+            or a model differs from the checkpoint by more than it may.
+    """
+    _check(Path(out), options)
+    detection = detection_of(detector)
+    with on_devices(_cpus()):
+        detector = _in_float32(detector)
+        source = _source(detector, detection, options.precision)
         held_out = held_out_pictures(detector, count=options.pictures, images=options.images)
         expected = said_by_checkpoint(detector, held_out.images)
         thresholds = detector.thresholds
@@ -193,10 +209,19 @@ def _cpus() -> list[jax.Device]:
         ) from error
 
 
+def _check(out: Path, options: ExportOptions) -> None:
+    check_precision(options.formats, options.precision)
+    check_packages(options.formats)
+    files.check_new_folder(out)
+
+
 def _in_float32(detector: Draem) -> Draem:
+    """The detector on the devices at hand, computing in float32."""
     config = detector.config.copy_and_resolve_references()
     config.model.dtype = "float32"
-    return replace(detector, config=config)
+    return replace(
+        detector, config=config, _variables=replicate(jax.device_get(detector.variables))
+    )
 
 
 def _source(detector: Draem, detection: Detection, precision: str) -> _Source:

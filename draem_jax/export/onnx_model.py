@@ -51,7 +51,7 @@ def make_onnx(
     axes = FLIPS[detection.flips]
     if axes:
         x = graph.op("Concat", x, *(_flip(graph, x, of) for of in axes), axis=0)
-    reconstruction, margin = _networks(graph, architecture, arrays, x, detection.size)
+    reconstruction, margin = add_networks(graph, architecture, arrays, x, detection.size)
     if axes:
         looks = 1 + len(axes)
         reconstruction = graph.ops(
@@ -70,14 +70,26 @@ def make_onnx(
     return graph.model(producer_version=draem_jax.__version__, about=about)
 
 
-def _networks(
+def add_networks(
     graph: Graph,
     architecture: Architecture,
     arrays: Mapping[str, np.ndarray],
     pictures: str,
     size: tuple[int, int],
 ) -> tuple[str, str]:
-    """Adds the networks; returns reconstruction and margin, float32."""
+    """Adds the networks to a graph.
+
+    Args:
+        graph: that holds `pictures`.
+        architecture: the networks.
+        arrays: their weights by name.
+        pictures: the name of pictures in [0, 1], float32 (batch, 3, height, width).
+        size: (height, width) of them.
+
+    Returns:
+        The names of reconstruction (batch, 3, height, width) and margin (batch, 1, height, width),
+        float32.
+    """
     made = {PICTURE: graph.in_dtype(pictures)}
     for layer in architecture.layers:
         own = {part: arrays[name] for part, name in layer.arrays.items()}

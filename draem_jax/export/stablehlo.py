@@ -46,7 +46,7 @@ def make_stablehlo(
 
     def look(pictures):
         with traced_for(OTHER), jax.default_matmul_precision(rounding):
-            output = inspect(held, pictures, None, None)
+            output = inspect(jax.tree.map(jnp.asarray, held), pictures, None, None)
         return {name: getattr(output, name) for name in OUTPUTS}
 
     (batch,) = export.symbolic_shape("batch")

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 def read_rgb(path):
     """A picture of 8 bits as it is seen: turned as the camera says, over white."""
-    picture = Image.open(path)
+    picture: Image.Image = Image.open(path)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         sys.exit(f"{path} has more than 8 bits; bring it to 8 as manifest.json says")
     picture = ImageOps.exif_transpose(picture)
@@ -42,5 +42,5 @@ for path in sys.argv[2:]:
     score, margin = model.run(["score", "margin"], {"pictures": small[None]})
     p_value = (1 + np.sum(normal_scores >= score[0])) / (1 + len(normal_scores))
     whole = Image.fromarray(margin[0]).resize(picture.size, Image.Resampling.BILINEAR)
-    y, x = np.unravel_index(np.argmax(whole), whole.size[::-1])
+    y, x = np.unravel_index(np.array(whole).argmax(), whole.size[::-1])
     print(f"{path},{score[0]:.6f},{p_value:.6g},{int(p_value <= thresholds['alpha'])},{x},{y}")

@@ -239,7 +239,7 @@ def _source(detector: Draem, detection: Detection, precision: str) -> _Source:
 def _onnx(source: _Source, folder: Path) -> _Model:
     from draem_jax.export.onnx_graph import IR_VERSION, OPSET
     from draem_jax.export.onnx_model import make_onnx
-    from draem_jax.export.onnx_runtime import open_onnx, quantise
+    from draem_jax.export.onnx_runtime import open_onnx
 
     precision = source.precision
     dtype = np.float16 if precision == "float16" else np.float32
@@ -259,6 +259,8 @@ def _onnx(source: _Source, folder: Path) -> _Model:
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
     if precision == "int8":
+        from draem_jax.export.quantisation import quantise
+
         whole = path.rename(folder / "float32.onnx")
         quantise(whole, path, _normal_pictures(source.detector))
         whole.unlink()

@@ -50,7 +50,12 @@ def detector(tiny_config, pictures, tmp_path_factory):
         batch_size=12,
         _variables=replicate(random_variables(create_network(config))),
     )
-    scores = sorted(found.score for _, found in inspected(untrained, pictures))
+    return with_thresholds(untrained, pictures)
+
+
+def with_thresholds(detector, pictures):
+    """The detector with thresholds between its scores of these pictures."""
+    scores = sorted(found.score for _, found in inspected(detector, pictures))
     assert np.diff(scores).max() > 1e-3
     between = (np.array(scores[1:]) + np.array(scores[:-1])) / 2
     thresholds = Thresholds(
@@ -59,7 +64,7 @@ def detector(tiny_config, pictures, tmp_path_factory):
         normal_margins=tuple(float(n) for n in range(20)),
         best_f1_margin=0.25,
     )
-    return dataclasses.replace(untrained, thresholds=thresholds)
+    return dataclasses.replace(detector, thresholds=thresholds)
 
 
 def inspected(detector, folder):
@@ -110,7 +115,7 @@ def test_onnx_says_what_the_detector_does(detector, pictures, exported):
 def test_stablehlo_says_what_the_detector_does(detector, pictures, tmp_path, flips, precision):
     config = detector.config.copy_and_resolve_references()
     config.evaluation.flips = flips
-    detector = dataclasses.replace(detector, config=config)
+    detector = with_thresholds(dataclasses.replace(detector, config=config), pictures)
     options = ExportOptions(
         formats=("stablehlo",), precision=precision, images=pictures, alpha=0.4, max_loss=0.5
     )

@@ -73,6 +73,39 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its place when the block succeeds.
+
+    Args:
+        path: the folder to make, which may be there if it is empty; parent folders are made.
+
+    Raises:
+        UserError: there is something at `path`, or the folder cannot be made or written, or the
+            disk is full.
+    """
+    path = Path(path)
+    check_new_folder(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:16]}.", dir=path.parent) as outer:
+            inner = Path(outer) / "new"
+            inner.mkdir()
+            yield inner
+            check_new_folder(path)
+            if path.is_dir():
+                path.rmdir()
+            inner.rename(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def check_new_folder(path: Path) -> None:
+    """Raises UserError where `new_folder` could not put a folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} is there already; choose a new folder, or delete it")
+
+
+@contextmanager
 def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
     """Yields an empty file to write and read, which has no name and is gone after the block.
 

@@ -102,7 +102,7 @@ def score_by_name(name: str) -> Score:
     Raises:
         UserError: there is no such score.
     """
-    parsed = _parse(name)
+    parsed = parse_score(name)
     if parsed.window:
         return partial(image_score, window=parsed.window)
     if parsed.pixels:
@@ -126,7 +126,7 @@ class ScoreOfRows:
         Raises:
             UserError: there is no such score.
         """
-        parsed = _parse(name)
+        parsed = parse_score(name)
         self._window = parsed.window
         count = parsed.pixels or math.ceil(parsed.share * looked_at)
         self._count = min(count, looked_at)
@@ -178,7 +178,7 @@ def _highest_sum(plane: Float[np.ndarray, "H W"], window: int) -> float:
     return float(plane.max(initial=0))
 
 
-class _Parsed(NamedTuple):
+class ScoreKind(NamedTuple):
     """A score by its name: one of a window's side, a number of pixels, and a share of them."""
 
     window: int = 0
@@ -186,16 +186,21 @@ class _Parsed(NamedTuple):
     share: Fraction = Fraction(0)
 
 
-def _parse(name: str) -> _Parsed:
+def parse_score(name: str) -> ScoreKind:
+    """What a score's name says, see `score_by_name`.
+
+    Raises:
+        UserError: there is no such score.
+    """
     window = re.fullmatch(r"mean([1-9]\d{0,3})", name, re.ASCII)
     if window and int(window[1]) % 2:
-        return _Parsed(window=int(window[1]))
+        return ScoreKind(window=int(window[1]))
     count = re.fullmatch(r"top([1-9]\d{0,8})", name, re.ASCII)
     if count:
-        return _Parsed(pixels=int(count[1]))
+        return ScoreKind(pixels=int(count[1]))
     percent = re.fullmatch(r"top(\d{1,3}(?:\.\d{1,6})?)%", name, re.ASCII)
     if percent and 0 < Fraction(percent[1]) <= 100:
-        return _Parsed(share=Fraction(percent[1]) / 100)
+        return ScoreKind(share=Fraction(percent[1]) / 100)
     raise UserError(
         f"there is no image score {name!r}; give mean and an odd window (mean21), "
         "top and a number of pixels (top100), or top and a share (top1%)"
@@ -218,7 +223,7 @@ def _largest(anomaly_map: Map, inside: Inside | None, count: int) -> Float[Array
     """The largest values of each map, in descending order; 0 for what is not looked at."""
     if inside is not None:
         anomaly_map = jnp.where(inside, anomaly_map, 0)
-    flat = anomaly_map.reshape(len(anomaly_map), -1)
+    flat = anomaly_map.reshape(anomaly_map.shape[0], -1)  # the number may be a symbol
     return lax.top_k(flat, min(count, flat.shape[1]))[0]
 
 

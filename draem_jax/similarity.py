@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 _WINDOW = 11
 _SIGMA = 1.5
-_K1 = 0.01
-_K2 = 0.03
+K1 = 0.01
+K2 = 0.03
 
-_SCALES = 4
-_GRADIENT_CONSTANT = 170 / 255**2
+SCALES = 4
+GRADIENT_CONSTANT = 170 / 255**2
 
 
 def ssim_map(
@@ -44,7 +44,7 @@ def ssim_map(
     mean_b = _blur(b[:, None])[:, 0]
     variances = squares - mean_a * mean_a - mean_b * mean_b
     covariance = product - mean_a * mean_b
-    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
     structure = (2 * covariance + c2) / (variances + c2)
     return (luminance * structure).transpose(1, 0, 3, 2)
@@ -72,14 +72,14 @@ def msgms_map(a: Float[Array, "B H W C"], b: Float[Array, "B H W C"]) -> Float[A
         Pattern Recognition 2021, for the four scales.
     """
     total = jnp.zeros_like(a)
-    for scale in range(_SCALES):
+    for scale in range(SCALES):
         if scale:
             a, b = halved(a), halved(b)
         g_a, g_b = _squared_gradient(a), _squared_gradient(b)
-        c = _GRADIENT_CONSTANT
+        c = GRADIENT_CONSTANT
         similarity = (2 * jnp.sqrt(g_a * g_b) + c) / (g_a + g_b + c)
         total += jax.image.resize(similarity, total.shape, "bilinear")
-    return total / _SCALES
+    return total / SCALES
 
 
 def halved(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
@@ -108,12 +108,13 @@ def _blur(planes: Float[Array, "H N B C W"]) -> Float[Array, "H N B C W"]:
     # The window is separable, and as a banded matrix its product is fast on every platform,
     # where a depthwise convolution's gradient is not. With height first and width last, neither
     # product has to move what it reads or writes.
-    rows, columns = (_band(size, planes.dtype) for size in (len(planes), planes.shape[-1]))
+    rows, columns = (blur_matrix(size, planes.dtype) for size in (len(planes), planes.shape[-1]))
     planes = jnp.einsum("hi,inbcw->hnbcw", rows, planes, precision=lax.Precision.HIGHEST)
     return jnp.einsum("hnbcj,jw->hnbcw", planes, columns, precision=lax.Precision.HIGHEST)
 
 
-def _band(size: int, dtype) -> np.ndarray:
+def blur_matrix(size: int, dtype) -> np.ndarray:
+    """The matrix whose product with a row of pixels blurs it as `ssim_map` does."""
     matrix = np.zeros((size, size))
     for offset, weight in zip(range(-(_WINDOW // 2), _WINDOW // 2 + 1), _gaussian(), strict=True):
         matrix += weight * np.eye(size, k=offset)

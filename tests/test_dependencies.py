@@ -17,6 +17,7 @@ def test_the_lowest_versions_are_those_of_the_package():
     floors = [
         "{}=={}".format(*re.match(r"([\w-]+) >= ([\d.]+)", line).groups())
         for line in _lines(package["options"]["install_requires"])
+        + _lines(package["options.extras_require"]["export"])
     ]
     assert _lines((_ROOT / "tests" / "lowest.txt").read_text()) == floors
 

@@ -21,6 +21,7 @@ from draem_jax.cli import (
     benchmark,
     data,
     evaluate,
+    export,
     finetune,
     plan,
     predict,
@@ -61,6 +62,7 @@ _VERBS = {
         *types.VERBS,
         finetune.VERB,
         *pytorch.VERBS,
+        export.VERB,
         benchmark.VERB,
         study.VERB,
     )

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from ml_collections import ConfigDict
 from scipy.special import expit
 
-from draem_jax.anomalies.inside import find_objects
 from draem_jax.config import anomaly_params, fitting, image_size, region_of_interest, tile_overlap
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.pictures import resize, resize_channels, resize_mask, resize_plane
@@ -32,13 +30,13 @@ from draem_jax.detector.outputs import (
     Prediction,
     Seen,
 )
+from draem_jax.detector.program import make_inspect
 from draem_jax.detector.tiling import Canvas, CanvasInMemory, Rows, see_in_tiles
-from draem_jax.flips import mean_over_flips
-from draem_jax.networks import DraemNetwork, forward, forward_with_features
+from draem_jax.networks import DraemNetwork
 from draem_jax.regions.edges import above_edges
 from draem_jax.regions.find import find_regions
 from draem_jax.regions.rule import PixelRule, RegionRule
-from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows, margin, score_by_name
+from draem_jax.scores import DEFAULT_SCORE, ScoreOfRows
 from draem_jax.thresholds import Thresholds, pixel_threshold
 from draem_jax.training.parallel import jit_here, local_devices, replicate, shard_batch
 from draem_jax.training.state import create_network
@@ -129,6 +127,11 @@ class Draem:
         )
         kept = detector.thresholds_path
         return replace(detector, thresholds=Thresholds.load(kept) if kept.is_file() else None)
+
+    @property
+    def variables(self) -> Any:
+        """The `params` and `batch_stats` of the networks, on the devices."""
+        return self._variables
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -605,38 +608,7 @@ def _each_seen(images: Sequence[UInt8[np.ndarray, "H W 3"]], output: BatchOutput
 def _make_program(
     network: DraemNetwork, score_name: str, with_features: bool, flips: str
 ) -> Callable[..., BatchOutput]:
-    score = score_by_name(score_name)
-
-    @jit_here
-    def inspect(variables, images, planes, border_share):
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 255
-        features = None
-        if with_features:
-            output, features = forward_with_features(network, variables, images)
-        else:
-            output = forward(network, variables, images)
-        margins = mean_over_flips(
-            lambda mirrored: margin(forward(network, variables, mirrored).logits),
-            images,
-            margin(output.logits),
-            flips=flips,
-        )
-        maps = jax.nn.sigmoid(margins)
-        reconstruction = jnp.clip(output.reconstruction, 0, 1)
-        on_object = None
-        if border_share is not None:
-            on_object = find_objects(images, border_share=border_share)
-        return BatchOutput(
-            margins,
-            maps,
-            score(maps, both(planes, on_object)),
-            reconstruction,
-            features,
-            on_object,
-        )
-
-    return inspect
+    return jit_here(make_inspect(network, score_name, with_features=with_features, flips=flips))
 
 
 def _checked(images: np.ndarray | jax.Array) -> np.ndarray:

@@ -8,9 +8,11 @@ from jaxtyping import Array, Float
 
 _ORDER = 2
 # The authors of FAIR cut 30 cycles off a picture of 256 pixels.
-_CUTOFF = 30 / 256
+CUTOFF = 30 / 256
+"""The frequency, in cycles a pixel, of which half of the amplitude passes."""
 
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
+"""The shares of red, green and blue in the brightness."""
 
 
 def high_frequency(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 1"]:
@@ -31,12 +33,23 @@ def high_frequency(images: Float[Array, "B H W 3"]) -> Float[Array, "B H W 1"]:
         2023; the filter's numbers are those of the authors' code.
     """
     _, height, width, _ = images.shape
-    brightness = jnp.sum(images * jnp.asarray(_LUMA, images.dtype).reshape(1, 1, 1, 3), axis=-1)
-    down, along = np.fft.fftfreq(height), np.fft.rfftfreq(width)
-    frequency = np.hypot(down[:, None], along[None]) ** (2 * _ORDER)
-    passed = frequency / (frequency + _CUTOFF ** (2 * _ORDER))
+    brightness = jnp.sum(images * jnp.asarray(LUMA, images.dtype).reshape(1, 1, 1, 3), axis=-1)
+    passed = passed_shares(np.fft.fftfreq(height), np.fft.rfftfreq(width))
     spectrum = jnp.fft.rfft2(brightness) * jnp.asarray(passed[None], images.dtype)
     return jnp.fft.irfft2(spectrum, s=(height, width))[..., None]
+
+
+def passed_shares(
+    down: Float[np.ndarray, " n"], along: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, "n m"]:
+    """The shares of the amplitudes that the filter of `high_frequency` lets pass.
+
+    Args:
+        down: frequencies in cycles a pixel, along the height.
+        along: the same along the width.
+    """
+    frequency = np.hypot(down[:, None], along[None]) ** (2 * _ORDER)
+    return frequency / (frequency + CUTOFF ** (2 * _ORDER))
 
 
 RECONSTRUCTIVE_INPUTS: Mapping[str, Callable[[Array], Array]] = {

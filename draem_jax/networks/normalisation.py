@@ -16,7 +16,9 @@ from draem_jax.platforms import by_platform
 FACTORS = "factors"
 """By this name `jax.checkpoint` knows what is kept of the batch's statistics for the gradient."""
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
+"""What is added to variances, so that none is 0."""
+
 _MOMENTUM = 0.9  # PyTorch's 0.1
 _OVER = (0, 1, 2)  # batch, height and width
 
@@ -140,7 +142,7 @@ def _factors(
         The two of `_centring`, 1 / the deviation, that times `scale`, and `shift`. In one array, or
         XLA copies the parameters among them, which the optimiser writes over.
     """
-    inverse = lax.rsqrt(statistics.var + _EPSILON)
+    inverse = lax.rsqrt(statistics.var + EPSILON)
     added, subtracted = _centring(offset, statistics.mean)
     return jnp.stack([added, subtracted, inverse, inverse * scale, shift])
 

@@ -17,8 +17,8 @@ from draem_jax.similarity import msgms_map, ssim_map
 
 _FEATURES = "encoder4"  # of the discriminative network; it tells types better than its neighbours
 
-# A dissimilarity is kept so far from 0 and 1 that its logit is finite.
-_LEAST = 1e-6
+LEAST = 1e-6
+"""So far a dissimilarity is kept from 0 and 1, so that its logit is finite."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class DraemNetwork(nn.Module):
 
 
 def _logits_of(dissimilarity: Float[Array, "B H W 3"]) -> Float[Array, "B H W 2"]:
-    probability = jnp.clip(jnp.mean(dissimilarity, axis=-1), _LEAST, 1 - _LEAST)
+    probability = jnp.clip(jnp.mean(dissimilarity, axis=-1), LEAST, 1 - LEAST)
     logit = jnp.log(probability) - jnp.log1p(-probability)
     return jnp.stack([jnp.zeros_like(logit), logit], axis=-1)
 

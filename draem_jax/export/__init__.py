@@ -1,0 +1,1 @@
+"""Detectors for programs that know nothing of this package: ONNX, StableHLO and safetensors."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from draem_jax.errors import CannotWriteError
+from draem_jax.errors import CannotWriteError, UserError
 
 OUTPUT_MARKER = ".draem_jax_output"
 """A hidden file that says of a folder that its pictures were written by this package."""

@@ -170,8 +170,8 @@ def test_what_was_left_out_is_told_last(trained, tmp_path, monkeypatch, capsys):
 def test_every_path_may_begin_with_the_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     paths = {"workdir", "out_workdir", "images", "out", "accept", "defects", "root", "data_dir"}
-    paths |= {"examples", "mm_per_pixel_csv", "roi"}
-    words = {"checkpoint", "category", "split", "type", "depth", "device"}
+    paths |= {"examples", "mm_per_pixel_csv", "roi", "reconstructive", "discriminative", "anomalib"}
+    words = {"checkpoint", "category", "split", "type", "depth", "device", "name", "license"}
     known = set()
     for verb in _VERBS.values():
         values = flags.FlagValues()

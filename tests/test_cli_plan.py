@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_told_what_to_change(said):
     assert min(size for size, row in fits.items() if row.split()[3] == "no") > batch
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.tiny_programs
 def test_the_device_at_hand_is_measured(trained, said):
     # But for the seed what the tests' tiny run is, so that both are one program.

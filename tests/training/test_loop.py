@@ -137,6 +137,7 @@ def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, traine
     jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], load_run(trained)[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "flags", "status"),
     [(signal.SIGTERM, [], 143), (signal.SIGINT, [], 130), (signal.SIGTERM, ["0"], 0)],

@@ -78,7 +78,7 @@ def test_1_2_and_4_devices_make_the_same_first_step(config, pictures):
     assert max(jax.tree.leaves(moved)) > 0.9 * config.optimizer.learning_rate
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
     key = run_keys(config)[1]
     draw = jax.jit(draw_samples)

@@ -125,11 +125,15 @@ def parse_workdir(values: Any) -> Path:
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
-    """Defines --checkpoint and --batch_size."""
+    """Defines --checkpoint."""
     flags.DEFINE_string(
         "checkpoint", "latest", "latest, best (least loss on simulated anomalies) or a step.",
         flag_values=values,
     )  # fmt: skip
+
+
+def define_batch_size(values: flags.FlagValues) -> None:
+    """Defines --batch_size."""
     flags.DEFINE_integer(
         "batch_size", None, "Pictures that the devices take at once; the config's "
         "evaluation.batch_size if not given.", lower_bound=1, upper_bound=2**16,
@@ -180,7 +184,7 @@ def tell_roi(values: Any) -> None:
 def load_calibrated(
     values: Any, workdir: Path, *, roi: str | None = None, ignore_border: int | None = None
 ) -> Any:
-    """The detector that the flags of `define_checkpoint` name, with thresholds if it can have any.
+    """The detector that the flags of `define_detection` name, with thresholds if it can have any.
 
     Decides which devices JAX shows, by --cpu_devices, so it must come before JAX is used.
 
@@ -230,6 +234,7 @@ def define_detection(values: flags.FlagValues) -> None:
     """Defines the flags that say which detector looks for regions, on what, and which it finds."""
     define_regions(values)
     define_checkpoint(values)
+    define_batch_size(values)
     define_cpu_devices(values)
 
 

@@ -8,6 +8,7 @@ from draem_jax.cli.common import (
     Verb,
     check_alpha,
     define_alpha,
+    define_batch_size,
     define_checkpoint,
     define_cpu_devices,
     define_roi,
@@ -24,6 +25,7 @@ from draem_jax.errors import UserError
 def _define(values: flags.FlagValues) -> None:
     define_workdir(values, "Of the run to evaluate.")
     define_checkpoint(values)
+    define_batch_size(values)
     define_alpha(values)
     flags.DEFINE_bool(
         "exact", False, "Keep every pixel and sort, instead of counting in bins: slower, and "

@@ -10,6 +10,7 @@ from draem_jax.cli.common import (
     Verb,
     check_alpha,
     define_alpha,
+    define_checkpoint,
     define_cpu_devices,
     define_path,
     define_workdir,
@@ -54,10 +55,7 @@ def _define(values: flags.FlagValues) -> None:
         "license", "", "Under which the models may be used, noted in the manifest.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "checkpoint", "latest", "latest, best (least loss on simulated anomalies) or a step.",
-        flag_values=values,
-    )  # fmt: skip
+    define_checkpoint(values)
     define_alpha(values)
     define_cpu_devices(values)
 

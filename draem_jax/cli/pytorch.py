@@ -5,7 +5,15 @@ from typing import Any
 
 from absl import flags
 
-from draem_jax.cli.common import PROGRAM, Verb, define_path, define_workdir, parse_workdir, say
+from draem_jax.cli.common import (
+    PROGRAM,
+    Verb,
+    define_checkpoint,
+    define_path,
+    define_workdir,
+    parse_workdir,
+    say,
+)
 from draem_jax.errors import UserError
 
 
@@ -74,10 +82,7 @@ def _define_export(values: flags.FlagValues) -> None:
         "name", None, "What the files are called; as the work directory if not given.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_string(
-        "checkpoint", "latest", "latest, best (least loss on simulated anomalies) or a step.",
-        flag_values=values,
-    )  # fmt: skip
+    define_checkpoint(values)
     _define_channels(
         values, "In which order the networks take colours: bgr, as the authors' code reads "
         "pictures, or rgb.",

@@ -174,6 +174,9 @@ def import_torch(source: Source, workdir: str | Path, config: ConfigDict) -> Con
     begun = TrainState(np.zeros((), np.int32), imported.params, imported.batch_stats, ())
     with claimed_workdir(workdir, config, resume=False):
         _refuse_run(workdir)
+        with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
+            checkpoints.save_networks(begun)
+        # Last, so that it is never said of networks that are not there.
         ImportedFrom(
             source.kind,
             {network: files.absolute_path(path) for network, path in source.files.items()},
@@ -181,8 +184,6 @@ def import_torch(source: Source, workdir: str | Path, config: ConfigDict) -> Con
             source.order,
             imported.batches,
         ).save(workdir)
-        with open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints:
-            checkpoints.save_networks(begun)
     return config
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from draem_jax import Draem
+from draem_jax.cli import export as cli_export
 from draem_jax.cli import main
 from draem_jax.data.pictures import read_picture
 from draem_jax.data.roi import Roi
@@ -203,6 +204,11 @@ def test_what_an_export_cannot_hold_is_refused(detector, tmp_path, changes, what
     with pytest.raises(UserError, match=what) as told:
         export_detector(changed, tmp_path / "out")
     assert "\n" not in str(told.value)
+
+
+def test_the_flags_offer_what_there_is():
+    assert tuple(FORMATS) == cli_export._FORMATS
+    assert tuple(PRECISIONS) == cli_export._PRECISIONS
 
 
 def test_each_precision_is_of_the_formats_that_have_it():

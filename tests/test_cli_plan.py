@@ -21,6 +21,7 @@ def said(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.long
 def test_a_device_that_is_not_here(said, tmp_path, monkeypatch):
     monkeypatch.setenv("DRAEM_JAX_DATA", str(tmp_path / "data"))
     small = "--config=configs/mvtec_ad.py:bottle,small"

@@ -301,11 +301,13 @@ class _Watch:
             return
         is_new = one.name not in self.journal.entries
         output = self.outputs[one.name]
+        if record.error:
+            # Of what the file held before. They go first: until the journal says so, the file is
+            # still to be looked at, so that a kill in between leaves none behind.
+            for kind in KINDS:
+                (self.out / kind / output).unlink(missing_ok=True)
         self.room.wait_for(lambda: self.journal.add(one.name, one.stamp, output, record))
         self.room.was_told = False
-        if record.error:
-            for kind in KINDS:  # of what the file held before
-                (self.out / kind / output).unlink(missing_ok=True)
         if is_new and not self.tables_are_stale:
             try:
                 self.tables.add(record)

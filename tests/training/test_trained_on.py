@@ -20,7 +20,7 @@ from draem_jax.training import trained_on as module
 from draem_jax.training.loop import train
 from draem_jax.training.pictures import open_pictures
 
-pytestmark = pytest.mark.tiny_programs
+pytestmark = [pytest.mark.tiny_programs, pytest.mark.long]
 
 
 def _write(path, seed):
@@ -144,7 +144,6 @@ def test_a_root_is_found_from_anywhere_however_it_is_spelt(run, monkeypatch, tmp
     assert train(config, workdir, quiet=True).step == 2
 
 
-@pytest.mark.long
 def test_a_run_may_lie_within_its_pictures(tmp_path, tiny_config):
     for i in range(4):
         _write(tmp_path / "good" / f"{i}.png", i)

@@ -36,6 +36,9 @@ _REDUCED, _MASK = 1, 4  # of _SUBFILE: a page at a lower resolution, or the mask
 # told from it.
 _LOSSY_BLACK, _LEAST_LOSSY = 2, 8
 
+_PROGRAMS = ("EPS",)
+"""Formats, as Pillow names them, that are programs, which Pillow would give to another to run."""
+
 _DEEP = re.compile(r"(?<!BGR);16")  # BGR;16 has 16 bits a pixel, not a channel
 
 
@@ -174,6 +177,8 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
             ) from error
         raise
     with opened as picture:
+        if picture.format in _PROGRAMS:
+            raise UserError("it is a program in PostScript, which is not run; convert it to PNG")
         if not _is_page(picture):
             picture.seek(next((n for n in _go_through(picture) if _is_page(picture)), 0))
         yield picture

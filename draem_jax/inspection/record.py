@@ -100,16 +100,36 @@ class Record:
         """From what `to_json` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: it was given by something else.
+            KeyError, TypeError, ValueError, OverflowError: it was given by something else.
         """
         height, width = content["size"]
         changed = {
-            "row": tuple(content["row"]),
-            "size": (height, width),
-            "regions": tuple(FoundRegion(*region) for region in content["regions"]),
-            "notes": tuple(content["notes"]),
+            "row": _texts(content["row"]),
+            "size": (int(height), int(width)),
+            "regions": tuple(_found(*region) for region in content["regions"]),
+            "notes": _texts(content["notes"]),
         }
-        return cls(**{**content, **changed})
+        record = cls(**{**content, **changed})
+        _texts((record.name, record.error))
+        return record
+
+
+def _found(
+    row: Sequence[str],
+    annotation: Mapping[str, Any],
+    polygons: list[list[int]],
+    run_lengths: Mapping[str, Any],
+    defect_type: str,
+) -> FoundRegion:
+    """A region out of JSON; raises TypeError where it is none."""
+    (defect_type,) = _texts((defect_type,))
+    return FoundRegion(_texts(row), dict(annotation), polygons, run_lengths, defect_type)
+
+
+def _texts(values: Sequence[str]) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("they are no texts")
+    return tuple(values)
 
 
 class Tables:

@@ -204,7 +204,7 @@ def test_full_disk(tmp_path, packed, monkeypatch):
     def fail(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(archives.shutil, "copyfileobj", fail)
+    monkeypatch.setattr(archives, "_copy", fail)
     with pytest.raises(UserError, match=r"the disk is full: .* has no room to unpack .*set\.tar"):
         unpack(packed["tar"], tmp_path)
 

@@ -139,7 +139,7 @@ def _check_header(path: Path, line: bytes, header: Mapping[str, Any]) -> None:
         )
 
 
-def _output(text: str) -> PurePath:
+def _output(text: Any) -> PurePath:
     """The path of an output, which lies within the folder of outputs whoever wrote the journal."""
     path = PurePath(text)
     if path.is_absolute() or ".." in path.parts or not path.name or "\0" in text:

@@ -103,31 +103,30 @@ class Record:
             KeyError, TypeError, ValueError, OverflowError: it was given by something else.
         """
         height, width = content["size"]
-        changed = {
-            "row": _texts(content["row"]),
-            "size": (int(height), int(width)),
-            "regions": tuple(_found(*region) for region in content["regions"]),
-            "notes": _texts(content["notes"]),
-        }
-        record = cls(**{**content, **changed})
-        _texts((record.name, record.error))
-        return record
+        (name, error), highest = _texts([content["name"], content["error"]]), content["highest"]
+        return cls(
+            name=name,
+            row=_texts(content["row"]),
+            size=(int(height), int(width)),
+            regions=tuple(_found(*region) for region in content["regions"]),
+            highest=None if highest is None else int(highest),
+            is_small=bool(content["is_small"]),
+            notes=_texts(content["notes"]),
+            error=error,
+        )
 
 
 def _found(
-    row: Sequence[str],
-    annotation: Mapping[str, Any],
-    polygons: list[list[int]],
-    run_lengths: Mapping[str, Any],
-    defect_type: str,
+    row: Any, annotation: Any, polygons: Any, run_lengths: Any, defect_type: Any
 ) -> FoundRegion:
-    """A region out of JSON; raises TypeError where it is none."""
-    (defect_type,) = _texts((defect_type,))
-    return FoundRegion(_texts(row), dict(annotation), polygons, run_lengths, defect_type)
+    """A region out of JSON; raises TypeError or ValueError where it is none."""
+    (defect_type,) = _texts([defect_type])
+    corners = [[int(number) for number in polygon] for polygon in polygons]
+    return FoundRegion(_texts(row), dict(annotation), corners, dict(run_lengths), defect_type)
 
 
-def _texts(values: Sequence[str]) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError("they are no texts")
     return tuple(values)
 

@@ -332,7 +332,7 @@ def _read_losses(workdir: Path) -> dict[int, float]:
 def logged_losses(workdir: Path) -> dict[int, float]:
     """The validation losses in a run's `metrics.jsonl`, by step."""
     path, losses = workdir / "metrics.jsonl", {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(*_DAMAGED):  # a killed run may cut a line
             entry = files.parse_json(line)
             losses[int(entry["step"])] = float(entry[_LOSS])

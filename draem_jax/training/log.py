@@ -190,7 +190,7 @@ def _forget_steps_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if files.parse_json(line)["step"] <= step:
                 kept.append(line + "\n")

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -125,7 +126,7 @@ class TrainedOn:
         return source.take([i for i, name in enumerate(source.names) if name in left])
 
 
-def _texts(stored: Mapping[str, str]) -> dict[str, str]:
+def _texts(stored: Any) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in stored.items()}
 
 

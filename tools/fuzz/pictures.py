@@ -1,11 +1,13 @@
 """Pictures, masks, and regions of interest: whatever Pillow opens, and TIFF by our own reader."""
 
+import contextlib
 import io
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from tools.fuzz.promise import Target
 
@@ -16,11 +18,18 @@ def _prepare() -> None:
     from draem_jax.data import pictures, roi, windows  # noqa: F401
 
     Image.init()
-    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _refusing(*calls) -> None:
+@contextlib.contextmanager
+def _few_pixels() -> Iterator[None]:
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _MOST_PIXELS
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _refusing(*calls: Callable[[], object]) -> None:
     """Makes calls of which each may refuse the file; raises the last refusal."""
     from draem_jax.errors import UserError
 
@@ -34,6 +43,7 @@ def _refusing(*calls) -> None:
         raise refused
 
 
+@_few_pixels()
 def _read(content: bytes, folder: Path) -> None:
     from draem_jax.data import pictures
 
@@ -59,6 +69,7 @@ def _read(content: bytes, folder: Path) -> None:
     )
 
 
+@_few_pixels()
 def _read_mask(content: bytes, folder: Path) -> None:
     from draem_jax.data import pictures
     from draem_jax.data.roi import Roi
@@ -75,6 +86,7 @@ def _read_mask(content: bytes, folder: Path) -> None:
     roi.plane(name, (8, 8))
 
 
+@_few_pixels()
 def _read_windows(content: bytes, folder: Path) -> None:
     from draem_jax.data import windows
 

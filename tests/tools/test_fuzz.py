@@ -99,7 +99,7 @@ def test_a_damaged_run(trained):
     workdirs.keep_run(trained)
     target.prepare()
 
-    @settings(SETTINGS, max_examples=40)
+    @settings(SETTINGS, max_examples=25)
     @given(content=st.sampled_from(target.seeds()) | st.binary(min_size=5, max_size=30))
     def holds(content):
         hold(target, content)

@@ -128,12 +128,12 @@ def _text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
-def _tensor_pickle(count: int, *shape: int) -> bytes:
-    """What `torch.save` writes of {"w": a tensor of floats}, opcode by opcode."""
+def _tensor_pickle(count: int, *shape: int, name: str = "w") -> bytes:
+    """What `torch.save` writes of {name: a tensor of floats}, opcode by opcode."""
     axes = b"".join(b"K" + bytes([n]) for n in shape)
     return b"".join(
         (
-            b"\x80\x02}" + _text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n((",
+            b"\x80\x02}" + _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((",
             _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu"),
             b"K" + bytes([count]) + b"tQK\x00(" + axes + b"t(" + b"K\x01" * len(shape),
             b"t\x89ccollections\nOrderedDict\n)RtRs.",
@@ -143,10 +143,11 @@ def _tensor_pickle(count: int, *shape: int) -> bytes:
 
 def _torch_files() -> list[bytes]:
     made = []
-    for shape in ((6,), (2, 3)):
+    first = "encoder.block1.0.weight"
+    for name, shape in (("w", (6,)), (first, (2, 3, 1, 1)), (f"model.{first}", (6, 1, 1, 1))):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("archive/data.pkl", _tensor_pickle(6, *shape))
+            archive.writestr("archive/data.pkl", _tensor_pickle(6, *shape, name=name))
             archive.writestr("archive/byteorder", "little")
             archive.writestr("archive/data/0", np.arange(6, dtype="<f4").tobytes())
             archive.writestr("archive/version", "3\n")

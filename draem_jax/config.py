@@ -192,6 +192,7 @@ def traced_fields() -> frozenset[str]:
 
 def check_config(config: ConfigDict) -> None:
     """Raises UserError, naming the field, unless a run can be made with this config."""
+    _check_numbers(config)
     _check_sizes(config)
     for path in (
         "model.reconstructive_width",
@@ -240,7 +241,6 @@ def check_config(config: ConfigDict) -> None:
     anomaly_params(config)
     loss_weights(config)
     _check_finetune(config.finetune)
-    _check_numbers(config)
 
 
 def _check_networks(config: ConfigDict) -> None:
@@ -332,7 +332,7 @@ def from_json(path: Path) -> ConfigDict:
         UserError: the file cannot be read, is not such a config, or names a field unknown here.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the config {path}: {error}") from error
     config = default_config()
@@ -344,10 +344,23 @@ def from_json(path: Path) -> ConfigDict:
             raise UserError(
                 f"{path} has a field {name!r} that this version of draem_jax does not know"
             )
+        if not _is_like(value, known[name]):
+            raise UserError(
+                f"{path} has a field {name!r} that cannot be {value!r}; restore the file"
+            )
         group, _, field = name.rpartition(".")
         target = _get(config, group) if group else config
         target[field] = tuple(value) if isinstance(value, list) else value
     return config
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value out of JSON can take the place of a field's default."""
+    if isinstance(default, tuple):  # all of them are of numbers
+        return isinstance(value, list) and all(_is_like(number, 0.0) for number in value)
+    if isinstance(default, float) and type(value) is int:
+        return abs(value) <= _LARGEST_NUMBER
+    return type(value) is type(default)
 
 
 def differences(a: ConfigDict, b: ConfigDict) -> list[str]:
@@ -360,13 +373,16 @@ def differences(a: ConfigDict, b: ConfigDict) -> list[str]:
     ]
 
 
-def flat(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any] | ConfigDict) -> Iterator[tuple[str, Any]]:
     """Yields each leaf of a nested mapping with its dotted name."""
-    for name, value in config.items():
+    waiting = [("", config)]  # no calls within calls: a stranger's may be nested deeply
+    while waiting:
+        name, value = waiting.pop()
         if isinstance(value, (Mapping, ConfigDict)):
-            yield from flat(value, f"{prefix}{name}.")
+            prefix = f"{name}." if name else ""
+            waiting += reversed([(f"{prefix}{inner}", of) for inner, of in value.items()])
         else:
-            yield f"{prefix}{name}", value
+            yield name, value
 
 
 def unknown_field(config: ConfigDict, name: str) -> UserError:

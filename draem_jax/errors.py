@@ -1,5 +1,8 @@
 """Exceptions for what a user can mend."""
 
+_LONGEST = 3000  # characters of a message
+_KEPT_OF_END = 600  # which says what to do
+
 
 class UserError(Exception):
     """What the user gave is wrong; the message says what, and what to do, in one line.
@@ -7,11 +10,17 @@ class UserError(Exception):
     The command line prints the message alone and exits with `exit_code`. Everything else that is
     raised is a defect of this package and keeps its traceback.
 
+    What is quoted in it may be a stranger's, and as long as a file: of a long message the middle is
+    left out.
+
     Attributes:
         exit_code: status that the command line exits with.
     """
 
     exit_code = 1
+
+    def __init__(self, message: str):
+        super().__init__(_shortened(message))
 
 
 class DivergedError(UserError):
@@ -50,3 +59,9 @@ class StoppedError(UserError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _LONGEST:
+        return message
+    return f"{message[: _LONGEST - _KEPT_OF_END]} … {message[-_KEPT_OF_END:]}"

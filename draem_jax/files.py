@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import tempfile
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from draem_jax.errors import CannotWriteError, UserError
 
@@ -126,6 +127,18 @@ def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
         if begun and error.filename is not None:  # of another file, which was read
             raise
         raise _cannot_write(folder, error) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a text of JSON holds, whoever wrote it.
+
+    Raises:
+        ValueError: it is no JSON, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -18,6 +18,9 @@ from draem_jax.regions.rule import PixelRule, RegionRule
 
 PROGRAM = "draem-jax"
 
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What steers a terminal, breaks a line, or turns the direction of what stands beside it."""
+
 ConfigKind = Literal["run", "study"]
 
 
@@ -88,7 +91,7 @@ def one_line(text: object) -> str:
 
 def shown(name: object) -> str:
     """A name as part of a line: what would break the line or steer the terminal is escaped."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(name))
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
 
 
 class _PathParser(flags.ArgumentParser[str]):

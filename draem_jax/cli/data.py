@@ -77,9 +77,9 @@ def _prepare(values: Any, name: str) -> None:
     found = prepare_all(data, values.category)
     good = {c: summarise(it) for c, it in found.items() if not isinstance(it, UserError)}
     if good:
-        print(_table(list(good.values())))
+        say(_table(list(good.values())))
         first = next(iter(good.values()))
-        print(f"\nprepared in {first.path.parents[1]}" + (f" from {first.root}" * bool(first.root)))
+        say(f"\nprepared in {first.path.parents[1]}" + (f" from {first.root}" * bool(first.root)))
         for summary in good.values():
             say_warnings(f"{summary.category}: {line}" for line in summary.warnings())
     if not values.category and (absent := [c for c in categories(name) if c not in found]):
@@ -90,21 +90,21 @@ def _prepare(values: Any, name: str) -> None:
 def _list(values: Any) -> None:
     from draem_jax.data.prepared import DATASETS, categories, default_data_dir, list_prepared
 
-    print("known data sets:")
+    say("known data sets:")
     for name in DATASETS:
         is_own = name in LAYOUTS and LAYOUTS[name].is_own
-        print(f"  {name:<11} {LAYOUTS[name].note if is_own else ', '.join(categories(name))}")
+        say(f"  {name:<11} {LAYOUTS[name].note if is_own else ', '.join(categories(name))}")
     found = list_prepared(values.data_dir)
     where = values.data_dir or default_data_dir()
     if not found:
-        print(f"\nnothing is prepared in {where}; see `{PROGRAM} data prepare --help`")
+        say(f"\nnothing is prepared in {where}; see `{PROGRAM} data prepare --help`")
         return
-    print(f"\nprepared in {where}:")
+    say(f"\nprepared in {where}:")
     rows = [
         (s.name, s.category, str(s.train), *_tested(s), f"{s.nbytes / 1e6:.1f} MB", s.root or "-")
         for s in found
     ]
-    print(_align([("", "", "train", "good", "defective", "size", "from"), *rows]))
+    say(_align([("", "", "train", "good", "defective", "size", "from"), *rows]))
 
 
 def _check(values: Any, name: str) -> None:
@@ -129,30 +129,30 @@ def _check(values: Any, name: str) -> None:
     for category, checked in found.items():
         title = category or name
         if isinstance(checked, UserError):
-            print(f"{title}: {checked}")
+            say(f"{title}: {checked}")
             wrong += 1
             continue
         entries, problems = checked.listing.entries, checked.listing.problems
         train = sum(entry.split == "train" for entry in entries)
-        print(f"{title}: {train} to train, {len(entries) - train} to test")
+        say(f"{title}: {train} to train, {len(entries) - train} to test")
         if roi.has_planes:
-            print(f"  looked at: {100 * checked.looked_at:.3g} % of a picture, on average")
+            say(f"  looked at: {100 * checked.looked_at:.3g} % of a picture, on average")
         for problem in problems:
-            print(f"  {problem.text}")
+            say(f"  {problem.text}")
         for kind, count in Counter(problem.kind for problem in problems).items():
-            print(f"  {count} x {kind}")
+            say(f"  {count} x {kind}")
         for line in checked.warnings:
-            print(f"  warning: {line}")
+            say(f"  warning: {line}")
         if values.smallest_defect is not None and checked.sizes:
             for line in tell_advice(advise(checked.sizes, values.smallest_defect)):
                 say(f"  {line}")
         if train < LEAST_NORMAL:
-            print(f"  {root} has {train} normal pictures, {LEAST_NORMAL} are needed to train")
+            say(f"  {root} has {train} normal pictures, {LEAST_NORMAL} are needed to train")
         wrong += len(problems) + (train < LEAST_NORMAL)
         warned += len(checked.warnings)
     if wrong:
         raise UserError(f"{wrong} problem{'s' * (wrong > 1)} in {root}")
-    print("no problems" + f", {warned} warning{'s' * (warned > 1)}" * (warned > 0))
+    say("no problems" + f", {warned} warning{'s' * (warned > 1)}" * (warned > 0))
 
 
 def _define_export(values: flags.FlagValues) -> None:

@@ -14,6 +14,7 @@ from draem_jax.cli.common import (
     define_training,
     define_workdir,
     parse_workdir,
+    say,
     say_warnings,
     stopped_status,
 )
@@ -68,9 +69,9 @@ def _run(values: Any) -> None:
         )
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
-    print(comparison.table())
+    say(comparison.table())
     for note in comparison.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     say_warnings(comparison.warnings)
     print(f"pictures before and after: {out / 'finetune.png'}")
     print(f"next: {PROGRAM} evaluate --workdir={out}")

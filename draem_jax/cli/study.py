@@ -74,7 +74,7 @@ def _write_and_tell(study: "Study", workdir: Path) -> None:
         )
     if not results:
         return
-    print((workdir / "results.md").read_text(encoding="utf-8"))
+    say((workdir / "results.md").read_text(encoding="utf-8"))
     print(f"report: {workdir / 'report.html'}")
 
 

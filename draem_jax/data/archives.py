@@ -1,15 +1,17 @@
 """Unpacking a downloaded archive, such that no member can do harm and no damage goes unseen."""
 
+import bz2
 import errno
 import functools
 import gzip
 import lzma
-import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -26,8 +28,26 @@ _DAMAGED = (
     zlib.error,
     gzip.BadGzipFile,
     EOFError,
+    # What is written in them makes the standard library raise these as well.
+    *(ValueError, OverflowError, struct.error),
 )
 
+# What an archive may unpack to, so that a small one can fill neither the disk nor the memory.
+# Pictures hardly shrink where they are packed; a folder of even masks may do so by hundreds.
+_ALWAYS_BYTES, _MOST_TIMES = 1 << 30, 300
+_ALWAYS_MEMBERS, _LEAST_BYTES_PER_MEMBER = 10_000, 40
+_LONGEST_HEADER = 1 << 20  # bytes of a member's names and notes in a tar
+# Bytes that are read at once. The standard library unpacks as many packed by bzip2, into a block of
+# 900,000 for each 45 of them, in memory.
+_AT_ONCE = 1 << 14
+
+_PACKED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x5d\0\0": lzma.open,
+}
+"""How packed tars are opened, by what they begin with."""
 
 _READ = (*SUFFIXES, ".csv", ".txt")
 _MADE_ON_WINDOWS = (0, 10, 14)  # by zip's numbers: FAT, NTFS, VFAT
@@ -51,8 +71,11 @@ def is_archive(path: Path) -> bool:
     if path.name.lower().endswith(ENDINGS):
         return True
     try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
-    except (*_DAMAGED, OSError):
+        if zipfile.is_zipfile(path):
+            return True
+        with _opened_tar(path):
+            return True
+    except (*_DAMAGED, OSError, MemoryError, UserError):
         return False
 
 
@@ -76,12 +99,17 @@ def unpack(
     Raises:
         UserError: the archive is damaged, holds a link, a device or a path that leads out of it,
             is locked by a password, is packed by a method that cannot be read, has backslashes
-            in some names and slashes in others, or does not fit on the disk.
+            in some names and slashes in others, unpacks to hundreds of times its size, or does
+            not fit on the disk.
     """
     last, count, unneeded = "its start", 0, set(without)
     try:
-        for member in _members(archive):
+        length = archive.stat().st_size
+        left, most = _most_bytes(length), _ALWAYS_MEMBERS + length // _LEAST_BYTES_PER_MEMBER
+        for number, member in enumerate(_members(archive), start=1):
             _check(archive, member)
+            if number > most:
+                raise _bomb(archive)
             last = member.name
             path = member.path
             if not member.is_file or unneeded & set(path.parts[:3]):
@@ -92,12 +120,18 @@ def unpack(
                 target.touch()
                 continue
             with member.open() as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+                left = _copy(source, file, left)
+            if left < 0:
+                raise _bomb(archive)
             count += 1
             progress(count)
     except _DAMAGED as error:
         raise UserError(
             f"{archive} is truncated or damaged (at {last}); download it again"
+        ) from error
+    except MemoryError as error:
+        raise UserError(
+            f"{archive} does not fit in memory (at {last}); unpack it yourself, and give the folder"
         ) from error
     except NotImplementedError as error:  # of the archive as a whole
         raise UserError(
@@ -110,6 +144,14 @@ def unpack(
                 "choose another folder for prepared data"
             ) from error
         raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
+
+
+def _copy(source: Any, target: Any, left: int) -> int:
+    """Copies a file as long as bytes are left; gives how many are then, below 0 for too few."""
+    while left >= 0 and (chunk := source.read(_AT_ONCE)):
+        target.write(chunk)
+        left -= len(chunk)
+    return left
 
 
 def _members(archive: Path) -> Iterator[_Member]:
@@ -131,9 +173,10 @@ def _members(archive: Path) -> Iterator[_Member]:
     elif archive.name.lower().endswith(".zip"):
         raise zipfile.BadZipFile("no directory at its end")
     else:
-        with tarfile.open(archive, "r:*") as tar:
+        with _opened_tar(archive) as (tar, file):
             slash, backslash = "", ""  # a member with each
-            for item in tar:
+            while item := tar.next():
+                tar.members.clear()  # type: ignore[attr-defined]  # else all are kept in memory
                 path = PurePosixPath(item.name.replace("\\", "/"))
                 # Names are known one by one: to look at all first, a large archive is read twice.
                 slash = item.name if _has_slash(item.name) else slash
@@ -152,7 +195,65 @@ def _members(archive: Path) -> Iterator[_Member]:
                     item.isfile(),
                     functools.partial(tar.extractfile, item),
                 )
-            _check_end(archive, tar)
+            file.check_end(tar.offset)
+
+
+class _BoundedFile:
+    """The content of a tar, which refuses to give more than a tar of its length may hold."""
+
+    def __init__(self, archive: Path, file: Any, *, is_packed: bool):
+        self._archive, self._file, self._is_packed = archive, file, is_packed
+        self._most = _most_bytes(archive.stat().st_size)
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST_HEADER:  # what is in members is read in small pieces
+            raise tarfile.ReadError("a header is too long")
+        self._check(self._file.tell() + size)
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self._file.seek(position)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def check_end(self, position: int) -> None:
+        """Raises if the tar was cut off between two members, which tarfile takes for its end."""
+        if self._is_packed:
+            while self.read(_LONGEST_HEADER):  # raises unless the packed data end as they should
+                pass
+            return
+        self.seek(position)
+        if self.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no mark at its end")
+
+    def _check(self, position: int) -> None:
+        if self._is_packed and position > self._most:
+            raise _bomb(self._archive)
+
+
+@contextmanager
+def _opened_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, _BoundedFile]]:
+    """Opens a tar, plain or packed, and yields its content beside it."""
+    with archive.open("rb") as start:
+        head = start.read(8)
+    opened = next((how for begin, how in _PACKED.items() if head.startswith(begin)), None)
+    with opened(archive) if opened else archive.open("rb") as content:
+        file = _BoundedFile(archive, content, is_packed=opened is not None)
+        with tarfile.open(fileobj=file, mode="r:") as tar:  # type: ignore[call-overload]
+            yield tar, file
+
+
+def _most_bytes(length: int) -> int:
+    return max(_ALWAYS_BYTES, _MOST_TIMES * length)
+
+
+def _bomb(archive: Path) -> UserError:
+    return UserError(
+        f"{archive} unpacks to hundreds of times its size, as no pictures do; do not trust it, or "
+        "unpack it yourself and give the folder"
+    )
 
 
 def _has_slash(name: str) -> bool:
@@ -170,19 +271,6 @@ def _open(archive: Path, packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
             f"{archive}: {info.filename} is packed by {method}, which cannot be read; unpack it "
             "yourself and give the folder, or pack it by Deflate"
         ) from error
-
-
-def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
-    """Raises if the tar was cut off between two members, which tarfile takes for its end."""
-    file = tar.fileobj
-    assert file is not None
-    if isinstance(file, (gzip.GzipFile, lzma.LZMAFile)) or type(file).__name__ == "BZ2File":
-        while file.read(1 << 20):  # raises unless the packed data end as they should
-            pass
-        return
-    file.seek(tar.offset)
-    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("no mark at its end")
 
 
 def _check(archive: Path, member: _Member) -> None:

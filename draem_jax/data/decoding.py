@@ -6,7 +6,6 @@ errors are raised, of which `draem_jax.data.pictures` makes lines that name the 
 
 import contextlib
 import io
-import itertools
 import re
 import sys
 import warnings
@@ -36,6 +35,12 @@ _REDUCED, _MASK = 1, 4  # of _SUBFILE: a page at a lower resolution, or the mask
 # told from it.
 _LOSSY_BLACK, _LEAST_LOSSY = 2, 8
 
+_MOST_PAGES = 2000
+"""Of a TIFF that are gone through: each takes longer than the one before."""
+
+_PROGRAMS = ("EPS",)
+"""Formats, as Pillow names them, that are programs, which Pillow would give to another to run."""
+
 _DEEP = re.compile(r"(?<!BGR);16")  # BGR;16 has 16 bits a pixel, not a channel
 
 
@@ -45,7 +50,8 @@ class Header(NamedTuple):
     Attributes:
         size: (height, width) once the camera's rotation is undone.
         deep: whether it has more than 8 bits a channel.
-        pages: how many pictures the file holds; previews and masks of pages do not count.
+        pages: how many pictures the file holds, of TIFF up to 2000; previews and masks of pages do
+            not count.
     """
 
     size: tuple[int, int]
@@ -174,6 +180,8 @@ def _opened(source: Path | io.BytesIO) -> Iterator[Image.Image]:
             ) from error
         raise
     with opened as picture:
+        if picture.format in _PROGRAMS:
+            raise UserError("it is a program in PostScript, which is not run; convert it to PNG")
         if not _is_page(picture):
             picture.seek(next((n for n in _go_through(picture) if _is_page(picture)), 0))
         yield picture
@@ -210,7 +218,7 @@ def _count_pages(picture: Image.Image) -> int:
 
 def _go_through(picture: Image.Image) -> Iterator[int]:
     """Goes from page to page of a TIFF, and yields their numbers."""
-    for frame in itertools.count():
+    for frame in range(_MOST_PAGES):
         try:
             picture.seek(frame)
         except SyntaxError:  # of pixels that Pillow does not know, such as a mask's

@@ -110,11 +110,12 @@ class Journal:
 
     def _take(self, number: int, line: bytes, place: int) -> None:
         try:
-            content = json.loads(line)
+            content = files.parse_json(line)
             Record.from_json(content["record"])
             stamp = Stamp(int(content["bytes"]), int(content["mtime_ns"]))
-            self.entries[str(content["file"])] = Entry(stamp, PurePath(content["output"]), place)
-        except (ValueError, KeyError, TypeError):
+            output = _output(content["output"])
+            self.entries[str(content["file"])] = Entry(stamp, output, place)
+        except (ValueError, KeyError, TypeError, OverflowError):
             _LOG.warning(
                 "%s, line %d is damaged; its picture is looked at again", self.path, number
             )
@@ -122,7 +123,7 @@ class Journal:
 
 def _check_header(path: Path, line: bytes, header: Mapping[str, Any]) -> None:
     try:
-        before = json.loads(line)
+        before = files.parse_json(line)
         is_own = before["format"] == FORMAT
     except (ValueError, KeyError, TypeError):
         is_own = False
@@ -136,6 +137,14 @@ def _check_header(path: Path, line: bytes, header: Mapping[str, Any]) -> None:
             f"{path.parent} was begun with another {changed[0]} ({before.get(changed[0])}, not "
             f"{header[changed[0]]}); choose another folder for the outputs"
         )
+
+
+def _output(text: Any) -> PurePath:
+    """The path of an output, which lies within the folder of outputs whoever wrote the journal."""
+    path = PurePath(text)
+    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in text:
+        raise ValueError("it leads out of the folder")
+    return path
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -100,16 +100,35 @@ class Record:
         """From what `to_json` gave.
 
         Raises:
-            KeyError, TypeError, ValueError: it was given by something else.
+            KeyError, TypeError, ValueError, OverflowError: it was given by something else.
         """
         height, width = content["size"]
-        changed = {
-            "row": tuple(content["row"]),
-            "size": (height, width),
-            "regions": tuple(FoundRegion(*region) for region in content["regions"]),
-            "notes": tuple(content["notes"]),
-        }
-        return cls(**{**content, **changed})
+        (name, error), highest = _texts([content["name"], content["error"]]), content["highest"]
+        return cls(
+            name=name,
+            row=_texts(content["row"]),
+            size=(int(height), int(width)),
+            regions=tuple(_found(*region) for region in content["regions"]),
+            highest=None if highest is None else int(highest),
+            is_small=bool(content["is_small"]),
+            notes=_texts(content["notes"]),
+            error=error,
+        )
+
+
+def _found(
+    row: Any, annotation: Any, polygons: Any, run_lengths: Any, defect_type: Any
+) -> FoundRegion:
+    """A region out of JSON; raises TypeError or ValueError where it is none."""
+    (defect_type,) = _texts([defect_type])
+    corners = [[int(number) for number in polygon] for polygon in polygons]
+    return FoundRegion(_texts(row), dict(annotation), corners, dict(run_lengths), defect_type)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("they are no texts")
+    return tuple(values)
 
 
 class Tables:

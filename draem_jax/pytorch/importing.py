@@ -130,14 +130,14 @@ class ImportedFrom:
         if not path.is_file():
             return None
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = files.parse_json(path.read_text(encoding="utf-8"))
             batches = {
                 str(network): {str(name): int(n) for name, n in counts.items()}
                 for network, counts in stored["batches"].items()
             }
             stored |= {"order": ChannelOrder(**stored["order"]), "batches": batches}
             return cls(**stored)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"{path} is damaged, so that it cannot be told what {workdir} was imported from; "
                 "restore it, or delete it to go on without"

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -186,7 +185,7 @@ def _metrics_of(folder: Path) -> dict[str, float | None]:
         return {}
     config = from_json(folder / "config.json")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
         if stored["step"] != config.train.steps:
             return {}
         # Beside the paper's figures belong those of the paper's protocol.

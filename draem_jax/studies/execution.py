@@ -57,7 +57,8 @@ class Result:
 def read_result(run: Run, workdir: Path) -> Result | None:
     """The result that a finished run left; None if it has not been run to its end."""
     try:
-        stored = json.loads((workdir / run.folder / "result.json").read_text(encoding="utf-8"))
+        path = workdir / run.folder / "result.json"
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
         return Result(run, dict(stored["protocols"]), str(stored["diverged"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +209,7 @@ def _curve(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     points = []
     try:
         for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            values = json.loads(line)
+            values = files.parse_json(line)
             if "total" in values:
                 points.append((values["step"], values["total"]))
     except (OSError, ValueError):

@@ -348,7 +348,7 @@ def _check_distinct(keys: Sequence[Any], names: Sequence[str], what: str) -> Non
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = files.parse_json(path.read_text(encoding="utf-8"))
         return {
             "base": {
                 name: value

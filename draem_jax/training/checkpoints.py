@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import json
 import logging
 import os
 import re
@@ -24,6 +23,7 @@ import tensorstore
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
 
+from draem_jax import files
 from draem_jax.errors import UserError
 from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import (
@@ -37,6 +37,9 @@ from draem_jax.training.state import (
 _LOG = logging.getLogger("draem_jax")
 _LOSS, _DIGEST, _NETWORKS = "validation_loss", "sha256", "networks"
 _ALTERED = "its data are not those that were saved"
+
+# What is raised where a file holds other things than were written to it.
+_DAMAGED = (ValueError, KeyError, TypeError, OverflowError)
 
 # What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
@@ -318,7 +321,10 @@ def _read_losses(workdir: Path) -> dict[int, float]:
     folder = workdir / "checkpoints"
     steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
     facts = {step: _facts(folder / str(step)) for step in steps}
-    losses = {step: float(known[_LOSS]) for step, known in facts.items() if _LOSS in known}
+    losses = {}
+    for step, known in facts.items():
+        with contextlib.suppress(*_DAMAGED):  # of one that is damaged, or has none
+            losses[step] = float(known[_LOSS])
     logged = logged_losses(workdir) if len(losses) < len(steps) else {}
     return {step: logged[step] for step in steps if step in logged} | losses
 
@@ -326,9 +332,9 @@ def _read_losses(workdir: Path) -> dict[int, float]:
 def logged_losses(workdir: Path) -> dict[int, float]:
     """The validation losses in a run's `metrics.jsonl`, by step."""
     path, losses = workdir / "metrics.jsonl", {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a killed run may cut a line
-            entry = json.loads(line)
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(*_DAMAGED):  # a killed run may cut a line
+            entry = files.parse_json(line)
             losses[int(entry["step"])] = float(entry[_LOSS])
     return losses
 
@@ -343,9 +349,10 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
     """What was saved with a checkpoint; nothing for one from before there was anything."""
     try:
         text = (checkpoint / "_CHECKPOINT_METADATA").read_text(encoding="utf-8")
-        return json.loads(text)["custom_metadata"] or {}
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = files.parse_json(text)["custom_metadata"]
+    except (OSError, *_DAMAGED):
         return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _digests(state: TrainState) -> TrainState:

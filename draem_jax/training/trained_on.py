@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -56,15 +57,15 @@ class TrainedOn:
         if not path.is_file():
             return None
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = files.parse_json(path.read_text(encoding="utf-8"))
             return cls(
-                dict(stored["training"]),
-                dict(stored["held_out"]),
+                _texts(stored["training"]),
+                _texts(stored["held_out"]),
                 str(stored["textures"]),
                 None if stored["full_scale"] is None else int(stored["full_scale"]),
                 str(stored.get("roi", "")),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
             raise UserError(
                 f"{path} is damaged, so that it cannot be told what the run was trained on; "
                 "restore it, or delete it to go on without"
@@ -123,6 +124,10 @@ class TrainedOn:
                 "unchanged; restore them, or train anew in another --workdir"
             )
         return source.take([i for i, name in enumerate(source.names) if name in left])
+
+
+def _texts(stored: Any) -> dict[str, str]:
+    return {str(name): str(digest) for name, digest in stored.items()}
 
 
 def digests_of(source: StoredPictures) -> dict[str, str]:

@@ -13,6 +13,9 @@ import jax
 from draem_jax import files
 from draem_jax.errors import UserError
 
+# What is raised where a file holds other things than were written to it.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+
 
 @dataclass(frozen=True)
 class TunedFrom:
@@ -56,13 +59,13 @@ class TunedFrom:
         path = workdir / "tuned_from.json"
         try:
             if path.is_file():
-                return cls._from_dict(json.loads(path.read_text(encoding="utf-8")))
+                return cls._from_dict(files.parse_json(path.read_text(encoding="utf-8")))
             # Runs that were begun before there was such a file have it in their config.
             path = workdir / "config.json"
-            stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            stored = files.parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
             known = stored.get("tuned_from", {})
             return cls._from_dict(known) if known.get("workdir") else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, *_DAMAGED) as error:
             raise UserError(
                 f"{path} is damaged, so that it cannot be told what {workdir} was tuned from; "
                 "restore it, or tune anew in another --out-workdir"

@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from draem_jax import files
-from draem_jax.config import differences, from_json, to_json, with_absolute_paths
+from draem_jax.config import check_config, differences, from_json, to_json, with_absolute_paths
 from draem_jax.data.folders import look
 from draem_jax.errors import CannotWriteError, InUseError, UserError
 from draem_jax.training.checkpoints import open_checkpoints
@@ -101,7 +101,7 @@ def locked(
 
 def _owner(path: Path) -> str:
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        owner = files.parse_json(path.read_text(encoding="utf-8"))
         return f" (process {owner['process']} on {owner['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
@@ -191,6 +191,7 @@ def load_run(
             "give the --workdir that `draem-jax train` was run with"
         )
     config = from_json(workdir / "config.json")
+    check_config(config)
     if not has_checkpoints(workdir):
         raise UserError(f"{workdir} holds no checkpoint yet; run `draem-jax train` first")
     with open_checkpoints(workdir) as checkpoints:

@@ -200,11 +200,68 @@ def test_backslashes_and_slashes_in_one_archive(tmp_path):
         list_pictures(tmp_path / "unix")
 
 
+def packed_bytes(path, size, *, count=1, name="a.png"):
+    """An archive of members that hold nothing but zeros, by the ending of its name."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+            for i in range(count):
+                archive.writestr(f"{i}{name}", bytes(size))
+        return path
+    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+        for i in range(count):
+            info = tarfile.TarInfo(f"{i}{name}")
+            info.size = size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar.xz", "tar.bz2"])
+@pytest.mark.parametrize("name", ["a.png", "a.bin"])  # the latter is not written
+def test_small_archives_that_unpack_to_much(tmp_path, monkeypatch, ending, name):
+    monkeypatch.setattr(archives, "_ALWAYS_BYTES", 1 << 20)
+    path = packed_bytes(tmp_path / f"bomb.{ending}", 6 << 20, name=name)
+    into = tmp_path / "into"
+    if name == "a.bin" and ending == "zip":
+        unpack(path, into)  # whose members need not be gone through
+    else:
+        with pytest.raises(UserError, match="hundreds of times its size"):
+            unpack(path, into)
+    assert sum(p.stat().st_size for p in into.rglob("*")) < 2 << 20
+
+
+def test_more_members_than_it_can_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_ALWAYS_MEMBERS", 50)
+    path = packed_bytes(tmp_path / "many.tar.gz", 0, count=2000)
+    with pytest.raises(UserError, match="hundreds of times its size"):
+        unpack(path, tmp_path / "into")
+
+
+def test_a_name_as_long_as_memory(tmp_path):
+    path = tmp_path / "long.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.png")
+        info.pax_headers = {"comment": "x" * (4 << 20)}
+        archive.addfile(info)
+    with pytest.raises(UserError, match="damaged"):
+        unpack(path, tmp_path / "into")
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_a_name_that_no_disk_takes(tmp_path, ending):
+    path = tmp_path / f"nul.{ending}"
+    with tarfile.open(path, f"w:{'gz' * (ending == 'tar.gz')}") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.pax_headers = {"path": "a\0b.png"}
+        archive.addfile(info)
+    with pytest.raises(UserError, match="damaged"):
+        unpack(path, tmp_path / "into")
+
+
 def test_full_disk(tmp_path, packed, monkeypatch):
     def fail(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(archives.shutil, "copyfileobj", fail)
+    monkeypatch.setattr(archives, "_copy", fail)
     with pytest.raises(UserError, match=r"the disk is full: .* has no room to unpack .*set\.tar"):
         unpack(packed["tar"], tmp_path)
 

@@ -116,8 +116,13 @@ def list_file(path: Path) -> Listing:
         where = f"{path}, line {line}"
         if not row["path"]:
             raise UserError(f"{where}: the path is empty; name a picture, or delete the line")
-        name = _on_disk(path.parent, row["path"])
-        picture = path.parent / name
+        try:
+            name = _on_disk(path.parent, row["path"])
+            mask = path.parent / _on_disk(path.parent, row["mask"]) if row["mask"] else None
+            picture = path.parent / name
+            is_there, has_mask = picture.is_file(), mask is not None and mask.is_file()
+        except OSError as error:  # as of a name that is too long
+            raise UserError(f"{where}: {error.strerror} ({error.filename}); mend it") from error
         spelt = os.path.normpath(picture)  # the same for a/1.png and a/../a/1.png
         if spelt in seen:
             raise UserError(
@@ -128,12 +133,11 @@ def list_file(path: Path) -> Listing:
         split = _SPLITS.get(row["split"].lower() or ("train" if good else "test"))
         if split is None:
             raise UserError(f"{where}: split is {row['split']!r}; write train or test")
-        mask = path.parent / _on_disk(path.parent, row["mask"]) if row["mask"] else None
-        if not picture.is_file():
+        if not is_there:
             problems.append(
                 Problem("missing picture", picture, f"{where}: there is no file {picture}; mend it")
             )
-        elif mask is not None and not mask.is_file():
+        elif mask is not None and not has_mask:
             problems.append(
                 Problem(
                     "picture without mask",
@@ -157,6 +161,13 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text in UTF-8; save it as CSV in UTF-8") from error
+    try:
+        return _rows_of(path, text)
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV file ({error}); save it as one") from error
+
+
+def _rows_of(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, restkey="")

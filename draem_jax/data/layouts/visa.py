@@ -69,39 +69,32 @@ def list_category(root: Path, category: str) -> Listing:
 def _list_split(base: Path, category: str) -> Listing:
     path = base / SPLIT_FILE
     entries, problems = [], []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = {"object", "split", "label", "image", "mask"}
-        if missing := columns - set(rows.fieldnames or ()):
+    for line, row in _rows(path):
+        if row["object"] != category:
+            continue
+        picture = base / row["image"]
+        if row["split"] not in ("train", "test") or row["label"] not in ("normal", "anomaly"):
             raise UserError(
-                f"{path} lacks the columns {', '.join(sorted(missing))}; take VisA's own file"
+                f"{path}, line {line}: {row['split']}, {row['label']} is not a split and a label "
+                "of VisA; take VisA's own file"
             )
-        for row in rows:
-            if row["object"] != category:
-                continue
-            picture = base / row["image"]
-            if row["split"] not in ("train", "test") or row["label"] not in ("normal", "anomaly"):
-                raise UserError(
-                    f"{path}, line {rows.line_num}: {row['split']}, {row['label']} is not a split "
-                    "and a label of VisA; take VisA's own file"
+        defect_type = GOOD if row["label"] == "normal" else DEFECT
+        masks = (base / row["mask"],) if row["mask"] else ()
+        if not _is_file(picture):
+            problems.append(
+                Problem(
+                    "missing picture",
+                    picture,
+                    f"{picture} is missing though {path}, line {line} names it; unpack the archive "
+                    "again",
                 )
-            defect_type = GOOD if row["label"] == "normal" else DEFECT
-            masks = (base / row["mask"],) if row["mask"] else ()
-            if not picture.is_file():
-                problems.append(
-                    Problem(
-                        "missing picture",
-                        picture,
-                        f"{picture} is missing though {path}, line {rows.line_num} names it; "
-                        "unpack the archive again",
-                    )
-                )
-            elif defect_type != GOOD and not (masks and masks[0].is_file()):
-                problems.append(missing_mask(picture, base / category / "Data" / "Masks"))
-            else:
-                name = f"{defect_type}/{picture.stem}"
-                split: Split = "train" if row["split"] == "train" else "test"
-                entries.append(Entry(picture, split, defect_type, name, masks))
+            )
+        elif defect_type != GOOD and not (masks and _is_file(masks[0])):
+            problems.append(missing_mask(picture, base / category / "Data" / "Masks"))
+        else:
+            name = f"{defect_type}/{picture.stem}"
+            split: Split = "train" if row["split"] == "train" else "test"
+            entries.append(Entry(picture, split, defect_type, name, masks))
     named = {entry.path for entry in entries} | {problem.path for problem in problems}
     data = base / category / "Data"
     unnamed = [file for _, file in find_pictures(data / "Images").all() if file not in named]
@@ -119,6 +112,28 @@ def _list_split(base: Path, category: str) -> Listing:
         left_out={f"pictures that {path.name} does not name": unnamed},
         used=[base / category / "image_anno.csv"],
     )
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The lines of the file of the split, with their numbers; a field that is missing is empty."""
+    columns = ("object", "split", "label", "image", "mask")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if missing := set(columns) - set(rows.fieldnames or ()):
+                raise UserError(
+                    f"{path} lacks the columns {', '.join(sorted(missing))}; take VisA's own file"
+                )
+            return [(rows.line_num, {name: row[name] or "" for name in columns}) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8; take VisA's own file") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # as of a name that is too long
+        return False
 
 
 LAYOUT = Layout(

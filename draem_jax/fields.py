@@ -170,6 +170,8 @@ GROUPS: Mapping[str, Group] = {
             "checkpoint_every": Field(1000, "steps to a checkpoint"),
             "keep_checkpoints": Field(2, "of the latest ones, besides the best"),
             "validation_pictures": Field(32, "simulated, whose loss tells the best checkpoint"),
+            # What a run does about faults; see docs/faults.md.
+            "on_full_disk": Field("stop", "or go_on, and try again at the next checkpoint"),
             "profile": Field((0, 0), "FROM,TO: steps to write a trace of, to profile/; 0,0: none"),
         },
     ),

@@ -5,19 +5,20 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from draem_jax import files
-from draem_jax.errors import DivergedError
+from draem_jax.errors import CannotWriteError, DivergedError
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
+from draem_jax.training.board import Board
+from draem_jax.training.full_disk import FullDisk, stopped
 from draem_jax.training.speed import Computation
 
 
@@ -25,6 +26,10 @@ class RunLog:
     """Receives each step's losses and tells their means at intervals.
 
     Made by `open_log`.
+
+    Attributes:
+        full_disk: what becomes of the run where the disk is full. Where it goes on, lines of
+            `metrics.jsonl` are written once there is room.
     """
 
     def __init__(
@@ -50,10 +55,11 @@ class RunLog:
         self._seconds, self._counted = 0.0, 0
         self._since: float | None = None
         self._step = start
-        path = workdir / "metrics.jsonl"
-        _forget_steps_after(path, start)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+        self.full_disk = FullDisk(config.train.on_full_disk)
+        self._path = workdir / "metrics.jsonl"
+        self._unwritten = b""
+        _forget_steps_after(self._path, start)
+        self._board = Board(workdir / "tensorboard", start=start)
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=not interactive, dynamic_ncols=True
@@ -103,16 +109,28 @@ class RunLog:
         self.metrics(step, {"validation_loss": loss})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers to the JSON-lines file and to TensorBoard."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        """Writes numbers to the JSON-lines file and to TensorBoard.
+
+        Raises:
+            CannotWriteError: they cannot be written, see `full_disk`.
+        """
+        was_behind = bool(self._unwritten)
+        self._unwritten += (json.dumps({"step": step, **values}) + "\n").encode()
+        try:
+            self._write()
+            self._board.numbers(step, values)
+        except CannotWriteError as error:
+            if not self.full_disk.is_borne(error):
+                raise stopped(error) from error
+            if not was_behind:
+                with self.full_disk.borne("the run goes on, and writes its metrics later"):
+                    raise
 
     def grid(self, step: int, sheet: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes a sheet of samples to `samples/` and to TensorBoard."""
-        write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
-        self._board.add_image("samples", sheet, step, dataformats="HWC")
+        with self.full_disk.borne("the run goes on without this sheet"):
+            write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
+            self._board.sheet(step, "samples", sheet)
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
@@ -120,10 +138,18 @@ class RunLog:
             tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Ends bar and files."""
+        """Ends the bar, and writes what a full disk has left to be written.
+
+        Raises:
+            CannotWriteError: the disk is full still.
+        """
         self._bar.close()
-        self._file.close()
-        self._board.close()
+        if self._unwritten:
+            self._write()
+
+    def _write(self) -> None:
+        files.append(self._path, self._unwritten)
+        self._unwritten = b""
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(f"{what}; the last good checkpoint stays. {self._remedy}")
@@ -171,8 +197,8 @@ def open_log(
     Args:
         workdir: the work directory of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are
             kept there.
-        config: the config of the run: over how many steps a mean is taken, and how large a batch
-            is.
+        config: the config of the run: over how many steps a mean is taken, how large a batch is,
+            and what to do where the disk is full.
         steps: that are still to be made, of the whole run. What an earlier process logged beyond
             their start is forgotten, since those steps are made again.
         remedy: a sentence on what to do when a loss is not finite.
@@ -182,15 +208,18 @@ def open_log(
     log = RunLog(workdir, config, steps=steps, remedy=remedy, computation=computation, quiet=quiet)
     try:
         yield log
-    finally:
-        log.close()
+    except BaseException:
+        with suppress(CannotWriteError):  # which would hide what is being raised
+            log.close()
+        raise
+    log.close()
 
 
 def _forget_steps_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
+    """Leaves the lines up to a step in a file, which is made where needed."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in text.splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")

@@ -40,11 +40,15 @@ WAYS = ("squeeze", "letterbox")
 ELSEWHERE = "tuned_from."
 """Begins the fields that configs of earlier versions have, and `training.tuned_from` keeps now."""
 
-FAULTS: Mapping[str, tuple[str, ...]] = {"train.on_full_disk": ("stop", "go_on")}
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "train.on_full_disk": ("stop", "go_on"),
+    "train.on_nan": ("stop", "rollback"),
+}
 """Fields that say what a run does about a fault, and what they may be."""
 
-WATCHING = frozenset({"train.profile", *FAULTS})
-"""Fields that change nothing in what a run computes, so that the same run may have others."""
+WATCHING = frozenset({"train.profile", "train.max_rollbacks", *FAULTS})
+"""Fields that change nothing in what a run without faults computes, so that the same run may have
+others."""
 
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
@@ -205,6 +209,7 @@ def check_config(config: ConfigDict) -> None:
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.validation_pictures",
+        "train.max_rollbacks",
         "evaluation.batch_size",
         "finetune.steps",
     ):

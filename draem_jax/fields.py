@@ -172,6 +172,10 @@ GROUPS: Mapping[str, Group] = {
             "validation_pictures": Field(32, "simulated, whose loss tells the best checkpoint"),
             # What a run does about faults; see docs/faults.md.
             "on_full_disk": Field("stop", "or go_on, and try again at the next checkpoint"),
+            "on_nan": Field(
+                "stop", "or rollback: to the last checkpoint, and on with other samples"
+            ),
+            "max_rollbacks": Field(3, "of a run, before it stops"),
             "profile": Field((0, 0), "FROM,TO: steps to write a trace of, to profile/; 0,0: none"),
         },
     ),

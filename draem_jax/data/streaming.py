@@ -6,7 +6,7 @@ Nothing here imports JAX, so that a worker process is light and never touches an
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -121,7 +121,9 @@ class PairReader:
         return None if planes is None else planes[index]
 
 
-def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:
+def stream_pairs(
+    reader: PairReader, *, batch_size: int, workers: int
+) -> Generator[PicturePairs, None, None]:
     """Reads a table's rows in their order, some batches ahead of the one that is asked for.
 
     Args:

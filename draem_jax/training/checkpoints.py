@@ -258,7 +258,10 @@ class Checkpoints:
         ) from damaged[newest]
 
     def _restore(self, config: ConfigDict, step: int, networks_only: bool) -> TrainState:
-        _finish_merging(Path(self._manager.directory) / str(step) / "default")
+        arrays = Path(self._manager.directory) / str(step) / "default"
+        if not arrays.is_dir():  # by such a one Orbax would judge all others
+            raise ValueError("it has no arrays")
+        _finish_merging(arrays)
         facts = _facts(self._folder / str(step))
         if networks_only and _NETWORKS in facts:
             return self._restore_networks(config, step, facts[_NETWORKS])

@@ -2,7 +2,6 @@
 
 import functools
 import os
-from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -15,7 +14,6 @@ from draem_jax.data.crops import Window
 from draem_jax.data.streaming import (
     CropChoices,
     PairReader,
-    PicturePairs,
     stack,
     stream_pairs,
 )
@@ -43,6 +41,10 @@ class Feed(Protocol):
 
     def take(self, steps: int) -> Pictures | Chosen:
         """The pictures for the next steps, which must be asked for in their order."""
+        ...
+
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        """A feed that gives the pictures of other steps, by another key, in the place of this."""
         ...
 
 
@@ -91,6 +93,10 @@ class _Resident:
         del steps
         return self._pictures
 
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        del key, steps  # the device chooses
+        return self
+
 
 class _Streaming:
     pictures_axes: int | None = 0
@@ -107,6 +113,8 @@ class _Streaming:
     ):
         if workers < 0:
             workers = max(1, (os.cpu_count() or 1) // 2)
+        self._workers = workers
+        self._sample_indices = sample_indices
         self.description = f"{size_text(pictures.nbytes)} of pictures stream, read by " + (
             f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
         )
@@ -115,9 +123,7 @@ class _Streaming:
         devices, each = sample_indices.shape
         self._shape = (devices, each)
         reader = _reader(pictures, key, steps, sample_indices.reshape(-1))
-        self._stream: Iterator[PicturePairs] = stream_pairs(
-            reader, batch_size=devices * each, workers=workers
-        )
+        self._stream = stream_pairs(reader, batch_size=devices * each, workers=workers)
 
     def take(self, steps: int) -> Chosen:
         batches = [next(self._stream) for _ in range(steps)]
@@ -130,6 +136,17 @@ class _Streaming:
             *batches,
         )
         return _chosen(self._pictures, laid_out)
+
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        self._stream.close()
+        return _Streaming(
+            self._pictures,
+            key,
+            sample_indices=self._sample_indices,
+            steps=steps,
+            max_steps=self._max_steps,
+            workers=self._workers,
+        )
 
 
 _make_samples = parallel.jit_here(make_samples)

@@ -58,7 +58,7 @@ class RunLog:
         self.full_disk = FullDisk(config.train.on_full_disk)
         self._path = workdir / "metrics.jsonl"
         self._unwritten = b""
-        _forget_steps_after(self._path, start)
+        files.write_text(self._path, _steps_up_to(start, self._path))
         self._board = Board(workdir / "tensorboard", start=start)
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
@@ -84,7 +84,7 @@ class RunLog:
             self._losses.append(one)
             if not math.isfinite(one["total"]):
                 raise self._diverged(
-                    f"the loss of step {self._step} is not finite ({_describe(one)})"
+                    f"the loss of step {self._step} is not finite ({_describe(one)})", self._step
                 )
             if self._step % self._every == 0 or self._step == self._total:
                 self._tell()
@@ -105,7 +105,8 @@ class RunLog:
             DivergedError: it is not finite.
         """
         if not math.isfinite(loss):
-            raise self._diverged(f"after step {step} the parameters give a loss that is not finite")
+            what = f"after step {step} the parameters give a loss that is not finite"
+            raise self._diverged(what, step)
         self.metrics(step, {"validation_loss": loss})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -132,6 +133,20 @@ class RunLog:
             write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
             self._board.sheet(step, "samples", sheet)
 
+    def go_back(self, step: int) -> None:
+        """Forgets all that was told of the steps behind `step`, which are made again.
+
+        Raises:
+            CannotWriteError: that cannot be written, as on a full disk.
+        """
+        self._losses.clear()
+        self._seconds, self._counted, self._since = 0.0, 0, None
+        self._step = step
+        self._write()
+        files.write_text(self._path, _steps_up_to(step, self._path))
+        self._board = Board(self._workdir / "tensorboard", start=step)
+        self._bar.update(step - self._bar.n)
+
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
         if not self._quiet:
@@ -151,8 +166,9 @@ class RunLog:
         files.append(self._path, self._unwritten)
         self._unwritten = b""
 
-    def _diverged(self, what: str) -> DivergedError:
-        return DivergedError(f"{what}; the last good checkpoint stays. {self._remedy}")
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        message = f"{what}; the last good checkpoint stays. {self._remedy}"
+        return DivergedError(message, what=what, step=step)
 
     def _tell(self) -> None:
         means = {
@@ -215,8 +231,8 @@ def open_log(
     log.close()
 
 
-def _forget_steps_after(path: Path, step: int) -> None:
-    """Leaves the lines up to a step in a file, which is made where needed."""
+def _steps_up_to(step: int, path: Path) -> str:
+    """The lines of a file, which may be missing, up to those of a step."""
     kept = []
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     for line in text.splitlines():
@@ -225,7 +241,7 @@ def _forget_steps_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a killed run may be cut
-    files.write_text(path, "".join(kept))
+    return "".join(kept)
 
 
 def _describe(values: Mapping[str, float]) -> str:

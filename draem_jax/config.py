@@ -43,6 +43,7 @@ ELSEWHERE = "tuned_from."
 FAULTS: Mapping[str, tuple[str, ...]] = {
     "train.on_full_disk": ("stop", "go_on"),
     "train.on_nan": ("stop", "rollback"),
+    "data.on_lost_picture": ("stop", "skip"),
 }
 """Fields that say what a run does about a fault, and what they may be."""
 

@@ -112,6 +112,7 @@ GROUPS: Mapping[str, Group] = {
                 "builtin", f"a folder, {', '.join(NAMED_SOURCES)}; or a mix such as dtd:3,DIR:1"
             ),
             "resident_gib": Field(4.0, "pictures that take more device memory than this stream"),
+            "on_lost_picture": Field("stop", "or skip, where pictures stream; counted"),
             "workers": Field(
                 -1, "processes that read streams; 0 for threads, -1 for half the cores"
             ),

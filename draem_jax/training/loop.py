@@ -162,6 +162,7 @@ def train(
                 course.go_back, config=config, checkpoints=checkpoints, log=log
             )
             state = learn_past_nan(state, learn_from, go_back)
+            course.tell_lost(int(state.step), log)
     refuse_if_stopped(int(state.step), schedule.total, stop_asked())
     return state
 

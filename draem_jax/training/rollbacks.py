@@ -134,6 +134,13 @@ class Course:
         self._steps = self._steps[count:]
         return self._key, self.feed.take(count)
 
+    def tell_lost(self, step: int, log: RunLog) -> None:
+        """Tells how many pictures the run went on without, if there are any."""
+        if lost := self.feed.lost:
+            counts = {"lost_pictures": float(len(lost)), "samples_of_others": float(lost.samples)}
+            log.metrics(step, counts)
+            _LOG.warning(lost.told())
+
     def go_back(
         self, error: DivergedError, *, config: ConfigDict, checkpoints: Checkpoints, log: RunLog
     ) -> TrainState:

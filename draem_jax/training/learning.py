@@ -9,6 +9,7 @@ from draem_jax.losses import Losses
 from draem_jax.training.checkpoints import Checkpoints
 from draem_jax.training.full_disk import FullDisk
 from draem_jax.training.log import RunLog
+from draem_jax.training.replicas import refuse_different
 from draem_jax.training.state import TrainState
 from draem_jax.training.validation import Validation
 
@@ -76,7 +77,8 @@ def learn(
         DivergedError: a loss is not finite.
         CannotWriteError: the disk is full, and the run is to stop then; or the last checkpoint
             cannot be saved.
-        UserError: a checkpoint cannot be saved for another reason.
+        UserError: a checkpoint cannot be saved for another reason, or the devices do not agree on
+            what is to be saved.
     """
     step = int(state.step)
     # The losses of a call are looked at once the next one is under way.
@@ -105,6 +107,7 @@ def learn(
             if sample_due:
                 log.grid(step, validation.sheet())
             if checkpoint_due:
+                refuse_different(state)
                 is_last = stopping or step == schedule.total
                 _save(checkpoints, state, validation.loss, log=log, is_last=is_last)
         if stopping:

@@ -40,8 +40,16 @@ WAYS = ("squeeze", "letterbox")
 ELSEWHERE = "tuned_from."
 """Begins the fields that configs of earlier versions have, and `training.tuned_from` keeps now."""
 
-WATCHING = frozenset({"train.profile"})
-"""Fields that change nothing in what a run computes, so that the same run may have others."""
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "train.on_full_disk": ("stop", "go_on"),
+    "train.on_nan": ("stop", "rollback"),
+    "data.on_lost_picture": ("stop", "skip"),
+}
+"""Fields that say what a run does about a fault, and what they may be."""
+
+WATCHING = frozenset({"train.profile", "train.max_rollbacks", *FAULTS})
+"""Fields that change nothing in what a run without faults computes, so that the same run may have
+others."""
 
 _LARGEST_SEED = 2**32 - 1
 _LARGEST_NUMBER = 2**31 - 1
@@ -203,6 +211,7 @@ def check_config(config: ConfigDict) -> None:
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.validation_pictures",
+        "train.max_rollbacks",
         "evaluation.batch_size",
         "finetune.steps",
     ):
@@ -217,6 +226,8 @@ def check_config(config: ConfigDict) -> None:
             "config.train.steps_per_call must be at least 1, or 0 to choose by platform"
         )
     _check_profile(config.train)
+    for name, choices in FAULTS.items():
+        _check_choice(config, name, choices)
     if config.evaluation.score != "auto":
         score_by_name(config.evaluation.score)
     _check_optimizer(config)

@@ -24,7 +24,17 @@ class UserError(Exception):
 
 
 class DivergedError(UserError):
-    """Training ended in numbers that are not finite; the message names the step."""
+    """Training ended in numbers that are not finite; the message names the step.
+
+    Attributes:
+        what: the part of the message that says what is not finite.
+        step: the step that it was found at.
+    """
+
+    def __init__(self, message: str, *, what: str = "", step: int = 0):
+        super().__init__(message)
+        self.what = what
+        self.step = step
 
 
 class CannotWriteError(UserError):

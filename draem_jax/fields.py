@@ -112,6 +112,7 @@ GROUPS: Mapping[str, Group] = {
                 "builtin", f"a folder, {', '.join(NAMED_SOURCES)}; or a mix such as dtd:3,DIR:1"
             ),
             "resident_gib": Field(4.0, "pictures that take more device memory than this stream"),
+            "on_lost_picture": Field("stop", "or skip, where pictures stream; counted"),
             "workers": Field(
                 -1, "processes that read streams; 0 for threads, -1 for half the cores"
             ),
@@ -170,6 +171,12 @@ GROUPS: Mapping[str, Group] = {
             "checkpoint_every": Field(1000, "steps to a checkpoint"),
             "keep_checkpoints": Field(2, "of the latest ones, besides the best"),
             "validation_pictures": Field(32, "simulated, whose loss tells the best checkpoint"),
+            # What a run does about faults; see docs/faults.md.
+            "on_full_disk": Field("stop", "or go_on, and try again at the next checkpoint"),
+            "on_nan": Field(
+                "stop", "or rollback: to the last checkpoint, and on with other samples"
+            ),
+            "max_rollbacks": Field(3, "of a run, before it stops"),
             "profile": Field((0, 0), "FROM,TO: steps to write a trace of, to profile/; 0,0: none"),
         },
     ),

@@ -6,7 +6,8 @@ Nothing here imports JAX, so that a worker process is light and never touches an
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,12 +29,15 @@ class PicturePairs(NamedTuple):
         parts: index of the part of the anomaly source that each texture is from.
         planes: true where to look in the normal pictures, see `draem_jax.data.roi`; None for
             everywhere.
+        lost: indices of the normal picture and of the texture that could not be read, so that
+            others stand in their places, -1 for none; None where such a one is an error.
     """
 
     normal: UInt8[np.ndarray, "*batch H W 3"]
     textures: UInt8[np.ndarray, "*batch H W 3"]
     parts: Int[np.ndarray, "*batch"]
     planes: Bool[np.ndarray, "*batch H W"] | None = None
+    lost: Int[np.ndarray, "*batch 2"] | None = None
 
 
 class CropChoices(NamedTuple):
@@ -60,6 +64,7 @@ class PairReader:
         choices: normal picture, part of the anomaly source and texture of each sample.
         planes: where to look in normal pictures; None for everywhere.
         crops: where the crops lie; None where samples see whole pictures.
+        skips_lost: put the next picture that can be read in the place of one that cannot.
     """
 
     normal: PictureSource
@@ -68,6 +73,7 @@ class PairReader:
     choices: Int[np.ndarray, "rows 3"]
     planes: PlaneSource | None = None
     crops: CropChoices | None = None
+    skips_lost: bool = False
 
     def __len__(self) -> int:
         return len(self.choices)
@@ -75,15 +81,19 @@ class PairReader:
     def __getitem__(self, row: int) -> PicturePairs:
         normal, part, texture = (int(choice) for choice in self.choices[row])
         bits = (None, None) if self.crops is None else self.crops.bits[row].reshape(2, 2)
-        picture, plane = self._read(self.normal, normal, bits[0])
+        lost = np.full(2, -1, np.int32)
+        (picture, plane), lost[0] = self._read_or_next(self.normal, normal, bits[0])
         match self.kinds[part]:
             case "pictures":
-                source, _ = self._read(self.textures, texture, bits[1])
+                (source, _), lost[1] = self._read_or_next(self.textures, texture, bits[1])
             case "self":
-                source, _ = self._read(self.normal, texture, bits[1])
+                # As a normal picture, it is counted with those.
+                (source, _), gone = self._read_or_next(self.normal, texture, bits[1])
+                lost[0] = max(lost[0], gone)
             case _:
                 source = np.zeros_like(picture)
-        return PicturePairs(picture, source, np.array(part, np.int32), plane)
+        index = np.array(part, np.int32)
+        return PicturePairs(picture, source, index, plane, lost if self.skips_lost else None)
 
     def place(self, row: int) -> tuple[int, Window]:
         """Which normal picture a sample is made of, and which window of its canvas."""
@@ -93,6 +103,23 @@ class PairReader:
         return index, self._window(
             self.normal, index, self._plane(self.normal, index), self.crops.bits[row, :2]
         )
+
+    def _read_or_next(
+        self, source: PictureSource, index: int, bits: UInt32[np.ndarray, " 2"] | None
+    ) -> tuple[tuple[UInt8[np.ndarray, "H W 3"], Plane | None], int]:
+        """What `_read` gives, of the next that can be read; and `index` if that is another, or -1.
+
+        Raises:
+            UserError: it cannot be read, and is not to be skipped, or no other can.
+        """
+        try:
+            return self._read(source, index, bits), -1
+        except UserError:
+            if self.skips_lost:
+                for further in range(1, len(source)):
+                    with suppress(UserError):
+                        return self._read(source, (index + further) % len(source), bits), index
+            raise
 
     def _read(
         self, source: PictureSource, index: int, bits: UInt32[np.ndarray, " 2"] | None
@@ -121,7 +148,9 @@ class PairReader:
         return None if planes is None else planes[index]
 
 
-def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterator[PicturePairs]:
+def stream_pairs(
+    reader: PairReader, *, batch_size: int, workers: int
+) -> Generator[PicturePairs, None, None]:
     """Reads a table's rows in their order, some batches ahead of the one that is asked for.
 
     Args:
@@ -152,8 +181,9 @@ def stream_pairs(reader: PairReader, *, batch_size: int, workers: int) -> Iterat
         )
     try:
         yield from stream
-    except UserError:
-        raise
+    except UserError as error:
+        # Grain writes about its own frames into the message, behind a line.
+        raise UserError(str(error).partition("\n--------")[0]) from error
     except Exception as error:
         # A worker's exception comes as text within another one.
         marker = f"{UserError.__name__}: "
@@ -178,10 +208,11 @@ def _end_with_parent(worker: int, workers: int) -> None:
 
 def stack(pairs: Sequence[PicturePairs]) -> PicturePairs:
     """Puts the pictures of samples one behind the other."""
-    normal, textures, parts, planes = zip(*pairs, strict=True)
+    normal, textures, parts, planes, lost = zip(*pairs, strict=True)
     return PicturePairs(
         np.stack(normal),
         np.stack(textures),
         np.stack(parts),
         None if planes[0] is None else np.stack(planes),
+        None if lost[0] is None else np.stack(lost),
     )

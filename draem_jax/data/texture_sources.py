@@ -192,7 +192,16 @@ def open_textures(source: TextureSource, *, fitting: Fitting) -> PictureSource:
     if named and named.open:
         return named.open(fitting)
     paths = tuple(list_pictures(expand(source.name), recursive=True))
-    return PictureFiles(paths, fitting, _own_full_scale(paths))
+    return PictureFiles(paths, fitting, _own_full_scale(paths), tuple(map(_stamp, paths)))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """By what a file that has changed is told without reading it: its size and its time."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _own_full_scale(paths: Sequence[Path]) -> int | None:
@@ -223,16 +232,20 @@ class PictureFiles:
         paths: the paths of the files.
         fitting: how they are brought to the networks.
         full_scale: the value that is white in those with more than 8 bits a channel.
+        stamps: sizes and times of the files; one that has others when it is read is refused. ()
+            where any will do.
     """
 
     paths: tuple[Path, ...]
     fitting: Fitting
     full_scale: int | None = None
+    stamps: tuple[tuple[int, int] | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        self._refuse_changed(index)
         return self.fitting.fit(read_picture(self.paths[index], full_scale=self.full_scale))
 
     def canvas_size(self, index: int) -> tuple[int, int]:
@@ -241,12 +254,23 @@ class PictureFiles:
 
     def read_window(self, index: int, window: Window) -> UInt8[np.ndarray, "h w 3"]:
         """See `PictureSource`; of a TIFF at scale 1, only the blocks of the window are decoded."""
+        self._refuse_changed(index)
         with open_windows(self.paths[index], full_scale=self.full_scale) as picture:
             if self.fitting.canvas_size(picture.size) != picture.size:
                 return self[index][window]
             rows, columns = window
             height, width = rows.stop - rows.start, columns.stop - columns.start
             return picture.read(rows.start, columns.start, height, width)
+
+    def _refuse_changed(self, index: int) -> None:
+        """Raises UserError where a file is there and is another one than in the beginning."""
+        if not self.stamps:
+            return
+        now = _stamp(path := self.paths[index])
+        if now is not None and now != self.stamps[index]:
+            raise UserError(
+                f"{path} has changed since the run was started (its size or its time); restore it"
+            )
 
 
 @dataclass(frozen=True)

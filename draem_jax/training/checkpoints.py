@@ -1,6 +1,7 @@
 """Checkpoints: all that touches Orbax."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
@@ -10,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,7 +25,8 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
 
 from draem_jax import files
-from draem_jax.errors import UserError
+from draem_jax.errors import CannotWriteError, UserError
+from draem_jax.training.full_disk import stopped
 from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import (
     AveragedState,
@@ -40,9 +42,14 @@ _ALTERED = "its data are not those that were saved"
 
 # What is raised where a file holds other things than were written to it.
 _DAMAGED = (ValueError, KeyError, TypeError, OverflowError)
+# What Orbax adds to the names of checkpoints that are not whole yet.
+_UNFINISHED = ".orbax-checkpoint-tmp"
 
 # What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
+
+# What is said of a full disk, as `draem_jax.files` knows it by numbers.
+_FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 # Orbax numbers the saves of a process: two at a time would wait for each other's signals.
 _SAVING = threading.Lock()
@@ -61,11 +68,20 @@ class Checkpoints:
     a checkpoint of these alone, of step 0.
     """
 
-    def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
+    def __init__(
+        self,
+        workdir: Path,
+        open_manager: Callable[[], ocp.CheckpointManager],
+        losses: dict[int, float],
+        keep: int | None,
+    ):
         self._workdir = workdir
         self._folder = workdir / "checkpoints"
-        self._manager = manager
+        self._open_manager = open_manager
+        self._manager = open_manager()
         self._losses = losses
+        self._keep = keep
+        self._saving: int | None = None
 
     def steps(self) -> list[int]:
         """The steps that checkpoints exist for, ascending."""
@@ -85,15 +101,17 @@ class Checkpoints:
         The state is copied to the host first, so it may be donated at once. It must be finite.
 
         Raises:
-            UserError: there is no room for it, or the save before this one has failed.
+            CannotWriteError: there is no room for it.
+            UserError: it, or the save before this one, has failed.
         """
+        self.finish()
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(host)))
-        step = int(host.step)
+        step = self._saving = int(host.step)
         digests = _digests(host)
         self._losses[step] = float(validation_loss)
         shares_process = chosen_devices() is not None
-        with _SAVING if shares_process else nullcontext(), _told(self._folder):
+        with _SAVING if shares_process else nullcontext(), self._mended():
             self._manager.save(
                 step,
                 args=ocp.args.StandardSave(host),
@@ -105,6 +123,59 @@ class Checkpoints:
             )
             if shares_process:
                 self._manager.wait_until_finished()
+
+    def finish(self) -> None:
+        """Waits for the save under way.
+
+        Raises:
+            CannotWriteError: it has failed, since the disk is full. Nothing is left of it, so that
+                another one can be begun.
+            UserError: it has failed otherwise.
+        """
+        with self._mended():
+            self._manager.wait_until_finished()
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Takes away what a save that fails has left, on the disk and in memory."""
+        try:
+            with _told(self._folder):
+                yield
+        except UserError:
+            self.abandon()
+            self._manager = self._open_manager()
+            raise
+
+    def abandon(self) -> None:
+        """Ends without another word what is under way, and takes away what it has left."""
+        try:
+            self._manager.close()
+        except Exception:  # closing raises anew what is being raised
+            _settle(self._manager)
+        if self._keep is None or jax.process_index() > 0:
+            return
+        for path in self._folder.iterdir():
+            # Where its facts could not be written, Orbax goes on without them.
+            if _UNFINISHED in path.name or (path.name == str(self._saving) and not _facts(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Waits for the save under way; of the checkpoints, leaves those that are to be kept.
+
+        Raises:
+            UserError: the save has failed.
+        """
+        try:
+            with _told(self._folder):
+                self._manager.wait_until_finished()
+                steps = self._manager.all_steps()
+                if self._keep is not None:
+                    for step in set(steps) - _kept(steps, self._keep, self._losses):
+                        self._manager.delete(step)
+                self._manager.close()
+        except UserError as error:
+            self.abandon()
+            raise (stopped(error) if isinstance(error, CannotWriteError) else error) from error
 
     def save_networks(self, state: TrainState) -> None:
         """Saves the networks that a run begins with; nothing is copied, and nothing left undone.
@@ -189,7 +260,10 @@ class Checkpoints:
         ) from damaged[newest]
 
     def _restore(self, config: ConfigDict, step: int, networks_only: bool) -> TrainState:
-        _finish_merging(Path(self._manager.directory) / str(step) / "default")
+        arrays = Path(self._manager.directory) / str(step) / "default"
+        if not arrays.is_dir():  # by such a one Orbax would judge all others
+            raise ValueError("it has no arrays")
+        _finish_merging(arrays)
         facts = _facts(self._folder / str(step))
         if networks_only and _NETWORKS in facts:
             return self._restore_networks(config, step, facts[_NETWORKS])
@@ -258,28 +332,25 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
     losses = _read_losses(workdir)
     _silence_orbax()
     with _plainly_named(folder) as named:
-        manager = ocp.CheckpointManager(
-            named,
-            options=ocp.CheckpointManagerOptions(
-                create=False,
-                read_only=keep is None,
-                cleanup_tmp_directories=keep is not None,
-                preservation_policy=keep and _Kept(keep, losses),
-            ),
-        )
+
+        def open_manager() -> ocp.CheckpointManager:
+            return ocp.CheckpointManager(
+                named,
+                options=ocp.CheckpointManagerOptions(
+                    create=False,
+                    read_only=keep is None,
+                    cleanup_tmp_directories=keep is not None,
+                    preservation_policy=keep and _Kept(keep, losses),
+                ),
+            )
+
+        checkpoints = Checkpoints(workdir, open_manager, losses, keep)
         try:
-            yield Checkpoints(workdir, manager, losses)
+            yield checkpoints
         except BaseException:
-            # Closing would raise anew what is being raised.
-            with contextlib.suppress(Exception):
-                manager.close()
+            checkpoints.abandon()
             raise
-        with _told(folder):
-            manager.wait_until_finished()
-            if keep is not None:
-                for step in set(manager.all_steps()) - _kept(manager.all_steps(), keep, losses):
-                    manager.delete(step)
-            manager.close()
+        checkpoints.close()
 
 
 class _Kept(PreservationPolicy):
@@ -339,6 +410,13 @@ def logged_losses(workdir: Path) -> dict[int, float]:
     return losses
 
 
+def _settle(manager: ocp.CheckpointManager) -> None:
+    """Waits for what Orbax still writes after an error; it raises the first without waiting."""
+    for end in ("wait_until_finished", "close"):
+        with contextlib.suppress(Exception):
+            getattr(manager._checkpointer, end)()
+
+
 def _forbidden(checkpoint: Path) -> Path | None:
     """What this user may not read of a checkpoint, which says nothing of its being damaged."""
     parts = [checkpoint, *sorted(checkpoint.rglob("*"))]
@@ -396,11 +474,11 @@ def _check_room(folder: Path, needed: int) -> None:
         raise _no_room(folder, needed, free)
 
 
-def _no_room(folder: Path, needed: int, free: int) -> UserError:
-    return UserError(
+def _no_room(folder: Path, needed: int, free: int) -> CannotWriteError:
+    return CannotWriteError(
         f"the disk is full: a checkpoint in {folder} takes {needed / 2**20:.1f} MiB, and "
-        f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room, and the same "
-        "command goes on"
+        f"{free / 2**20:.1f} MiB are free; what was saved is safe: make room",
+        is_full=True,
     )
 
 
@@ -412,16 +490,15 @@ def _told(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        full = "No space left" in str(error) or "quota exceeded" in str(error).lower()
-        raise UserError(
-            (
+        if any(words in str(error) for words in _FULL):
+            raise CannotWriteError(
                 f"the disk is full: a checkpoint in {folder} could not be saved; what was saved "
-                "before is safe: make room"
-                if full
-                else f"a checkpoint in {folder} could not be saved ({_reason(error)}); what was "
-                "saved before is safe"
-            )
-            + ", and the same command goes on"
+                "before is safe: make room",
+                is_full=True,
+            ) from error
+        raise UserError(
+            f"a checkpoint in {folder} could not be saved ({_reason(error)}); what was saved "
+            "before is safe, and the same command goes on"
         ) from error
 
 
@@ -467,15 +544,17 @@ def _finish_merging(folder: Path) -> None:
 
 class _WithoutOrbax(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+        said = record.pathname + record.getMessage()
+        return not any(word in said for word in (f"{os.sep}orbax{os.sep}", _UNFINISHED, "OCDBT"))
 
 
 @functools.cache
 def _silence_orbax() -> None:
     """Leaves errors to those who raise them.
 
-    Orbax narrates every file, and of each error it says what it raises as well. Where one array
-    cannot be read, it forgets those that are being read and closes the event loop they report to.
+    Orbax narrates every file, and of each error it says what it raises as well. Where many arrays
+    cannot be written, it raises one of these errors and forgets the others; where one cannot be
+    read, it forgets those that are being read and closes the event loop they report to.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_WithoutOrbax())

@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -21,6 +22,7 @@ from draem_jax.data.streaming import (
 )
 from draem_jax.training import parallel
 from draem_jax.training.forecast import size_text
+from draem_jax.training.lost_pictures import LostPictures
 from draem_jax.training.pictures import Chosen, Parts, Pictures, TextureMix, TrainingPictures
 from draem_jax.training.samples import Choices, Draw, Samples, choose, make_samples
 
@@ -36,13 +38,19 @@ class Feed(Protocol):
     Attributes:
         pictures_axes: the axis of it that runs over the devices, None for none.
         description: one phrase that says how the pictures reach the device.
+        lost: what could not be read of the pictures taken so far.
     """
 
     pictures_axes: int | None
     description: str
+    lost: LostPictures
 
     def take(self, steps: int) -> Pictures | Chosen:
         """The pictures for the next steps, which must be asked for in their order."""
+        ...
+
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        """A feed that gives the pictures of other steps, by another key, in the place of this."""
         ...
 
 
@@ -70,14 +78,14 @@ def make_feed(
     """
     if pictures.nbytes <= config.data.resident_gib * _GIB:
         return _Resident(pictures)
-    return _Streaming(
+    streaming = _Streaming(
         pictures,
-        key,
-        sample_indices=sample_indices,
-        steps=steps,
+        sample_indices,
         max_steps=max_steps,
         workers=config.data.workers,
+        skips_lost=config.data.on_lost_picture == "skip",
     )
+    return streaming.begun_at(key, steps)
 
 
 class _Resident:
@@ -86,10 +94,15 @@ class _Resident:
     def __init__(self, pictures: TrainingPictures):
         self._pictures = parallel.replicate(pictures.read())
         self.description = f"{size_text(pictures.nbytes)} of pictures stay on the device"
+        self.lost = LostPictures(pictures)
 
     def take(self, steps: int) -> Pictures:
         del steps
         return self._pictures
+
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        del key, steps  # the device chooses
+        return self
 
 
 class _Streaming:
@@ -98,38 +111,49 @@ class _Streaming:
     def __init__(
         self,
         pictures: TrainingPictures,
-        key: Key[Array, ""],
-        *,
         sample_indices: Int[np.ndarray, "L B"],
-        steps: range,
+        *,
         max_steps: int,
         workers: int,
+        skips_lost: bool,
     ):
         if workers < 0:
             workers = max(1, (os.cpu_count() or 1) // 2)
         self.description = f"{size_text(pictures.nbytes)} of pictures stream, read by " + (
             f"{workers} worker process{'es' if workers > 1 else ''}" if workers else "threads"
         )
+        self.lost = LostPictures(pictures)
+        self._workers = workers
         self._max_steps = max_steps
         self._pictures = pictures
-        devices, each = sample_indices.shape
-        self._shape = (devices, each)
-        reader = _reader(pictures, key, steps, sample_indices.reshape(-1))
-        self._stream: Iterator[PicturePairs] = stream_pairs(
-            reader, batch_size=devices * each, workers=workers
-        )
+        self._sample_indices = sample_indices
+        self._skips_lost = skips_lost
+        self._stream: Generator[PicturePairs, None, None] | None = None
 
     def take(self, steps: int) -> Chosen:
+        assert self._stream is not None
         batches = [next(self._stream) for _ in range(steps)]
+        self.lost.note(batches)
+        batches = [batch._replace(lost=None) for batch in batches]
         # A call takes the same shape whatever its length; what is behind is not looked at.
         batches += batches[-1:] * (self._max_steps - steps)
+        shape = self._sample_indices.shape
         laid_out = jax.tree.map(
             lambda *steps: parallel.shard_batch(
-                np.stack([part.reshape(*self._shape, *part.shape[1:]) for part in steps], axis=1)
+                np.stack([part.reshape(*shape, *part.shape[1:]) for part in steps], axis=1)
             ),
             *batches,
         )
         return _chosen(self._pictures, laid_out)
+
+    def begun_at(self, key: Key[Array, ""], steps: range) -> "Feed":
+        if self._stream is not None:
+            self._stream.close()
+        samples = self._sample_indices.reshape(-1)
+        reader = _reader(self._pictures, key, steps, samples)
+        reader = replace(reader, skips_lost=self._skips_lost)
+        self._stream = stream_pairs(reader, batch_size=len(samples), workers=self._workers)
+        return self
 
 
 _make_samples = parallel.jit_here(make_samples)

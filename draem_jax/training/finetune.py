@@ -45,6 +45,7 @@ from draem_jax.training.pictures import (
     note_data,
     open_pictures,
 )
+from draem_jax.training.rollbacks import Course, Rollbacks, learn_past_nan
 from draem_jax.training.samples import Draw, ReservedStep, Samples, take_pictures
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.state import TrainState, create_network, run_keys
@@ -132,7 +133,8 @@ def finetune(
     weights = parallel.replicate(loss_weights(config))
     crop = image_size(config) if is_tiled(config) else None
     given = parallel.replicate(tuning_pictures(learned, crop=crop))
-    key = parallel.replicate(run_keys(config)[1])
+    run_key = run_keys(config)[1]
+    key = parallel.replicate(run_key)
     optimizer = create_tuning_optimizer(config)
     schedule = Schedule(
         total=tuned_from.step + config.finetune.steps,
@@ -155,7 +157,16 @@ def finetune(
             saved = state.replace(opt_state=optimizer.init(state.params))
         state = parallel.replicate(saved)
         steps = range(int(state.step), schedule.total)
-        feed = make_feed(config, pictures, key, sample_indices=indices, steps=steps, max_steps=1)
+        rollbacks = Rollbacks.load(out, started=started)
+        feed = make_feed(
+            config,
+            pictures,
+            parallel.replicate(rollbacks.key(run_key, steps.start)),
+            sample_indices=indices,
+            steps=steps,
+            max_steps=1,
+        )
+        course = Course(out, rollbacks, run_key, feed, steps)
         tuning_steps = _mapped_tuning_steps(
             network, optimizer, feed.pictures_axes, parallel.chosen_devices()
         )
@@ -172,17 +183,30 @@ def finetune(
             log.say(_greeting(config, tuned_from, out, steps.start, learned, held_out))
             for note in examples.notes:
                 log.say(note)
-            state = learn(
-                state,
-                lambda state, count: tuning_steps(
-                    state, indices, key, (feed.take(count), given), params, weights, np.int32(count)
-                ),
-                schedule=schedule,
-                validate=make_validate(create_network(config), samples, weights, rows=_ROWS),
-                checkpoints=checkpoints,
-                log=log,
-                is_stopping=lambda step: stop_asked() > 0,
+            validate = make_validate(create_network(config), samples, weights, rows=_ROWS)
+
+            def make_steps(state: TrainState, count: int) -> tuple[TrainState, Losses]:
+                drawn_by, chosen = course.take(count)
+                return tuning_steps(
+                    state, indices, drawn_by, (chosen, given), params, weights, np.int32(count)
+                )
+
+            def learn_from(state: TrainState) -> TrainState:
+                return learn(
+                    state,
+                    make_steps,
+                    schedule=course.schedule(schedule),
+                    validate=validate,
+                    checkpoints=checkpoints,
+                    log=log,
+                    is_stopping=lambda step: stop_asked() > 0,
+                )
+
+            go_back = functools.partial(
+                course.go_back, config=config, checkpoints=checkpoints, log=log
             )
+            state = learn_past_nan(state, learn_from, go_back)
+            course.tell_lost(int(state.step), log)
     refuse_if_stopped(int(state.step), schedule.total, stop_asked())
     return state
 

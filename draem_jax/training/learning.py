@@ -7,7 +7,9 @@ import jax
 
 from draem_jax.losses import Losses
 from draem_jax.training.checkpoints import Checkpoints
+from draem_jax.training.full_disk import FullDisk
 from draem_jax.training.log import RunLog
+from draem_jax.training.replicas import refuse_different
 from draem_jax.training.state import TrainState
 from draem_jax.training.validation import Validation
 
@@ -73,7 +75,10 @@ def learn(
 
     Raises:
         DivergedError: a loss is not finite.
-        UserError: a checkpoint cannot be saved.
+        CannotWriteError: the disk is full, and the run is to stop then; or the last checkpoint
+            cannot be saved.
+        UserError: a checkpoint cannot be saved for another reason, or the devices do not agree on
+            what is to be saved.
     """
     step = int(state.step)
     # The losses of a call are looked at once the next one is under way.
@@ -102,7 +107,21 @@ def learn(
             if sample_due:
                 log.grid(step, validation.sheet())
             if checkpoint_due:
-                checkpoints.save(state, validation_loss=validation.loss)
+                refuse_different(state)
+                is_last = stopping or step == schedule.total
+                _save(checkpoints, state, validation.loss, log=log, is_last=is_last)
         if stopping:
             break
     return state
+
+
+def _save(
+    checkpoints: Checkpoints, state: TrainState, loss: float, *, log: RunLog, is_last: bool
+) -> None:
+    """Saves a state; where a full disk is borne, another one than the last may be missing."""
+    with log.full_disk.borne("the run goes on without that checkpoint"):
+        checkpoints.finish()
+    with (FullDisk() if is_last else log.full_disk).borne(
+        "the run goes on, and tries again at the next checkpoint"
+    ):
+        checkpoints.save(state, validation_loss=loss)

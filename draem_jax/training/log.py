@@ -5,19 +5,20 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from draem_jax import files
-from draem_jax.errors import DivergedError
+from draem_jax.errors import CannotWriteError, DivergedError
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
+from draem_jax.training.board import Board
+from draem_jax.training.full_disk import FullDisk, stopped
 from draem_jax.training.speed import Computation
 
 
@@ -25,6 +26,10 @@ class RunLog:
     """Receives each step's losses and tells their means at intervals.
 
     Made by `open_log`.
+
+    Attributes:
+        full_disk: what becomes of the run where the disk is full. Where it goes on, lines of
+            `metrics.jsonl` are written once there is room.
     """
 
     def __init__(
@@ -50,10 +55,11 @@ class RunLog:
         self._seconds, self._counted = 0.0, 0
         self._since: float | None = None
         self._step = start
-        path = workdir / "metrics.jsonl"
-        _forget_steps_after(path, start)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+        self.full_disk = FullDisk(config.train.on_full_disk)
+        self._path = workdir / "metrics.jsonl"
+        self._unwritten = b""
+        files.write_text(self._path, _steps_up_to(start, self._path))
+        self._board = Board(workdir / "tensorboard", start=start)
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=not interactive, dynamic_ncols=True
@@ -78,7 +84,7 @@ class RunLog:
             self._losses.append(one)
             if not math.isfinite(one["total"]):
                 raise self._diverged(
-                    f"the loss of step {self._step} is not finite ({_describe(one)})"
+                    f"the loss of step {self._step} is not finite ({_describe(one)})", self._step
                 )
             if self._step % self._every == 0 or self._step == self._total:
                 self._tell()
@@ -99,20 +105,47 @@ class RunLog:
             DivergedError: it is not finite.
         """
         if not math.isfinite(loss):
-            raise self._diverged(f"after step {step} the parameters give a loss that is not finite")
+            what = f"after step {step} the parameters give a loss that is not finite"
+            raise self._diverged(what, step)
         self.metrics(step, {"validation_loss": loss})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers to the JSON-lines file and to TensorBoard."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        """Writes numbers to the JSON-lines file and to TensorBoard.
+
+        Raises:
+            CannotWriteError: they cannot be written, see `full_disk`.
+        """
+        was_behind = bool(self._unwritten)
+        self._unwritten += (json.dumps({"step": step, **values}) + "\n").encode()
+        try:
+            self._write()
+            self._board.numbers(step, values)
+        except CannotWriteError as error:
+            if not self.full_disk.is_borne(error):
+                raise stopped(error) from error
+            if not was_behind:
+                with self.full_disk.borne("the run goes on, and writes its metrics later"):
+                    raise
 
     def grid(self, step: int, sheet: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes a sheet of samples to `samples/` and to TensorBoard."""
-        write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
-        self._board.add_image("samples", sheet, step, dataformats="HWC")
+        with self.full_disk.borne("the run goes on without this sheet"):
+            write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
+            self._board.sheet(step, "samples", sheet)
+
+    def go_back(self, step: int) -> None:
+        """Forgets all that was told of the steps behind `step`, which are made again.
+
+        Raises:
+            CannotWriteError: that cannot be written, as on a full disk.
+        """
+        self._losses.clear()
+        self._seconds, self._counted, self._since = 0.0, 0, None
+        self._step = step
+        self._write()
+        files.write_text(self._path, _steps_up_to(step, self._path))
+        self._board = Board(self._workdir / "tensorboard", start=step)
+        self._bar.update(step - self._bar.n)
 
     def say(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
@@ -120,13 +153,22 @@ class RunLog:
             tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Ends bar and files."""
-        self._bar.close()
-        self._file.close()
-        self._board.close()
+        """Ends the bar, and writes what a full disk has left to be written.
 
-    def _diverged(self, what: str) -> DivergedError:
-        return DivergedError(f"{what}; the last good checkpoint stays. {self._remedy}")
+        Raises:
+            CannotWriteError: the disk is full still.
+        """
+        self._bar.close()
+        if self._unwritten:
+            self._write()
+
+    def _write(self) -> None:
+        files.append(self._path, self._unwritten)
+        self._unwritten = b""
+
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        message = f"{what}; the last good checkpoint stays. {self._remedy}"
+        return DivergedError(message, what=what, step=step)
 
     def _tell(self) -> None:
         means = {
@@ -171,8 +213,8 @@ def open_log(
     Args:
         workdir: the work directory of the run; `metrics.jsonl`, `tensorboard/` and `samples/` are
             kept there.
-        config: the config of the run: over how many steps a mean is taken, and how large a batch
-            is.
+        config: the config of the run: over how many steps a mean is taken, how large a batch is,
+            and what to do where the disk is full.
         steps: that are still to be made, of the whole run. What an earlier process logged beyond
             their start is forgotten, since those steps are made again.
         remedy: a sentence on what to do when a loss is not finite.
@@ -182,21 +224,24 @@ def open_log(
     log = RunLog(workdir, config, steps=steps, remedy=remedy, computation=computation, quiet=quiet)
     try:
         yield log
-    finally:
-        log.close()
+    except BaseException:
+        with suppress(CannotWriteError):  # which would hide what is being raised
+            log.close()
+        raise
+    log.close()
 
 
-def _forget_steps_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
+def _steps_up_to(step: int, path: Path) -> str:
+    """The lines of a file, which may be missing, up to those of a step."""
     kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             if files.parse_json(line)["step"] <= step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # the last line of a killed run may be cut
-    files.write_text(path, "".join(kept))
+    return "".join(kept)
 
 
 def _describe(values: Mapping[str, float]) -> str:

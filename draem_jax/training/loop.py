@@ -28,6 +28,7 @@ from draem_jax.training.log import open_log
 from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
 from draem_jax.training.profiling import profiled, steps_to_profile
+from draem_jax.training.rollbacks import Course, Rollbacks, learn_past_nan
 from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.speed import computation_of
@@ -80,7 +81,8 @@ def train(
 
     params = parallel.replicate(anomaly_params(config))
     weights = parallel.replicate(loss_weights(config))
-    key = parallel.replicate(run_keys(config)[1])
+    run_key = run_keys(config)[1]
+    key = parallel.replicate(run_key)
     traced = steps_to_profile(*config.train.profile)
     schedule = Schedule(
         total=config.train.steps,
@@ -100,7 +102,16 @@ def train(
         state = parallel.replicate(create_state(config) if state is None else state)
         steps = range(int(state.step), schedule.total)
         most = schedule.steps_per_call
-        feed = make_feed(config, pictures, key, sample_indices=indices, steps=steps, max_steps=most)
+        rollbacks = Rollbacks.load(workdir, started=is_begun)
+        feed = make_feed(
+            config,
+            pictures,
+            parallel.replicate(rollbacks.key(run_key, steps.start)),
+            sample_indices=indices,
+            steps=steps,
+            max_steps=most,
+        )
+        course = Course(workdir, rollbacks, run_key, feed, steps)
         train_steps = _mapped_train_steps(
             create_network(config, axis_name=parallel.AXIS_NAME),
             create_optimizer(config),
@@ -125,24 +136,33 @@ def train(
             log.say(_greeting(config, workdir, steps.start if is_begun else None, pictures, feed))
             if steps and not quiet:
                 log.say(forecast(config, steps=len(steps)))
-            with profiled(
-                lambda state, count: train_steps(
-                    state, indices, key, feed.take(count), params, weights, np.int32(count)
-                ),
-                steps=traced,
-                made=steps.start,
-                workdir=workdir,
-                log=log,
-            ) as make_steps:
-                state = learn(
-                    state,
-                    make_steps,
-                    schedule=schedule,
-                    validate=make_validate(create_network(config), samples, weights, rows=_ROWS),
-                    checkpoints=checkpoints,
+            validate = make_validate(create_network(config), samples, weights, rows=_ROWS)
+
+            def learn_from(state: TrainState) -> TrainState:
+                with profiled(
+                    lambda state, count: train_steps(
+                        state, indices, *course.take(count), params, weights, np.int32(count)
+                    ),
+                    steps=traced,
+                    made=int(state.step),
+                    workdir=workdir,
                     log=log,
-                    is_stopping=lambda step: watch(step) or stop_asked() > 0,
-                )
+                ) as make_steps:
+                    return learn(
+                        state,
+                        make_steps,
+                        schedule=course.schedule(schedule),
+                        validate=validate,
+                        checkpoints=checkpoints,
+                        log=log,
+                        is_stopping=lambda step: watch(step) or stop_asked() > 0,
+                    )
+
+            go_back = functools.partial(
+                course.go_back, config=config, checkpoints=checkpoints, log=log
+            )
+            state = learn_past_nan(state, learn_from, go_back)
+            course.tell_lost(int(state.step), log)
     refuse_if_stopped(int(state.step), schedule.total, stop_asked())
     return state
 

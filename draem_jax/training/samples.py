@@ -42,6 +42,9 @@ class ReservedStep(enum.IntEnum):
     TUNING_VALIDATION = 2**31 - 3
     """By whose loss the best checkpoint of a fine-tuning is chosen."""
 
+    ROLLBACK = 2**31 - 4
+    """From which come the keys of runs that went back, see `draem_jax.training.rollbacks`."""
+
 
 class Draw(NamedTuple):
     """Which samples to draw: all that their random numbers depend on.

@@ -116,6 +116,46 @@ def test_a_flipped_bit_is_noticed_and_the_one_before_taken(
     _assert_is(load_run(tmp_path)[1], state, 3)
 
 
+def _cut(checkpoint):
+    os.truncate(_file_with_most(checkpoint), 1000)
+
+
+def _lose(*names):
+    def lose(checkpoint):
+        for path in map(checkpoint.joinpath, names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return lose
+
+
+def _garble(checkpoint):
+    for name in ("_CHECKPOINT_METADATA", "default/_METADATA"):
+        (checkpoint / name).write_text("{")
+
+
+def _empty(checkpoint):
+    shutil.rmtree(checkpoint)
+    checkpoint.mkdir()
+
+
+def test_whatever_is_wrong_with_the_last_one_is_one_line(tmp_path, save, state, caplog, capfd):
+    save(tmp_path / "whole", {1: 1.0, 2: 2.0})
+    capfd.readouterr()
+    for i, harm in enumerate(
+        (_cut, _garble, _empty, _lose("default"), _lose("default/d"),
+         _lose("_CHECKPOINT_METADATA", "default/_METADATA"))
+    ):  # fmt: skip
+        workdir = tmp_path / str(i)
+        shutil.copytree(tmp_path / "whole", workdir)
+        harm(workdir / "checkpoints" / "2")
+        caplog.clear()
+        _assert_is(load_run(workdir)[1], state, 1)
+        (message,) = caplog.messages
+        assert "checkpoints/2 is damaged (" in message
+        assert "step 1 is taken in its place" in message
+    assert capfd.readouterr().err == ""
+
+
 def test_what_may_not_be_read_is_not_taken_for_damaged(
     tmp_path, save, state, tiny_config, monkeypatch
 ):

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from draem_jax.anomalies import AnomalyParams
 from draem_jax.config import default_config
-from draem_jax.data.texture_sources import Joined, PictureArray, TextureSource
+from draem_jax.data.fitting import Fitting
+from draem_jax.data.texture_sources import Joined, PictureArray, TextureSource, open_textures
 from draem_jax.errors import UserError
 from draem_jax.training.feed import make_feed
 from draem_jax.training.pictures import TrainingPictures, make_mix
@@ -166,6 +168,46 @@ def test_a_damaged_picture_is_named_by_whoever_reads_it(workers):
     with pytest.raises(UserError) as caught:
         feed.take(1)
     assert re.fullmatch(r"picture \d is damaged; replace it", str(caught.value))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_vanishes_or_changes_while_it_streams_stops_or_is_skipped(workers, tmp_path, caplog):
+    for level in range(4):
+        Image.new("RGB", SIZE, (level,) * 3).save(tmp_path / f"{level}.png")
+    source = TextureSource(str(tmp_path))
+    textures = Joined([open_textures(source, fitting=Fitting(SIZE))])
+    pictures = TrainingPictures(MIXED.normal, textures, make_mix([source], [4]), SIZE)
+    key, indices = jax.random.key(0), np.arange(8, dtype=np.int32).reshape(4, 2)
+
+    def feed(policy):
+        config = config_of(steps=4, gib=0.0, workers=workers)
+        config.data.on_lost_picture = policy
+        return make_feed(
+            config, pictures, key, sample_indices=indices, steps=range(4), max_steps=1
+        )  # fmt: skip
+
+    (tmp_path / "1.png").unlink()
+    Image.new("RGB", SIZE, (99, 0, 0)).save(tmp_path / "2.png")
+    instead = np.array([0, 3, 3, 3])
+    skipping, samples = feed("skip"), 0
+    for step in range(4):
+        taken = np.asarray(skipping.take(1).textures)[:, 0].reshape(8, -1)
+        choices = np.asarray(choose(Draw(key, step, np.arange(8)), 3, pictures.mix).texture)
+        samples += np.isin(choices, (1, 2)).sum()
+        np.testing.assert_array_equal(
+            taken, np.broadcast_to(instead[choices][:, None], taken.shape)
+        )
+    assert sorted(caplog.messages, reverse=True) == [
+        f"there is no file {tmp_path / '1.png'}; check the path; the run goes on with others in "
+        "its place",
+        f"{tmp_path / '2.png'} has changed since the run was started (its size or its time); "
+        "restore it; the run goes on with others in its place",
+    ]
+    assert skipping.lost.told() == (
+        f"2 pictures were lost while the run streamed; {samples} samples were made of others"
+    )
+    with pytest.raises(UserError, match=r"\d\.png( has changed since the run|; check the path$)"):
+        feed("stop").take(1)
 
 
 def test_a_worker_needs_no_jax():

@@ -3,6 +3,7 @@
 import gc
 import sys
 
+from draem_jax.hosts.joining import end
 from draem_jax.large_pages import use_large_pages
 
 
@@ -12,6 +13,7 @@ def main() -> int:
     from draem_jax.cli import main
 
     status = main()
+    end(status)  # where other processes have not been left, but failed
     # As it ends, Python looks for garbage among all that the process still holds, which takes a
     # fifth of a short command. What is frozen is left out, and goes with the process.
     gc.freeze()

@@ -23,8 +23,11 @@ import orbax.checkpoint as ocp
 import tensorstore
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import count, index, is_first
+from draem_jax.hosts.talking import from_first
 from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import (
     AveragedState,
@@ -56,6 +59,8 @@ class Checkpoints:
     wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
     their arrays had a digest come with the rest. A run that begins with networks from elsewhere has
     a checkpoint of these alone, of step 0.
+
+    Of processes that train together the first one saves, and the others restore what it does.
     """
 
     def __init__(self, workdir: Path, manager: ocp.CheckpointManager, losses: dict[int, float]):
@@ -84,6 +89,8 @@ class Checkpoints:
         Raises:
             UserError: there is no room for it, or the save before this one has failed.
         """
+        if not is_first():
+            return
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(host)))
         step = int(host.step)
@@ -151,6 +158,7 @@ class Checkpoints:
             networks_only: the same; the rest need not be whole then.
             set_aside: move damaged checkpoints to `WORKDIR/damaged_checkpoints/`, so that the run
                 can go on from the one that is returned. They are moved only if there is such a one.
+                Processes that train together do this together.
 
         Returns:
             The state; None if there is no checkpoint at all.
@@ -158,6 +166,17 @@ class Checkpoints:
         Raises:
             UserError: all of them are damaged, or this user may not read one.
         """
+        if set_aside and not is_first():
+            step = from_first(None)
+            return None if step is None else self.restore(config, step)
+        state = self._restore_newest(config, networks_only=networks_only, set_aside=set_aside)
+        if set_aside:
+            from_first(None if state is None else int(state.step))
+        return state
+
+    def _restore_newest(
+        self, config: ConfigDict, *, networks_only: bool, set_aside: bool
+    ) -> TrainState | None:
         damaged: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             try:
@@ -250,6 +269,8 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
         UserError: at the end, if the last save has failed.
     """
     folder = workdir.absolute() / "checkpoints"
+    if not is_first():
+        keep = None
     if keep is not None:
         folder.mkdir(parents=True, exist_ok=True)
     losses = _read_losses(workdir)
@@ -262,6 +283,7 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
                 read_only=keep is None,
                 cleanup_tmp_directories=keep is not None,
                 preservation_policy=keep and _Kept(keep, losses),
+                **_alone(),
             ),
         )
         try:
@@ -277,6 +299,19 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
                 for step in set(manager.all_steps()) - _kept(manager.all_steps(), keep, losses):
                     manager.delete(step)
             manager.close()
+
+
+def _alone() -> dict[str, Any]:
+    """Options by which Orbax does not wait for other processes."""
+    if count() == 1:
+        return {}
+    return {
+        "multiprocessing_options": MultiprocessingOptions(
+            primary_host=index(),
+            active_processes={index()},
+            barrier_sync_key_prefix=f"process{index()}",
+        )
+    }
 
 
 class _Kept(PreservationPolicy):
@@ -346,6 +381,11 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
         return json.loads(text)["custom_metadata"] or {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def digest_of(state: TrainState) -> str:
+    """A digest of all that a state holds, which is the same for the same bits only."""
+    return _digest_of_all(_digests(state))
 
 
 def _digests(state: TrainState) -> TrainState:

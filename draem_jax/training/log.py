@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from draem_jax import files
 from draem_jax.errors import DivergedError
+from draem_jax.hosts.joining import is_first
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
 from draem_jax.training.speed import Computation
@@ -24,7 +26,7 @@ from draem_jax.training.speed import Computation
 class RunLog:
     """Receives each step's losses and tells their means at intervals.
 
-    Made by `open_log`.
+    Of processes that train together the first one tells. Made by `open_log`.
     """
 
     def __init__(
@@ -43,17 +45,21 @@ class RunLog:
         self._batch_size = config.train.batch_size
         self._remedy = remedy
         self._computation = computation
-        self._quiet = quiet
+        self._writes = is_first()
+        self._quiet = quiet = quiet or not self._writes
         self._losses: list[dict[str, float]] = []
         # Seconds and steps since the last line, of which the rate is, so that it shows when a run
         # becomes slower. The first call compiles, so it does not count.
         self._seconds, self._counted = 0.0, 0
         self._since: float | None = None
         self._step = start
-        path = workdir / "metrics.jsonl"
-        _forget_steps_after(path, start)
+        path = workdir / "metrics.jsonl" if self._writes else Path(os.devnull)
+        if self._writes:
+            _forget_steps_after(path, start)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
+        self._board = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start, write_to_disk=self._writes
+        )
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=not interactive, dynamic_ncols=True
@@ -111,6 +117,8 @@ class RunLog:
 
     def grid(self, step: int, sheet: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes a sheet of samples to `samples/` and to TensorBoard."""
+        if not self._writes:
+            return
         write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
         self._board.add_image("samples", sheet, step, dataformats="HWC")
 

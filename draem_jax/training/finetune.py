@@ -128,6 +128,7 @@ def _finetune(
     stored, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
     config = _tuning_config(workdir, stored, config)
     agree_on_run(config)
+    parallel.connect_devices()
     if out.resolve() == workdir.resolve():
         raise UserError(
             f"{out} is the run that is tuned, and stays as it is; give another --out-workdir"

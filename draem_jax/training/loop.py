@@ -93,6 +93,7 @@ def _train(
 ) -> TrainState:
     check_config(config)
     agree_on_run(config)
+    parallel.connect_devices()
     indices = parallel.sample_indices(config.train.batch_size)
     pictures = open_pictures(config)
     config = resolve_steps(config, normal_pictures=len(pictures.normal))

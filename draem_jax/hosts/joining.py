@@ -50,6 +50,11 @@ def is_first_lost() -> bool:
     return _lost.is_set()
 
 
+def await_loss() -> None:
+    """Returns once that connection is broken."""
+    _lost.wait()
+
+
 def store() -> Any:
     """What the processes keep texts in for each other, by keys.
 

@@ -152,24 +152,25 @@ class _Watch(threading.Thread):
         self._seen: dict[int, tuple[str, float]] = {}
         self._names: dict[int, str] = {}
         self._verdict: str | None = None
-        self._judged = 0.0
+        self._judged = threading.Event()
+        self._is_ending = False
         self._over = threading.Event()
 
     def run(self) -> None:
         self._seen = {i: ("", time.monotonic()) for i in range(count()) if i != index()}
+        threading.Thread(target=self._await_loss, daemon=True).start()
         for beat in itertools.count():
-            if self._over.wait(_EVERY):
+            # What is asked of the first process has no end where that is gone.
+            if self._over.wait(_EVERY) or joining.is_first_lost():
                 return
-            # It would wait in vain where the first process is gone.
-            if not joining.is_first_lost():
-                with contextlib.suppress(Exception):
-                    self.say("alive", f"{beat} {platform.node()}")
-                    self._look()
-                    self.tick()
-            elif self._verdict is None:
-                self._judge(self._gone(0))
-            if self._verdict is not None and time.monotonic() > self._judged + _GRACE:
-                self._end()
+            with contextlib.suppress(Exception):
+                self.say("alive", f"{beat} {platform.node()}")
+                self._look()
+                self.tick()
+
+    def _await_loss(self) -> None:
+        joining.await_loss()
+        self._judge(self._gone(0))
 
     def stop(self) -> None:
         """Ends the watch."""
@@ -186,16 +187,14 @@ class _Watch(threading.Thread):
         import jax
 
         if isinstance(error, jax.errors.JaxRuntimeError):
-            until = time.monotonic() + _GONE + _GRACE
-            self._judged = until  # so that this thread has the word
-            while self._verdict is None and time.monotonic() < until:
-                time.sleep(_SLOWEST)
+            self._judged.wait(_GONE + _GRACE)
             if self._verdict is not None:
                 return UserError(self._verdict)
         return error
 
     def tell_failure(self, error: BaseException) -> None:
         """Tells the others why this process ends, and waits a moment for them to hear of it."""
+        self._is_ending = True
         if joining.is_first_lost():
             return
         line = " ".join(str(error).split())
@@ -247,10 +246,14 @@ class _Watch(threading.Thread):
         )
 
     def _judge(self, verdict: str) -> None:
-        if self._verdict is None:
-            self._judged = max(self._judged, time.monotonic())
+        if self._verdict is None and not self._over.is_set():
             self._verdict = verdict
+            self._judged.set()
+            timer = threading.Timer(_GRACE, self._end)
+            timer.daemon = True
+            timer.start()
 
     def _end(self) -> None:
-        print(f"draem-jax: {self._verdict}", file=sys.stderr, flush=True)
-        joining.end(1)
+        if not self._over.wait(_GRACE if self._is_ending else 0.0):
+            print(f"draem-jax: {self._verdict}", file=sys.stderr, flush=True)
+            joining.end(1)

@@ -85,8 +85,9 @@ def advice_to_go_on(workdir: Path) -> str:
     """What to do where a run was ended from outside."""
     folder = workdir / "checkpoints"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    step = max((int(name) for name in names if name.isdecimal()), default=0)
-    return f"started again on all hosts, the same command goes on from step {step}"
+    step = max((int(name) for name in names if name.isdecimal()), default=None)
+    goes_on = "begins anew" if step is None else f"goes on from step {step}"
+    return f"started again on all hosts, the same command {goes_on}"
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from draem_jax.hosts.joining import count
-from draem_jax.hosts.talking import current
+from draem_jax.hosts.talking import Watch, current
 
 _LOOK = 0.2  # seconds between two looks at whether all have answered
 
@@ -21,14 +20,15 @@ class AgreedStop:
     `draem_jax.hosts.talking.together` where there are several.
     """
 
-    def __init__(self, asked: Callable[[], int]):
+    def __init__(self, asked: Callable[[], int], *, watch: Watch | None = None):
         """Begins with no call made.
 
         Args:
             asked: gives the number of the signal that has come to this process, 0 for none.
+            watch: through which processes talk; that of the block that this one is in where None.
         """
         self._asked = asked
-        self._watch = current()
+        self._watch = watch or current()
         self._changed = threading.Condition()
         self._calls = 0
         self._last: int | None = None
@@ -78,7 +78,7 @@ class AgreedStop:
                 self._watch.say(f"{self._key}/calls", f"{self._calls} {number}")
                 self._answered = True  # from here on, none is made until all have answered
             answers = [text.split() for text in self._watch.told(f"{self._key}/calls").values()]
-            if len(answers) == count():
+            if len(answers) == self._watch.count:
                 self._last = 1 + max(int(calls) for calls, _ in answers)
                 self._number = max(int(number) for _, number in answers)
                 self._changed.notify_all()

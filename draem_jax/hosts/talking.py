@@ -24,7 +24,7 @@ _GRACE = 5.0  # seconds that the main thread has to end by itself
 _SLOWEST = 0.2  # seconds between two looks while waiting
 
 _numbers = itertools.count()
-_current: _Watch | None = None
+_current: Watch | None = None
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def together(*, advice: Callable[[], str] = lambda: "") -> Iterator[None]:
         _current.advice = advice
         yield
         return
-    _current = watch = _Watch(f"draem_jax/{next(_numbers)}", advice)
+    _current = watch = Watch(f"draem_jax/{next(_numbers)}", advice)
     watch.start()
     try:
         yield
@@ -129,17 +129,18 @@ def who() -> str:
     return f"process {index()} on {platform.node()}"
 
 
-def current() -> _Watch | None:
+def current() -> Watch | None:
     """The watch of the block of `together` that this process is in."""
     return _current
 
 
-class _Watch(threading.Thread):
+class Watch(threading.Thread):
     """Tells the others that this process is alive, and ends it where one of them is not.
 
     Attributes:
         advice: what to do when a process is gone, in a sentence.
         tick: called now and then.
+        count: how many processes there are.
         numbers: for those who need names of their own for what they tell.
     """
 
@@ -147,6 +148,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True, name="watch of other hosts")
         self.advice = advice
         self.tick: Callable[[], None] = lambda: None
+        self.count = count()
         self.numbers = itertools.count()
         self._key = key
         self._seen: dict[int, tuple[str, float]] = {}
@@ -157,6 +159,7 @@ class _Watch(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
+        """Looks at the others now and then, until it is stopped."""
         self._seen = {i: ("", time.monotonic()) for i in range(count()) if i != index()}
         threading.Thread(target=self._await_loss, daemon=True).start()
         for beat in itertools.count():

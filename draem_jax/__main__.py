@@ -2,7 +2,9 @@
 
 import gc
 import sys
+import traceback
 
+from draem_jax.hosts.joining import count, end
 from draem_jax.large_pages import use_large_pages
 
 
@@ -11,7 +13,14 @@ def main() -> int:
     use_large_pages()
     from draem_jax.cli import main
 
-    status = main()
+    try:
+        status = main()
+    except BaseException:
+        if count() > 1:
+            traceback.print_exc()
+            end(1)
+        raise
+    end(status)  # where other processes have not been left, but failed
     # As it ends, Python looks for garbage among all that the process still holds, which takes a
     # fifth of a short command. What is frozen is left out, and goes with the process.
     gc.freeze()

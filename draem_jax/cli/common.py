@@ -14,6 +14,7 @@ from absl import flags
 
 from draem_jax.errors import PartialError, StoppedError, UserError
 from draem_jax.files import ESCAPE, expand
+from draem_jax.hosts.joining import TIMEOUT, is_first, join, leave
 from draem_jax.regions.rule import PixelRule, RegionRule
 
 PROGRAM = "draem-jax"
@@ -41,6 +42,8 @@ class Verb:
         argument: what the one word after the verb's name stands for, like NAME, and is given to
             `run` as well; "" for none.
         computes: whether it runs programs that JAX compiles, which are kept for the next time.
+        on_hosts: whether processes on several hosts may do it together. What `say` and `warn` are
+            given is printed by the first of them alone.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Verb:
     run_config: str = ""
     argument: str = ""
     computes: bool = True
+    on_hosts: bool = False
 
 
 def prepare_output() -> None:
@@ -64,12 +68,14 @@ def prepare_output() -> None:
 
 def say(text: str) -> None:
     """Prints lines; what would steer the terminal, as names of files may, is escaped."""
-    print("\n".join(map(shown, text.split("\n"))), flush=True)
+    if is_first():
+        print("\n".join(map(shown, text.split("\n"))), flush=True)
 
 
 def warn(text: str) -> None:
     """Prints a warning on the error output, as one line, as `say` does."""
-    print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
+    if is_first():
+        print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def say_warnings(lines: Iterable[str]) -> None:
@@ -312,6 +318,50 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
         "cpu_devices", 0, "On CPUs: devices to split the batch over; 0 for one a core.",
         lower_bound=0, upper_bound=1024, flag_values=values,
     )  # fmt: skip
+
+
+def define_hosts(values: flags.FlagValues) -> None:
+    """Defines --coordinator, --processes, --process and --join_timeout."""
+    flags.DEFINE_string(
+        "coordinator", None, "On several hosts: HOST:PORT of process 0, with --processes and "
+        "--process. Under Slurm, Open MPI, on TPU pods and in indexed jobs of Kubernetes none of "
+        "the three is needed.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "processes", None, "How many processes work together; 1 alone for a process that is not to "
+        "join others of its cluster.", lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "process", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        "join_timeout", TIMEOUT, "Seconds to wait for the other processes to start.",
+        lower_bound=0, flag_values=values,
+    )  # fmt: skip
+
+
+@contextmanager
+def joined_hosts(values: Any) -> Iterator[None]:
+    """Does what is within together with the processes that the flags of `define_hosts` name.
+
+    It must come before JAX is used, and does nothing where a process is alone.
+    """
+    join(
+        coordinator=values.coordinator,
+        processes=values.processes,
+        process=values.process,
+        timeout=values.join_timeout,
+    )
+    # JAX is imported by the verbs that need it.
+    from draem_jax.hosts.talking import together
+
+    try:
+        with together():
+            yield
+    except StoppedError:
+        leave()
+        raise
+    leave()
 
 
 def define_compilation_cache(values: flags.FlagValues) -> None:

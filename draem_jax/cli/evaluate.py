@@ -107,4 +107,5 @@ VERB = Verb(
     """,
     _define,
     _run,
+    on_hosts=True,
 )

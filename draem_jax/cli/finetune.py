@@ -19,6 +19,7 @@ from draem_jax.cli.common import (
     stopped_status,
 )
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import count, is_first
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -55,7 +56,8 @@ def _run(values: Any) -> None:
         raise UserError("--out-workdir=DIRECTORY is missing")
     out = Path(values.out_workdir)
     config = values.config if "config" in values else None
-    use_cpu_devices(values.cpu_devices, dividing=config.train.batch_size if config else 0)
+    share = config.train.batch_size // count() if config else 0
+    use_cpu_devices(values.cpu_devices, dividing=share)
     if config:
         say_warnings(data_warnings(config))
     with stopped_status(values):
@@ -67,14 +69,16 @@ def _run(values: Any) -> None:
             checkpoint=values.checkpoint,
             config=config,
         )
+    if not is_first():
+        return
     comparison = compare(out, alpha=values.alpha)
     comparison.save(out)
     say(comparison.table())
     for note in comparison.notes:
         say(f"note: {note}")
     say_warnings(comparison.warnings)
-    print(f"pictures before and after: {out / 'finetune.png'}")
-    print(f"next: {PROGRAM} evaluate --workdir={out}")
+    say(f"pictures before and after: {out / 'finetune.png'}")
+    say(f"next: {PROGRAM} evaluate --workdir={out}")
 
 
 VERB = Verb(
@@ -99,4 +103,5 @@ VERB = Verb(
     _define,
     _run,
     run_config="finetune",
+    on_hosts=True,
 )

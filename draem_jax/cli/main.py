@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -35,6 +35,8 @@ from draem_jax.cli.common import (
     PROGRAM,
     Verb,
     define_compilation_cache,
+    define_hosts,
+    joined_hosts,
     keep_compiled_programs,
     one_line,
     prepare_output,
@@ -199,6 +201,8 @@ def _dispatch(arguments: list[str]) -> None:
     verb.define(values)
     if verb.computes:
         define_compilation_cache(values)
+    if verb.on_hosts:
+        define_hosts(values)
     flags.DEFINE_bool("debug", False, "Show the traceback of an error.", flag_values=values)
     if any(word in ("--help", "-h", "-help") for word in rest):
         print(_help(verb, values))
@@ -219,7 +223,8 @@ def _dispatch(arguments: list[str]) -> None:
     if verb.computes:
         gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
         keep_compiled_programs(values)
-    verb.run(values, *given)
+    with joined_hosts(values) if verb.on_hosts else nullcontext():
+        verb.run(values, *given)
 
 
 def _with_underscores(word: str) -> str:

@@ -10,9 +10,11 @@ from draem_jax.cli.common import (
     define_training,
     define_workdir,
     parse_workdir,
+    say,
     say_warnings,
     stopped_status,
 )
+from draem_jax.hosts.joining import count, is_first
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -30,16 +32,19 @@ def _run(values: Any) -> None:
     from draem_jax.training.pictures import data_warnings
 
     workdir = parse_workdir(values)
-    use_cpu_devices(values.cpu_devices, dividing=max(1, values.config.train.batch_size))
+    share = values.config.train.batch_size // count()
+    use_cpu_devices(values.cpu_devices, dividing=max(1, share))
     say_warnings(data_warnings(values.config))
     with stopped_status(values):
         train(values.config, workdir, resume=values.resume)
+    if not is_first():
+        return
     # Importing what calibrates takes a second, which the first step need not wait for.
     from draem_jax.detector import Draem
     from draem_jax.evaluation.calibration import calibrated
 
     calibrated(Draem.load(workdir))
-    print(f"next: {PROGRAM} evaluate --workdir={workdir}")
+    say(f"next: {PROGRAM} evaluate --workdir={workdir}")
 
 
 VERB = Verb(
@@ -60,4 +65,5 @@ VERB = Verb(
     _define,
     _run,
     config="run",
+    on_hosts=True,
 )

@@ -1,5 +1,6 @@
 """What a user shows a trained detector: pictures to accept, and defects with their masks."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,13 @@ class Examples:
         planes = (self.accepted_planes, self.defect_planes)
         pictures = self.accepted.nbytes + self.defects.nbytes + self.masks.nbytes
         return pictures + sum(plane.nbytes for plane in planes if plane is not None)
+
+    def digest(self) -> str:
+        """A digest of names and pixels, which is the same for the same pictures only."""
+        digest = hashlib.sha256(repr((self.accepted_names, self.defect_names)).encode())
+        for array in (self.accepted, self.defects, self.masks):
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
+        return digest.hexdigest()
 
     def divide(self, share: float) -> tuple["Examples", "Examples"]:
         """Divides the pictures into those to learn from and those to measure with.

@@ -22,6 +22,7 @@ from draem_jax.evaluation.canvases import (
     judge_canvases,
     simulate_on_canvases,
 )
+from draem_jax.hosts.joining import is_first
 from draem_jax.scores import CANDIDATE_SCORES, score_by_name
 from draem_jax.thresholds import BestF1, Thresholds, ascending, best_f1, choose_score
 from draem_jax.training.feed import read_pictures, samples_of
@@ -100,7 +101,7 @@ def calibrated(detector: Draem, *, keep: bool = True) -> Draem:
     if detector.thresholds is not None or not detector.config.data.holdout:
         return detector
     thresholds = calibrate(detector)
-    if keep:
+    if keep and is_first():
         thresholds.save(detector.thresholds_path)
     return dataclasses.replace(detector, thresholds=thresholds)
 

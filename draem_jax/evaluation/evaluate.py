@@ -1,5 +1,6 @@
 """Evaluating a trained detector on its data set's test pictures, in one pass and little memory."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -15,8 +16,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float32
 
+import draem_jax
 from draem_jax import files
-from draem_jax.config import data_set, tile_overlap
+from draem_jax.config import data_set, flat, tile_overlap
 from draem_jax.data.fitting import Fitting
 from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.roi import Plane
@@ -30,6 +32,8 @@ from draem_jax.evaluation.simulated import SIMULATED, simulated_pictures
 from draem_jax.evaluation.stream import MetricOptions, MetricStream, gather_totals
 from draem_jax.evaluation.truth import GOOD, LEFT_OUT, encode_mask
 from draem_jax.evaluation.within import Looked, look, mean_share, within_roi
+from draem_jax.hosts.joining import is_first
+from draem_jax.hosts.talking import agree, together
 from draem_jax.reports.pictures import write_map_png
 from draem_jax.training.parallel import local_devices
 from draem_jax.training.trained_on import digests_of
@@ -77,8 +81,8 @@ def evaluate(
     brought there by each protocol of `draem_jax.evaluation.protocols`. Without test pictures,
     anomalies are simulated on normal pictures kept from training.
 
-    With several processes (after `jax.distributed.initialize`) all call it, each measures its share
-    of the pictures, and the first one writes.
+    Processes that have joined (see `draem_jax.hosts.joining`) all call it with the same arguments,
+    each measures its share of the pictures, and the first one writes.
 
     Args:
         workdir: the work directory of the run, which all processes can read.
@@ -93,9 +97,28 @@ def evaluate(
 
     Raises:
         UserError: there is no such run or checkpoint, the pictures cannot be read, or the results
-            cannot be written.
+            cannot be written; or, in all processes, one of them has other pictures, or is gone.
     """
-    workdir = Path(workdir)
+    with together():
+        return _evaluate(
+            Path(workdir),
+            checkpoint=checkpoint,
+            batch_size=batch_size,
+            options=options,
+            progress=progress,
+            warn=warn,
+        )
+
+
+def _evaluate(
+    workdir: Path,
+    *,
+    checkpoint: str,
+    batch_size: int | None,
+    options: EvaluationOptions,
+    progress: Callable[[int, int], None],
+    warn: Callable[[str], None],
+) -> Metrics:
     detector = calibrated(
         Draem.load(
             workdir,
@@ -106,6 +129,16 @@ def evaluate(
         )
     )
     test, simulated = open_test_pictures(detector, warn=warn)
+    agree(
+        {
+            "the version of draem_jax": draem_jax.__version__,
+            "the version of jax": jax.__version__,
+            "the step of the checkpoint": detector.step,
+            "what is asked for": repr((options, detector.batch_size)),
+            "the digest of all names of test pictures": _digest(test.names),
+        }
+        | {f"config.{name}": repr(value) for name, value in flat(detector.config)}
+    )
     out = workdir / "evaluation"
     files.mark_output(out)
     evaluations = measure(
@@ -117,7 +150,7 @@ def evaluate(
         progress=progress,
     )
     main = evaluations["default"]
-    if jax.process_index() > 0:
+    if not is_first():
         return main.overall
     facts = _facts(detector, main, simulated=simulated, original_size=options.original_size)
     files.write_text(
@@ -147,6 +180,10 @@ def evaluate(
         simulated=simulated,
     )
     return main.overall
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
 
 
 def open_test_pictures(

@@ -26,6 +26,7 @@ from draem_jax.evaluation.pixel_counts import (
     zero_counts,
 )
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.hosts.talking import gathered
 from draem_jax.metrics.table import LIMIT
 from draem_jax.training.parallel import local_devices
 
@@ -269,13 +270,14 @@ def gather_totals(totals: Totals) -> Totals:
     """Merges the totals of all processes; all of them must call it, and all get the result."""
     if jax.process_count() == 1:
         return totals
+    gathered(None)  # the devices would not wait long for those of a process that has more to do
     data = np.frombuffer(pickle.dumps(totals), np.uint8)
     sizes = multihost_utils.process_allgather(np.array(len(data), np.int32))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: len(data)] = data
-    gathered = multihost_utils.process_allgather(padded)
+    parts = multihost_utils.process_allgather(padded)
     return merge_totals(
-        [pickle.loads(row[:size].tobytes()) for row, size in zip(gathered, sizes, strict=True)]
+        [pickle.loads(row[:size].tobytes()) for row, size in zip(parts, sizes, strict=True)]
     )
 
 

@@ -15,6 +15,7 @@ from draem_jax.data.loading import LabelledPicture, StoredTestPictures
 from draem_jax.data.roi import Plane, both
 from draem_jax.detector import Draem
 from draem_jax.evaluation.truth import GOOD
+from draem_jax.hosts.talking import gathered
 from draem_jax.training.parallel import local_devices
 
 
@@ -193,5 +194,6 @@ def mean_share(shares: Sequence[float]) -> float:
     """The mean over the pictures of all processes, of which each calls it."""
     sums = np.array([sum(shares), len(shares)], np.float32)
     if jax.process_count() > 1:
+        gathered(None)  # see `gather_totals`
         sums = multihost_utils.process_allgather(sums).sum(axis=0)
     return float(sums[0] / sums[1]) if sums[1] else 1.0

@@ -23,9 +23,12 @@ import orbax.checkpoint as ocp
 import tensorstore
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import PreservationContext, PreservationPolicy
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from draem_jax import files
 from draem_jax.errors import CannotWriteError, UserError
+from draem_jax.hosts.joining import count, index, is_first
+from draem_jax.hosts.talking import from_first
 from draem_jax.training.full_disk import stopped
 from draem_jax.training.parallel import chosen_devices, local_devices
 from draem_jax.training.state import (
@@ -66,6 +69,8 @@ class Checkpoints:
     wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
     their arrays had a digest come with the rest. A run that begins with networks from elsewhere has
     a checkpoint of these alone, of step 0.
+
+    Of processes that train together the first one saves, and the others restore what it does.
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Checkpoints:
             CannotWriteError: there is no room for it.
             UserError: it, or the save before this one, has failed.
         """
+        if not is_first():
+            return
         self.finish()
         host = jax.tree.map(lambda array: np.array(array, copy=True), state)
         _check_room(self._folder, sum(a.nbytes for a in jax.tree.leaves(host)))
@@ -152,7 +159,7 @@ class Checkpoints:
             self._manager.close()
         except Exception:  # closing raises anew what is being raised
             _settle(self._manager)
-        if self._keep is None or jax.process_index() > 0:
+        if self._keep is None:  # it saves nothing
             return
         for path in self._folder.iterdir():
             # Where its facts could not be written, Orbax goes on without them.
@@ -225,6 +232,7 @@ class Checkpoints:
             networks_only: the same; the rest need not be whole then.
             set_aside: move damaged checkpoints to `WORKDIR/damaged_checkpoints/`, so that the run
                 can go on from the one that is returned. They are moved only if there is such a one.
+                Processes that train together do this together.
 
         Returns:
             The state; None if there is no checkpoint at all.
@@ -232,6 +240,18 @@ class Checkpoints:
         Raises:
             UserError: all of them are damaged, or this user may not read one.
         """
+        if set_aside and not is_first():
+            step = from_first(None)
+            self._manager.reload()  # the first one may have saved it meanwhile
+            return None if step is None else self.restore(config, step)
+        state = self._restore_newest(config, networks_only=networks_only, set_aside=set_aside)
+        if set_aside:
+            from_first(None if state is None else int(state.step))
+        return state
+
+    def _restore_newest(
+        self, config: ConfigDict, *, networks_only: bool, set_aside: bool
+    ) -> TrainState | None:
         damaged: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             try:
@@ -327,6 +347,8 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
         UserError: at the end, if the last save has failed.
     """
     folder = workdir.absolute() / "checkpoints"
+    if not is_first():
+        keep = None
     if keep is not None:
         folder.mkdir(parents=True, exist_ok=True)
     losses = _read_losses(workdir)
@@ -341,6 +363,7 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
                     read_only=keep is None,
                     cleanup_tmp_directories=keep is not None,
                     preservation_policy=keep and _Kept(keep, losses),
+                    **_alone(),
                 ),
             )
 
@@ -351,6 +374,19 @@ def open_checkpoints(workdir: Path, *, keep: int | None = None) -> Iterator[Chec
             checkpoints.abandon()
             raise
         checkpoints.close()
+
+
+def _alone() -> dict[str, Any]:
+    """Options by which Orbax does not wait for other processes."""
+    if count() == 1:
+        return {}
+    return {
+        "multiprocessing_options": MultiprocessingOptions(
+            primary_host=index(),
+            active_processes={index()},
+            barrier_sync_key_prefix=f"process{index()}",
+        )
+    }
 
 
 class _Kept(PreservationPolicy):
@@ -431,6 +467,11 @@ def _facts(checkpoint: Path) -> dict[str, Any]:
     except (OSError, *_DAMAGED):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def digest_of(state: TrainState) -> str:
+    """A digest of all that a state holds, which is the same for the same bits only."""
+    return _digest_of_all(_digests(state))
 
 
 def _digests(state: TrainState) -> TrainState:

@@ -6,7 +6,7 @@ decides which differences matter, goes on learning.
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -29,9 +29,13 @@ from draem_jax.config import (
 )
 from draem_jax.data.examples import Examples, read_examples
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import count
+from draem_jax.hosts.stopping import AgreedStop
+from draem_jax.hosts.talking import agree, together
 from draem_jax.losses import Losses, LossWeights
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
+from draem_jax.training.agreement import agree_on_run, agree_on_state
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import make_feed, read_pictures
 from draem_jax.training.forecast import size_text
@@ -60,7 +64,7 @@ from draem_jax.training.tuning_samples import (
     tuning_pictures,
 )
 from draem_jax.training.validation import make_validate, validation_pictures
-from draem_jax.training.workdir import claimed_workdir, load_run
+from draem_jax.training.workdir import advice_to_go_on, claimed_workdir, load_run
 
 _ROWS = 12
 _GIB = 2**30
@@ -100,9 +104,32 @@ def finetune(
         DivergedError: a loss is not finite.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
-    workdir, out = Path(workdir), Path(out_workdir)
+    with together(advice=lambda: advice_to_go_on(Path(out_workdir))):
+        return _finetune(
+            Path(workdir),
+            Path(out_workdir),
+            accept=accept,
+            defects=defects,
+            checkpoint=checkpoint,
+            config=config,
+            quiet=quiet,
+        )
+
+
+def _finetune(
+    workdir: Path,
+    out: Path,
+    *,
+    accept: str | Path | None,
+    defects: str | Path | None,
+    checkpoint: str,
+    config: ConfigDict | None,
+    quiet: bool,
+) -> TrainState:
     stored, state = load_run(workdir, checkpoint=checkpoint, networks_only=True)
     config = _tuning_config(workdir, stored, config)
+    agree_on_run(config)
+    parallel.connect_devices()
     if out.resolve() == workdir.resolve():
         raise UserError(
             f"{out} is the run that is tuned, and stays as it is; give another --out-workdir"
@@ -126,6 +153,8 @@ def finetune(
         roi=region_of_interest(config),
         fitting=fitting(config),
     )
+    if count() > 1:
+        agree(asdict(tuned_from) | {"the digest of the given pictures": examples.digest()})
     _check_memory(examples, config)
     learned, held_out = examples.divide(config.finetune.holdout)
 
@@ -147,6 +176,7 @@ def finetune(
         open_checkpoints(out, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
+        stop = AgreedStop(stop_asked)
         started = bool(checkpoints.steps())
         tuned_from.hold_to(out, started=started)
         noted = base_data or note_data(config, pictures)
@@ -155,6 +185,7 @@ def finetune(
         saved = checkpoints.restore_newest(config, set_aside=True)
         if saved is None:
             saved = state.replace(opt_state=optimizer.init(state.params))
+        agree_on_state(saved)
         state = parallel.replicate(saved)
         steps = range(int(state.step), schedule.total)
         rollbacks = Rollbacks.load(out, started=started)
@@ -199,7 +230,7 @@ def finetune(
                     validate=validate,
                     checkpoints=checkpoints,
                     log=log,
-                    is_stopping=lambda step: stop_asked() > 0,
+                    is_stopping=lambda step: stop.after_call(),
                 )
 
             go_back = functools.partial(
@@ -207,7 +238,7 @@ def finetune(
             )
             state = learn_past_nan(state, learn_from, go_back)
             course.tell_lost(int(state.step), log)
-    refuse_if_stopped(int(state.step), schedule.total, stop_asked())
+    refuse_if_stopped(int(state.step), schedule.total, stop.number)
     return state
 
 

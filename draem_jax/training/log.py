@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from draem_jax import files
 from draem_jax.errors import CannotWriteError, DivergedError
+from draem_jax.hosts.joining import is_first
 from draem_jax.losses import Losses
 from draem_jax.reports.pictures import write_png
 from draem_jax.training.board import Board
@@ -25,7 +26,7 @@ from draem_jax.training.speed import Computation
 class RunLog:
     """Receives each step's losses and tells their means at intervals.
 
-    Made by `open_log`.
+    Of processes that train together the first one tells. Made by `open_log`.
 
     Attributes:
         full_disk: what becomes of the run where the disk is full. Where it goes on, lines of
@@ -48,7 +49,8 @@ class RunLog:
         self._batch_size = config.train.batch_size
         self._remedy = remedy
         self._computation = computation
-        self._quiet = quiet
+        self._writes = is_first()
+        self._quiet = quiet = quiet or not self._writes
         self._losses: list[dict[str, float]] = []
         # Seconds and steps since the last line, of which the rate is, so that it shows when a run
         # becomes slower. The first call compiles, so it does not count.
@@ -58,8 +60,8 @@ class RunLog:
         self.full_disk = FullDisk(config.train.on_full_disk)
         self._path = workdir / "metrics.jsonl"
         self._unwritten = b""
-        files.write_text(self._path, _steps_up_to(start, self._path))
-        self._board = Board(workdir / "tensorboard", start=start)
+        self._board: Board | None = None
+        self._begin_files(start)
         interactive = sys.stderr.isatty() and not quiet
         self._bar = tqdm(
             total=total, initial=start, unit="step", disable=not interactive, dynamic_ncols=True
@@ -115,6 +117,8 @@ class RunLog:
         Raises:
             CannotWriteError: they cannot be written, see `full_disk`.
         """
+        if self._board is None:
+            return
         was_behind = bool(self._unwritten)
         self._unwritten += (json.dumps({"step": step, **values}) + "\n").encode()
         try:
@@ -129,6 +133,8 @@ class RunLog:
 
     def grid(self, step: int, sheet: UInt8[np.ndarray, "H W 3"]) -> None:
         """Writes a sheet of samples to `samples/` and to TensorBoard."""
+        if self._board is None:
+            return
         with self.full_disk.borne("the run goes on without this sheet"):
             write_png(self._workdir / "samples" / f"step_{step:07d}.png", sheet)
             self._board.sheet(step, "samples", sheet)
@@ -142,9 +148,7 @@ class RunLog:
         self._losses.clear()
         self._seconds, self._counted, self._since = 0.0, 0, None
         self._step = step
-        self._write()
-        files.write_text(self._path, _steps_up_to(step, self._path))
-        self._board = Board(self._workdir / "tensorboard", start=step)
+        self._begin_files(step)
         self._bar.update(step - self._bar.n)
 
     def say(self, text: str) -> None:
@@ -161,6 +165,15 @@ class RunLog:
         self._bar.close()
         if self._unwritten:
             self._write()
+
+    def _begin_files(self, step: int) -> None:
+        """Forgets what the files say of steps behind `step`."""
+        if not self._writes:
+            return
+        if self._unwritten:
+            self._write()
+        files.write_text(self._path, _steps_up_to(step, self._path))
+        self._board = Board(self._workdir / "tensorboard", start=step)
 
     def _write(self) -> None:
         files.append(self._path, self._unwritten)

@@ -17,9 +17,13 @@ from draem_jax.config import (
     resolve_steps,
     with_absolute_paths,
 )
+from draem_jax.hosts.joining import count
+from draem_jax.hosts.stopping import AgreedStop
+from draem_jax.hosts.talking import together
 from draem_jax.losses import Losses
 from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
+from draem_jax.training.agreement import agree_on_run, agree_on_state
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.feed import Feed, make_feed, read_samples
 from draem_jax.training.forecast import forecast
@@ -36,7 +40,7 @@ from draem_jax.training.state import TrainState, create_network, create_state, r
 from draem_jax.training.step import make_train_steps
 from draem_jax.training.trained_on import hold_to_data
 from draem_jax.training.validation import make_validate, validation_pictures
-from draem_jax.training.workdir import claimed_workdir
+from draem_jax.training.workdir import advice_to_go_on, claimed_workdir
 
 _ROWS = 6
 # Kept in a process: as many as a study of many variants needs.
@@ -54,7 +58,8 @@ def train(
     """Trains the networks, or goes on with training them, until the config's steps are made.
 
     A run that was killed at any moment and is started again ends with the parameters of a run that
-    was not, bit for bit on the same machine.
+    was not, bit for bit on the same machine. Processes that have joined (see
+    `draem_jax.hosts.joining`) call it with the same arguments, and share each batch.
 
     Args:
         config: see `draem_jax.config.default_config`.
@@ -69,12 +74,27 @@ def train(
         The state after the last step made: of the whole run, unless `watch` asked to stop.
 
     Raises:
-        UserError: config, data or work directory cannot be used, or another process has it.
+        UserError: config, data or work directory cannot be used, or another process has it; or,
+            in all processes that train together, one of them has another or is gone.
         DivergedError: a loss is not finite.
         StoppedError: SIGTERM or Ctrl-C asked to stop; the run has saved itself.
     """
     workdir, config = Path(workdir), with_absolute_paths(config)
+    with together(advice=lambda: advice_to_go_on(workdir)):
+        return _train(config, workdir, resume=resume, quiet=quiet, watch=watch)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+    watch: Callable[[int], bool],
+) -> TrainState:
     check_config(config)
+    agree_on_run(config)
+    parallel.connect_devices()
     indices = parallel.sample_indices(config.train.batch_size)
     pictures = open_pictures(config)
     config = resolve_steps(config, normal_pictures=len(pictures.normal))
@@ -96,10 +116,13 @@ def train(
         open_checkpoints(workdir, keep=config.train.keep_checkpoints) as checkpoints,
         stop_signals() as stop_asked,
     ):
+        stop = AgreedStop(stop_asked)
         hold_to_data(workdir, note_data(config, pictures), started=bool(checkpoints.steps()))
         state = checkpoints.restore_newest(config, set_aside=True)
         is_begun = state is not None
-        state = parallel.replicate(create_state(config) if state is None else state)
+        state = create_state(config) if state is None else state
+        agree_on_state(state)
+        state = parallel.replicate(state)
         steps = range(int(state.step), schedule.total)
         most = schedule.steps_per_call
         rollbacks = Rollbacks.load(workdir, started=is_begun)
@@ -155,7 +178,7 @@ def train(
                         validate=validate,
                         checkpoints=checkpoints,
                         log=log,
-                        is_stopping=lambda step: watch(step) or stop_asked() > 0,
+                        is_stopping=lambda step: stop.after_call(wished=watch(step)),
                     )
 
             go_back = functools.partial(
@@ -163,7 +186,7 @@ def train(
             )
             state = learn_past_nan(state, learn_from, go_back)
             course.tell_lost(int(state.step), log)
-    refuse_if_stopped(int(state.step), schedule.total, stop_asked())
+    refuse_if_stopped(int(state.step), schedule.total, stop.number)
     return state
 
 
@@ -203,7 +226,7 @@ def _greeting(
         f"{data}: {len(pictures.normal)} normal pictures {seen}, "
         f"{len(pictures.textures)} textures; {feed.description}; {config.train.steps} steps of "
         f"{config.train.batch_size} on {devices} {jax.default_backend()} "
-        f"device{'s' if devices > 1 else ''}; "
+        f"device{'s' if devices > 1 else ''}{f' of {count()} processes' if count() > 1 else ''}; "
         + (
             f"into {workdir}"
             if step is None

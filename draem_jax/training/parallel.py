@@ -9,10 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.extend import backend
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import count
+from draem_jax.hosts.talking import gathered
 from draem_jax.platforms import platform_of, traced_for
 
 AXIS_NAME = "batch"
@@ -187,6 +190,18 @@ def map_over_devices(
         donate_argnums=0,
         devices=devices,
     )
+
+
+def connect_devices() -> None:
+    """Connects the devices of all processes, which all call it; alone it does nothing.
+
+    They connect as they first compute together, and wait half a minute for each other and no
+    longer: less than compiling may take one process more than another.
+    """
+    if count() > 1:
+        gathered(None)
+        total = jax.pmap(lambda one: lax.psum(one, AXIS_NAME), axis_name=AXIS_NAME)
+        jax.block_until_ready(total(np.ones(jax.local_device_count())))
 
 
 def _mesh() -> Mesh:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from draem_jax.hosts.joining import is_first
 from draem_jax.losses import Losses
 from draem_jax.training.log import RunLog
 from draem_jax.training.state import TrainState
@@ -44,7 +45,7 @@ def profiled(
         log: whose rate leaves out what the writing takes.
     """
     folder = workdir / _FOLDER
-    is_due, is_running = jax.process_index() == 0, False
+    is_due, is_running = is_first(), False
 
     def switch(on: bool) -> None:
         nonlocal is_running

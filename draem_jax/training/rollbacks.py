@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.errors import DivergedError, UserError
+from draem_jax.hosts.joining import is_first
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import Checkpoints
 from draem_jax.training.feed import Feed
@@ -74,7 +75,7 @@ class Rollbacks:
 
     def save(self, workdir: Path) -> None:
         """Writes `WORKDIR/rollbacks.json`, so that it is there before anything depends on it."""
-        if jax.process_index() > 0:
+        if not is_first():
             return
         content = json.dumps([rollback._asdict() for rollback in self.made], indent=1) + "\n"
         files.write_text(workdir / _FILE, content)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from draem_jax import files
 from draem_jax.data.loading import Part, StoredPictures, halves
 from draem_jax.data.names import natural_key
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import is_first
+from draem_jax.hosts.talking import from_first, gathered, who
 
 _LOG = logging.getLogger("draem_jax")
 
@@ -138,6 +138,8 @@ def digests_of(source: StoredPictures) -> dict[str, str]:
 def hold_to_data(workdir: Path, now: TrainedOn, *, started: bool) -> None:
     """Notes what a run begins with, or makes sure that one that goes on has the same.
 
+    Processes that train together do this together, and make sure that all have the same.
+
     Args:
         workdir: the work directory of the run.
         now: what there is now.
@@ -146,13 +148,25 @@ def hold_to_data(workdir: Path, now: TrainedOn, *, started: bool) -> None:
     Raises:
         UserError: something has changed.
     """
+    if is_first():
+        _hold_first(workdir, now, started=started)
+    first = from_first(dataclasses.asdict(now) if is_first() else None)
+    for process, changes in gathered([who(), TrainedOn(**first).differences(now)]):
+        if changes:
+            raise UserError(
+                f"the data on {process} are not those of process 0: {', '.join(changes)}; make "
+                "them the same on all hosts"
+            )
+
+
+def _hold_first(workdir: Path, now: TrainedOn, *, started: bool) -> None:
     before = TrainedOn.load(workdir) if started else None
     if before is not None and (changes := before.differences(now)):
         raise UserError(
             f"the data are not those that {workdir} was begun with: {', '.join(changes)}; restore "
             "them to go on, or train anew in another --workdir"
         )
-    if before is None and jax.process_index() == 0:
+    if before is None:
         now.save(workdir)
 
 

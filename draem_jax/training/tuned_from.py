@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from draem_jax import files
 from draem_jax.errors import UserError
+from draem_jax.hosts.joining import is_first
 
 # What is raised where a file holds other things than were written to it.
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -90,6 +89,8 @@ class TunedFrom:
         Raises:
             UserError: it was made from something else.
         """
+        if not is_first():
+            return
         before = TunedFrom.load(workdir) if started else None
         if before is not None and before != self:
             was, now = dataclasses.asdict(before), dataclasses.asdict(self)
@@ -102,6 +103,6 @@ class TunedFrom:
                 f"{workdir} was tuned from something else ({'; '.join(changed)}); give the same "
                 "to go on with it, or choose another --out-workdir"
             )
-        if before is None and jax.process_index() == 0:
+        if before is None:
             content = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
             files.write_text(workdir / "tuned_from.json", content)

@@ -3,18 +3,20 @@
 import json
 import os
 import platform
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import filelock
-import jax
 from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.config import check_config, differences, from_json, to_json, with_absolute_paths
 from draem_jax.data.folders import look
 from draem_jax.errors import CannotWriteError, InUseError, UserError
+from draem_jax.hosts.joining import count, is_first
+from draem_jax.hosts.talking import from_first, gathered, who
 from draem_jax.training.checkpoints import open_checkpoints
 from draem_jax.training.state import TrainState
 
@@ -24,7 +26,8 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
     """Makes a work directory for a run, or makes sure that an existing one is of the same run.
 
     Until the block ends no other process can claim it. The operating system takes the claim from a
-    process that is killed. Of several processes that train together the first one claims.
+    process that is killed. Of several processes that train together the first one claims; the
+    others make sure that they see the same directory, and all leave it together.
 
     A directory that holds no checkpoint yet takes any config.
 
@@ -36,8 +39,16 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
     Raises:
         UserError: the directory cannot be written, is in use, belongs to a run with another config,
             is none yet and holds pictures (see `refuse_pictures`), or holds checkpoints and
-            `resume` is false.
+            `resume` is false; or another process does not see it, has failed or is gone.
     """
+    with _claimed(workdir, config, resume=resume) if is_first() else nullcontext():
+        _refuse_if_not_shared(workdir)
+        yield
+        gathered(None)
+
+
+@contextmanager
+def _claimed(workdir: Path, config: ConfigDict, *, resume: bool) -> Iterator[None]:
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file; give a directory")
     _check_config(workdir, config, resume=resume)
@@ -46,10 +57,37 @@ def claimed_workdir(workdir: Path, config: ConfigDict, *, resume: bool = True) -
         _refuse_other_config(workdir / "config.json")
     with locked(workdir):
         # Anew, since another run may have ended in the meantime.
-        if not _check_config(workdir, config, resume=resume) and jax.process_index() == 0:
+        if not _check_config(workdir, config, resume=resume):
             files.mark_output(workdir)
             files.write_text(workdir / "config.json", to_json(config))
         yield
+
+
+def _refuse_if_not_shared(workdir: Path) -> None:
+    """Raises UserError where processes that work together do not see the same directory."""
+    if count() == 1:
+        return
+    name = from_first(f".shared_{secrets.token_hex(8)}")  # new, so that nobody remembers it missing
+    if is_first():
+        files.write_text(workdir / name, "")
+    from_first(None)
+    seen = gathered([who(), (workdir / name).is_file()])
+    if is_first():
+        (workdir / name).unlink()
+    if blind := [process for process, sees in seen if not sees]:
+        raise UserError(
+            f"{blind[0]} does not see the --workdir={workdir} of {seen[0][0]}; give a folder that "
+            "all hosts share, by the same path"
+        )
+
+
+def advice_to_go_on(workdir: Path) -> str:
+    """What to do where a run was ended from outside."""
+    folder = workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    step = max((int(name) for name in names if name.isdecimal()), default=None)
+    goes_on = "begins anew" if step is None else f"goes on from step {step}"
+    return f"started again on all hosts, the same command {goes_on}"
 
 
 @contextmanager
@@ -70,7 +108,7 @@ def locked(
         UserError: the folder cannot be written.
     """
     owned_by = folder / f"{name}_owner.json"
-    if jax.process_index() > 0:
+    if not is_first():
         yield
         return
     try:

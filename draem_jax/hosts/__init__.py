@@ -1,0 +1,1 @@
+"""Working on several hosts: starting together, agreeing, stopping and ending together."""

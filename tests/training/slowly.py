@@ -1,0 +1,26 @@
+"""`draem-jax` with steps that take a fifth of a second, so that signals come in between them.
+
+It says that it is of the version that the environment's TEST_VERSION names.
+
+python -m tests.training.slowly VERB --flag=value ...
+"""
+
+import os
+import sys
+import time
+
+import draem_jax
+from draem_jax.__main__ import main
+from draem_jax.training.log import RunLog
+
+if __name__ == "__main__":
+    if version := os.environ.get("TEST_VERSION"):
+        draem_jax.__version__ = version
+    steps = RunLog.steps
+
+    def slow_steps(log, losses):
+        time.sleep(0.2)
+        steps(log, losses)
+
+    RunLog.steps = slow_steps
+    sys.exit(main())

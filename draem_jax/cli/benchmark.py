@@ -62,7 +62,8 @@ VERB = Verb(
     """\
     Each category is a run of its own in WORKDIR/CATEGORY. Stopped or killed, the same command goes
     on where it was; what is done is skipped. The table goes to results.md and results.csv, the
-    paper's figures beside ours where the paper has any.
+    paper's figures beside ours where the paper has any. Started several times, on any hosts that
+    write to the same --workdir, the same command shares the categories.
 
       draem-jax benchmark --config=configs/mvtec_ad.py --workdir=runs/mvtec_ad
       draem-jax benchmark --config=configs/surfaces.py --workdir=runs/surfaces \\

@@ -340,6 +340,18 @@ def define_hosts(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
+def define_shares(values: flags.FlagValues) -> None:
+    """Defines --processes and --process, for verbs whose processes share the work."""
+    flags.DEFINE_integer(
+        "processes", None, "How many processes share the pictures, with --process; 1 for one that "
+        "is to do all of them. Not needed under Slurm, Open MPI, on TPU pods and in indexed jobs "
+        "of Kubernetes.", lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "process", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values,
+    )  # fmt: skip
+
+
 @contextmanager
 def joined_hosts(values: Any) -> Iterator[None]:
     """Does what is within together with the processes that the flags of `define_hosts` name.

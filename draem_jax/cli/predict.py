@@ -3,7 +3,7 @@
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -13,6 +13,7 @@ from draem_jax.cli.common import (
     define_detection,
     define_path,
     define_roi,
+    define_shares,
     define_workdir,
     load_calibrated,
     parse_workdir,
@@ -27,6 +28,10 @@ from draem_jax.cli.common import (
     warn,
 )
 from draem_jax.errors import StoppedError, UserError
+from draem_jax.hosts.joining import share
+
+if TYPE_CHECKING:
+    from draem_jax.inspection.shares import Share
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -58,6 +63,7 @@ def _define(values: flags.FlagValues) -> None:
         "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
         "those that it leaves out.",
     )  # fmt: skip
+    define_shares(values)
     define_roi(values)
     define_detection(values)
 
@@ -69,6 +75,7 @@ def _run(values: Any) -> None:
     from draem_jax.inspection.millimetres import PixelWidths, check_mm_per_pixel
     from draem_jax.inspection.outputs import check_out
     from draem_jax.inspection.predict import PredictOptions, predict_files
+    from draem_jax.inspection.shares import Share
 
     workdir = parse_workdir(values)
     check_detection(values, "predict", "images", "out")
@@ -79,6 +86,11 @@ def _run(values: Any) -> None:
             raise UserError(f"--{name} is not a number; give seconds, such as 1")
     if values.watch and values.strict:
         raise UserError("--strict stops where --watch goes on; leave one of them out")
+    index, count = share(processes=values.processes, process=values.process)
+    if values.watch and count > 1:
+        raise UserError(
+            "--watch is for one process; give each a folder of its own, or --processes=1"
+        )
     check_out(Path(values.out), watched=values.watch)
     if values.watch and not Path(values.images).is_dir():
         raise UserError(f"there is no folder {values.images} to watch; check --images")
@@ -102,11 +114,37 @@ def _run(values: Any) -> None:
     if values.watch:
         _tell(_watch(values, detector, *where, types=types, options=options), Path(values.out))
         return
+    if count > 1:
+        _predict_share(detector, *where, share=Share(index, count), types=types, options=options)
+        return
     start = time.monotonic()
     with progress_bar("picture") as progress:
         found = predict_files(detector, *where, types=types, options=options, progress=progress)
     rate = (found.pictures + len(found.errors)) / (time.monotonic() - start)
     _tell(found, Path(values.out), f"; {rate:.3g} a second")
+
+
+def _predict_share(detector: Any, images: str, out: str, *, share: "Share", **options: Any) -> None:
+    from draem_jax.inspection.shares import predict_share
+
+    with progress_bar("picture") as progress:
+        found, waits_for = predict_share(
+            detector, images, out, share=share, progress=progress, **options
+        )
+    if not waits_for:
+        _tell(found, Path(out))
+        return
+    if not found.stopped_by:
+        say(
+            f"{_count(found.given, 'picture')} done; {waits_for} of {share.count} processes are "
+            f"not, the last of which writes {Path(out) / 'predictions.csv'}"
+        )
+        return
+    raise StoppedError(
+        f"stopped after {found.pictures + len(found.errors)} of the {found.given} pictures of this "
+        "process; the same command goes on",
+        found.stopped_by,
+    )
 
 
 def _watch(values: Any, detector: Any, images: str, out: str, **options: Any) -> Any:
@@ -175,6 +213,10 @@ VERB = Verb(
     (status 130 or 143). Those of an earlier prediction into the same --out give way to new ones
     when the first picture is done.
 
+    Several processes share the pictures, on as many hosts as write to the same --out: each is
+    given the same command and its --process. The last one to end writes the tables; one that was
+    killed goes on where it was.
+
     With --watch it goes on with the pictures that arrive in the folder, each once, and says a line
     of each; see docs/watching.md. The same command takes up what another one left, however it
     ended.
@@ -183,6 +225,8 @@ VERB = Verb(
       draem-jax predict --workdir=runs/quickstart --images=photo.jpg --out=found/ \\
         --mm_per_pixel=0.05 --min_area=50
       draem-jax predict --workdir=runs/quickstart --images=arriving/ --out=found/ --watch
+      draem-jax predict --workdir=runs/quickstart --images=photos/ --out=found/ \\
+        --processes=2 --process=0
     """,
     _define,
     _run,

@@ -119,8 +119,9 @@ VERB = Verb(
     product is a category of a data set, or a data set of its own. Each run takes one device, as
     many at a time, and is a work directory of its own under WORKDIR/runs/. Stopped or killed, the
     same command goes on; what is done is skipped. Variants, seeds and products may be added later.
-    Started several times, the same command shares the runs: a GPU bears some small ones at a time,
-    with its memory divided by XLA_PYTHON_CLIENT_MEM_FRACTION (0.3 for three).
+    Started several times, on any hosts that write to the same --workdir, the same command shares
+    the runs, and those of a process that dies are left to the others: a GPU bears some small ones
+    at a time, with its memory divided by XLA_PYTHON_CLIENT_MEM_FRACTION (0.3 for three).
 
       draem-jax study --config=configs/studies/quick.py --workdir=runs/quick
       draem-jax study --config=configs/studies/opacity.py --workdir=runs/opacity \\

@@ -114,6 +114,35 @@ def join(
         _join(place, timeout)
 
 
+def share(*, processes: int | None = None, process: int | None = None) -> tuple[int, int]:
+    """Which of how many processes this one is, where they need not join to share their work.
+
+    Args:
+        processes: how many there are; 1 alone for a process that is to work by itself.
+        process: which one this is, from 0.
+
+    Returns:
+        Its index, and how many there are; where neither was given, as the cluster has it.
+
+    Raises:
+        UserError: one is given without the other, or they make no sense.
+    """
+    if processes is None and process is None:
+        cluster = cluster_here()
+        if cluster is None:
+            return 0, 1
+        place = _ask(cluster, TIMEOUT)
+        return place.process, place.processes
+    if processes == 1 and not process:
+        return 0, 1
+    if processes is None or process is None:
+        missing = "--process" if process is None else "--processes"
+        raise UserError(f"--processes and --process belong together; {missing} is missing")
+    if process >= processes:
+        raise UserError(f"--process={process} must be less than --processes={processes}")
+    return process, processes
+
+
 def _ask(cluster: str, timeout: float) -> _Place:
     """Lets JAX find out which of how many processes this one is."""
     from jax._src import clusters

@@ -1,4 +1,4 @@
-"""The journal of a watched folder: what has been dealt with, and what was said of it.
+"""A journal of pictures: what has been dealt with, and what was said of it.
 
 A file of lines of JSON, each of which is on the disk before anything else happens. The first says
 what the others depend on; each other one tells of a picture, and a later one of the same picture
@@ -13,9 +13,11 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from draem_jax import files
+from draem_jax.detector import Draem
 from draem_jax.errors import UserError
 from draem_jax.inspection.record import Record
 from draem_jax.inspection.settling import Stamp
+from draem_jax.regions.rule import RegionRule
 
 FORMAT = "predict --watch 1"
 
@@ -36,8 +38,41 @@ class Entry(NamedTuple):
     place: int
 
 
+def depends_on(detector: Draem, images: Path, rule: RegionRule, alpha: float) -> dict[str, Any]:
+    """What results depend on, so that one folder does not mix them: the header of a journal."""
+    return {
+        "images": files.escaped(files.absolute_path(images)),
+        "workdir": files.escaped(files.absolute_path(detector.workdir)),
+        "step": detector.step,
+        "alpha": alpha,
+        "threshold": list(rule.threshold),
+        "join_gap": rule.join_gap,
+        "min_area": rule.min_area,
+        "roi": files.escaped(detector.roi.source),
+        "ignore_border": detector.roi.ignore_border,
+    }
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Of a file; None if it is away."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def has_header(path: Path, header: Mapping[str, Any]) -> bool:
+    """Whether a journal is there that depends on the same."""
+    try:
+        with path.open("rb") as file:
+            return file.readline() == _line({"format": FORMAT, **header})
+    except OSError:
+        return False
+
+
 class Journal:
-    """The journal of a folder, opened to be gone on with.
+    """A journal, opened to be gone on with.
 
     Attributes:
         entries: those of the pictures by their names: paths within the folder, not escaped.
@@ -92,6 +127,12 @@ class Journal:
             for entry in sorted(self.entries.values(), key=lambda entry: entry.place):
                 file.seek(entry.place)
                 yield Record.from_json(json.loads(file.readline())["record"])
+
+    def record(self, name: str) -> Record:
+        """What was said of a picture; it must have been dealt with."""
+        with self.path.open("rb") as file:
+            file.seek(self.entries[name].place)
+            return Record.from_json(json.loads(file.readline())["record"])
 
     def _read(self, header: Mapping[str, Any]) -> int:
         """Reads what is there, and gives the end of the last whole line."""

@@ -130,14 +130,7 @@ def predict_files(
             done stays.
     """
     images, out = Path(images), Path(out)
-    paths = list_pictures(images, recursive=True)
-    check_apart(paths, out)
-    check_out(out)
-    root = images if images.is_dir() else images.parent
-    within = [path.relative_to(root) for path in paths]
-    names = [files.escaped(path.as_posix()) for path in within]
-    widths = options.pixel_widths.of(names)
-    tasks = list(map(Task, paths, names, files.distinct_names(within, ".png"), widths))
+    tasks = tasks_of(images, out, options)
     rule = options.rule or detector.region_rule()
     looking: Generator[Record, None, None] = look_at(
         tasks,
@@ -160,22 +153,38 @@ def predict_files(
                     _begin(out, tables)
                 tables.add(record)
                 records.append(record)
-                progress(len(records), len(paths))
-                if len(records) < len(paths) and (stopped_by := stop_asked()):
+                progress(len(records), len(tasks))
+                if len(records) < len(tasks) and (stopped_by := stop_asked()):
                     break
     except BaseException as error:
         with contextlib.suppress(UserError):
             _finish(out, records)
         if records and isinstance(error, UserError):
             raise UserError(
-                f"{error}; {len(records)} of {len(paths)} pictures were done before, see "
+                f"{error}; {len(records)} of {len(tasks)} pictures were done before, see "
                 f"{out / 'predictions.csv'}"
             ) from error
         raise
     _finish(out, records)
     return summarise(
-        lambda: records, detector, threshold=rule.threshold, given=len(paths), stopped_by=stopped_by
+        lambda: records, detector, threshold=rule.threshold, given=len(tasks), stopped_by=stopped_by
     )
+
+
+def tasks_of(images: Path, out: Path, options: PredictOptions) -> list[Task]:
+    """What is to be looked at, in the order of the tables; see `predict_files`.
+
+    Raises:
+        UserError: the same, of pictures, `out` and millimetres.
+    """
+    paths = list_pictures(images, recursive=True)
+    check_apart(paths, out)
+    check_out(out)
+    root = images if images.is_dir() else images.parent
+    within = [path.relative_to(root) for path in paths]
+    names = [files.escaped(path.as_posix()) for path in within]
+    widths = options.pixel_widths.of(names)
+    return list(map(Task, paths, names, files.distinct_names(within, ".png"), widths))
 
 
 def look_at(

@@ -13,19 +13,18 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from draem_jax import files
 from draem_jax.data.folders import pictures_of_folder
 from draem_jax.detector import Draem
 from draem_jax.errors import CannotWriteError, UserError
-from draem_jax.inspection.journal import Journal
+from draem_jax.inspection.journal import Journal, depends_on, stamp_of
 from draem_jax.inspection.outputs import JOURNAL, KINDS, Task, Writer, check_apart, check_out
 from draem_jax.inspection.predict import PredictOptions, PredictSummary, look_at, summarise
 from draem_jax.inspection.record import COCO_FILES, TABLES, Record, Tables, write_coco
 from draem_jax.inspection.settling import Ready, Settling, Stamp
 from draem_jax.inspection.types import TypeModel
-from draem_jax.regions.rule import RegionRule
 from draem_jax.training.signals import stop_signals
 from draem_jax.training.workdir import locked
 
@@ -111,7 +110,7 @@ def watch_folder(
         watch = None
         with contextlib.suppress(_StopAskedError):
             journal = room.wait_for(
-                lambda: Journal(out / JOURNAL, _header(detector, images, rule, options.alpha))
+                lambda: Journal(out / JOURNAL, depends_on(detector, images, rule, options.alpha))
             )
             writer = Writer(detector, out, rule, types)
             watch = _Watch(images, journal, writer, options, watching, telling, room)
@@ -230,7 +229,7 @@ class _Watch:
                 self.telling.warn(f"{error}; waiting for it")
             return None
         self.failed_looks = 0
-        stamps = {str(path.relative_to(self.images)): _stamp(path) for path in paths}
+        stamps = {str(path.relative_to(self.images)): stamp_of(path) for path in paths}
         return {name: stamp for name, stamp in stamps.items() if stamp is not None}
 
     def _known(self, name: str) -> Stamp | None:
@@ -280,10 +279,10 @@ class _Watch:
 
     def _attempt(self, task: Task, stamp: Stamp, look: Callable[[], Record]) -> Record | None:
         """Looks at a picture and writes what is found, in a thread; None if it has changed."""
-        if _stamp(task.path) not in (stamp, None):
+        if stamp_of(task.path) not in (stamp, None):
             return None
         record = self.room.wait_for(look)
-        after = _stamp(task.path)
+        after = stamp_of(task.path)
         if after not in (stamp, None) or (after is None and record.error):
             return None
         if not record.error:
@@ -322,30 +321,6 @@ class _Watch:
         if self.tables_are_stale:
             self.room.wait_for(lambda: self.tables.begin(self.journal.records))
             self.tables_are_stale = False
-
-
-def _header(detector: Draem, images: Path, rule: RegionRule, alpha: float) -> dict[str, Any]:
-    """What results depend on, so that one folder does not mix them."""
-    return {
-        "images": files.escaped(files.absolute_path(images)),
-        "workdir": files.escaped(files.absolute_path(detector.workdir)),
-        "step": detector.step,
-        "alpha": alpha,
-        "threshold": list(rule.threshold),
-        "join_gap": rule.join_gap,
-        "min_area": rule.min_area,
-        "roi": files.escaped(detector.roi.source),
-        "ignore_border": detector.roi.ignore_border,
-    }
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """Of a file; None if it is away."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _sleep(seconds: float, stop_asked: Callable[[], int]) -> None:

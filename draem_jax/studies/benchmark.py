@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from draem_jax import files
 from draem_jax.config import differences, from_json, image_size, with_absolute_paths
-from draem_jax.errors import StoppedError, UserError
+from draem_jax.errors import InUseError, StoppedError, UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.metrics.table import title
 from draem_jax.training.loop import train
 from draem_jax.training.pictures import data_warnings
-from draem_jax.training.workdir import refuse_pictures
+from draem_jax.training.workdir import locked, refuse_pictures
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap")
 MEAN = "mean"
@@ -53,6 +53,9 @@ def benchmark(
     again, the benchmark goes on where it was. `results.md` and `results.csv` are written anew after
     each category. One that fails is told in the table, and the others go on.
 
+    Several processes may call it with the same directory: each takes the categories that no other
+    one is at.
+
     Args:
         config: every run's, but for the category.
         workdir: where the runs and the table are kept.
@@ -62,7 +65,7 @@ def benchmark(
         quiet: print nothing else.
 
     Returns:
-        A row for each category.
+        A row for each category, without metrics where another process is still at it.
 
     Raises:
         UserError: `workdir` holds runs with another config, or pictures and no runs.
@@ -77,20 +80,26 @@ def benchmark(
         _refuse_another(own, workdir / category)
     for number, (category, own) in enumerate(configs.items(), start=1):
         folder = workdir / category
-        done = _metrics_of(folder)
-        say(f"{category} ({number} of {len(configs)})" + (": done before" if done else ""))
         try:
-            if not done:
-                for line in data_warnings(own):
-                    warn(f"{category}: {line}" if category else line)
-                train(own, folder, quiet=quiet)
-                evaluate(folder)
-            rows[category] = Row(category, _metrics_of(folder))
+            with locked(folder, name=".benchmark"):
+                done = _metrics_of(folder)
+                say(f"{category} ({number} of {len(configs)})" + (": done before" if done else ""))
+                if not done:
+                    for line in data_warnings(own):
+                        warn(f"{category}: {line}" if category else line)
+                    train(own, folder, quiet=quiet)
+                    evaluate(folder)
         except StoppedError:
             raise
+        except InUseError:
+            say(f"{category} ({number} of {len(configs)}): another process is at it")
         except UserError as error:
             rows[category] = Row(category, {}, failure=" ".join(str(error).split()))
             say(f"{category} failed: {rows[category].failure}")
+        # Of those that other processes have done meanwhile as well.
+        for name, row in rows.items():
+            if not row.failure:
+                rows[name] = Row(name, _metrics_of(workdir / name))
         table = list(rows.values())
         files.write_text(workdir / "results.md", results_markdown(config, table))
         files.write_text(workdir / "results.csv", results_csv(config.data.name, table))

@@ -166,7 +166,7 @@ class World:
     def files(self):
         paths = [self.images / name for name in NAMES if (self.images / name).is_file()]
         return {
-            str(path.relative_to(self.images)): (watch._stamp(path), path.read_text())
+            str(path.relative_to(self.images)): (watch.stamp_of(path), path.read_text())
             for path in paths
         }
 

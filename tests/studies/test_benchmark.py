@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 
-from draem_jax.config import default_config
+from draem_jax.config import default_config, to_json
 from draem_jax.errors import UserError
 from draem_jax.evaluation.evaluate import evaluate
 from draem_jax.evaluation.published import paper_figures
 from draem_jax.studies import benchmark as module
 from draem_jax.studies.benchmark import Row, benchmark, results_csv, results_markdown
 from draem_jax.training.loop import train
+from draem_jax.training.workdir import locked
 from tests.data import fixtures
 
 # Streamed, so that one compiled program serves any number of pictures.
@@ -142,6 +143,36 @@ def test_a_benchmark_skips_what_is_done_and_goes_on_after_failures(
     with pytest.raises(UserError, match=r"seed: 0 → 1"):
         benchmark(tiny_config(seed=1), tmp_path, categories, quiet=True)
     assert calls == ["brick", "grass", "grass"]
+
+
+def test_processes_share_a_benchmark(tmp_path, tiny_config, monkeypatch):
+    def done(workdir, **metrics):
+        (workdir / "evaluation").mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(to_json(tiny_config(**{"train.steps": 3})))
+        stored = {"step": 3, "protocols": {"default": dict.fromkeys(module.METRICS, 0.5)}}
+        (workdir / "evaluation" / "metrics.json").write_text(json.dumps(stored))
+
+    trained = []
+
+    def train_while_the_other_ends(config, workdir, **options):
+        trained.append(config.data.category)
+        if config.data.category == "gravel":
+            done(tmp_path / "grass")  # by the other process
+
+    monkeypatch.setattr(module, "train", train_while_the_other_ends)
+    monkeypatch.setattr(module, "evaluate", done)
+    said = []
+    with locked(tmp_path / "grass", name=".benchmark"):
+        rows = benchmark(
+            tiny_config(**{"train.steps": 3}),
+            tmp_path,
+            ("brick", "grass", "gravel"),
+            say=said.append,
+        )
+    assert trained == ["brick", "gravel"]
+    assert "grass (2 of 3): another process is at it" in said
+    assert all(row.metrics["pixel_ap"] == 0.5 and not row.failure for row in rows)
+    assert "not run yet" not in (tmp_path / "results.md").read_text()
 
 
 def test_pictures_are_no_place_for_runs(tmp_path, tiny_config):

@@ -56,12 +56,18 @@ class Rollbacks:
 
     @classmethod
     def load(cls, workdir: Path, *, started: bool) -> "Rollbacks":
-        """What a run has noted in its work directory; none for one that begins.
+        """What a run has noted in its work directory.
+
+        Args:
+            workdir: the work directory of the run.
+            started: whether the run goes on; what another one has left is deleted otherwise.
 
         Raises:
             UserError: the file is damaged.
         """
         path = workdir / _FILE
+        if not started and jax.process_index() == 0:
+            path.unlink(missing_ok=True)
         if not started or not path.is_file():
             return cls()
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from draem_jax.config import to_json
-from draem_jax.errors import DivergedError
+from draem_jax.errors import DivergedError, UserError
 from draem_jax.training import loop
 from draem_jax.training.loop import train
 from draem_jax.training.rollbacks import Rollback, Rollbacks
@@ -134,6 +134,17 @@ def test_a_run_goes_back_no_more_often_than_it_may(tmp_path, tiny_config, diverg
     diverge((1, 0))
     with pytest.raises(DivergedError, match=r"\(there is no checkpoint to go back to\)"):
         train(tiny_config(**ROLLBACK), tmp_path / "other", quiet=True)
+
+
+def test_a_run_that_begins_passes_nothing(tmp_path):
+    noted = Rollbacks((Rollback(2, 4),))
+    noted.save(tmp_path)
+    assert Rollbacks.load(tmp_path, started=True) == noted
+    assert Rollbacks.load(tmp_path, started=False) == Rollbacks()
+    assert Rollbacks.load(tmp_path, started=True) == Rollbacks()
+    (tmp_path / "rollbacks.json").write_text("[{")
+    with pytest.raises(UserError, match=r"rollbacks\.json is damaged"):
+        Rollbacks.load(tmp_path, started=True)
 
 
 def test_a_config_of_an_earlier_version_has_the_defaults(tmp_path, tiny_config):

@@ -23,7 +23,10 @@ _BLOCK_SIDE = 512
 decoding it: up to this width, and up to the pixels of a square of this side."""
 
 # What is read at most of a file that is damaged or lies, in directories, tags and bytes.
-_MOST_PAGES, _MOST_TAGS, _LONGEST_VALUE = 1000, 1000, 1 << 26
+_MOST_PAGES, _MOST_TAGS, _LONGEST_VALUE, _LONGEST_VALUES = 1000, 1000, 1 << 26, 1 << 28
+
+_MOST_PIXELS = 1 << 38
+"""Of a picture. All of its segments may be the same one, so that its file need not be long."""
 
 # What a file begins with: its byte order, and whether it is a BigTIFF.
 _HEADS = {
@@ -215,6 +218,7 @@ def _find_blocks(order: str, tags: Tags, *, length: int) -> TiffBlocks:
     else:
         segment = min(_number(tags, _STRIP_ROWS, size[0]), size[0]), size[1]
     _expect(min(size + segment) > 0 and max(size + segment) < 2**32)
+    _expect(math.prod(size) <= _MOST_PIXELS)
     _expect(tiled != (_STRIP_OFFSETS in tags))
     planes, bits = _planes(tags)
     shape = (planes, *(math.ceil(a / s) for a, s in zip(size, segment, strict=True)))
@@ -263,6 +267,7 @@ def _read_pages(file: BinaryIO, order: str, *, big: bool) -> Iterator[Tags]:
     wide, length = order + ("Q" if big else "I"), order + ("Q" if big else "H")
     entry = struct.Struct(f"{order}HH" + ("Q8s" if big else "I4s"))
     (position,) = _unpack(file, 8 if big else 4, wide)
+    left = _LONGEST_VALUES  # of bytes, in all pages together
     for _ in range(_MOST_PAGES):
         if not position:
             return
@@ -273,6 +278,8 @@ def _read_pages(file: BinaryIO, order: str, *, big: bool) -> Iterator[Tags]:
         for tag, kind, amount, content in entry.iter_unpack(entries):
             if tag in _KNOWN and tag not in tags and amount:
                 tags[tag] = _read_value(file, order, kind, amount, content)
+                left -= tags[tag].numbers.nbytes
+                _expect(left >= 0)
         yield tags
         (position,) = _unpack(file, position + struct.calcsize(length) + len(entries), wide)
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from draem_jax.data import resizing, tiff, windows
 from draem_jax.data.pictures import read_decoded, read_highest, read_picture
-from draem_jax.data.windows import open_windows, read_overview
+from draem_jax.data.windows import count_pixels, open_windows, read_overview
 from draem_jax.errors import UserError
+from tools.fuzz.pictures import tiled
 
 
 @pytest.fixture(autouse=True)
@@ -400,3 +401,12 @@ def test_files_that_lie_take_no_memory(tmp_path, options, lie):
         assert "\n" not in found
     else:  # of a layout without this tag, or that is not needed to read it
         np.testing.assert_array_equal(found, pixels)
+
+
+def test_more_pixels_than_anyone_can_look_at(tmp_path):
+    path = tmp_path / "vast.tif"
+    path.write_bytes(tiled("<", side=1 << 30, tile=1 << 30))  # 2 KB, which say 10^18 pixels
+    with pytest.raises(UserError, match="too many pixels"):
+        open_windows(path)
+    with pytest.raises(UserError, match="too many pixels"):
+        count_pixels(path)

@@ -129,25 +129,29 @@ def _tiffs() -> list[bytes]:
     made += [_saved(grey.convert("1"), "TIFF", compression="group4")]
     made += [_saved(rgb.quantize(8), "TIFF"), _saved(rgb.convert("RGBA"), "TIFF")]
     made += [_saved(rgb, "TIFF", save_all=True, append_images=[grey])]
-    made += [_tiled(order, big=big) for order in "<>" for big in (False, True)]
+    made += [tiled(order, big=big) for order in "<>" for big in (False, True)]
+    made += [tiled("<", side=1 << 30, tile=1 << 30)]
     return made
 
 
-def _tiled(order: str, *, big: bool) -> bytes:
-    """A TIFF of 40 x 40 in tiles of 16, turned, in either byte order; BigTIFF if asked for."""
-    tiles = [_ramp(16, 16, 1).tobytes()] * 9
+def tiled(order: str, *, big: bool = False, side: int = 40, tile: int = 16) -> bytes:
+    """A square TIFF in tiles of 256 bytes, turned, in either byte order; BigTIFF if asked for."""
+    number = (-(-side // tile)) ** 2
     start = 16 if big else 8
-    offsets = [start + 256 * i for i in range(9)]
-    tables = start + 256 * 9
+    offsets = [start + 256 * i for i in range(number)]
+    tables = start + 256 * number
     size = "Q" if big else "I"
-    lists = struct.pack(f"{order}9{size}", *offsets) + struct.pack(f"{order}9{size}", *[256] * 9)
+    lists = struct.pack(f"{order}{number}{size}", *offsets)
+    lists += struct.pack(f"{order}{number}{size}", *[256] * number)
     kind = 16 if big else 4
     values = {
-        256: (4, 1, 40), 257: (4, 1, 40), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
-        274: (3, 1, 6), 277: (3, 1, 1), 322: (3, 1, 16), 323: (3, 1, 16),
-        324: (kind, 9, tables), 325: (kind, 9, tables + len(lists) // 2),
+        256: (4, 1, side), 257: (4, 1, side), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
+        274: (3, 1, 6), 277: (3, 1, 1), 322: (4, 1, tile), 323: (4, 1, tile),
+        324: (kind, number, tables), 325: (kind, number, tables + len(lists) // 2),
     }  # fmt: skip
     entries = b""
+    if number == 1:  # which stands in the entry itself
+        values |= {324: (kind, 1, offsets[0]), 325: (kind, 1, 256)}
     for tag, (of, amount, value) in values.items():
         width = {3: "H", 4: "I", 16: "Q"}[of] if amount == 1 else size
         content = struct.pack(order + width, value).ljust(8 if big else 4, b"\0")
@@ -156,7 +160,7 @@ def _tiled(order: str, *, big: bool) -> bytes:
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
     head += struct.pack(f"{order}HHQ", 8, 0, where) if big else struct.pack(f"{order}I", where)
     entries = struct.pack(f"{order}{'Q' if big else 'H'}", len(values)) + entries
-    return head + b"".join(tiles) + lists + entries + bytes(8)
+    return head + _ramp(16, 16, 1).tobytes() * number + lists + entries + bytes(8)
 
 
 def _postscript() -> bytes:

@@ -177,8 +177,9 @@ def _names(content: bytes, folder: Path) -> None:
             line
         ), "it turns what stands beside it"
     files.write_csv(folder / "table.csv", ["name"], [[text]])
-    output = files.distinct_names([Path(text.replace("\0", "") or "x")], ".png")[0]
-    del output
+    path = Path(text.replace("\0", ""))
+    if path.name:
+        files.distinct_names([path], ".png")
 
 
 def _tags(page: str, parser) -> list[tuple[str, tuple[str, ...]]]:

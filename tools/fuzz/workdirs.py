@@ -165,8 +165,6 @@ def _journal(content: bytes, folder: Path) -> None:
     tables.begin(journal.records)
     record.write_coco(out, journal.records)
     record.count(journal.records())
-    for one in journal.records():
-        one.line()
 
 
 def _journals() -> list[bytes]:

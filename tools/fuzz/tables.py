@@ -39,6 +39,7 @@ def _list_files() -> list[bytes]:
         '\ufeffpath\tlabel\na\\1.png\t0\n"a/2.png"\t1\n'.encode(),
         b"path,type\n/etc/passwd,good\n../../x.png,bad\n",
         b"path,type\n" + b"a" * 300 + b".png,good\n",
+        b"path,type\na/1.png," + b"x" * 140_000 + b"\n",
     ]
 
 
@@ -81,6 +82,10 @@ def _visa_tables() -> list[bytes]:
         b"cashew,test,normal,x.png,\n",
         b"object,split,label,image,mask\ncandle,train,normal,../../x,\n",
         b"object,split,label,image\ncandle,train\n",
+        b"object,split,label,image,mask\ncandle,test,anomaly\n",
+        b"object,split,label,image,mask\ncandle,train,normal," + b"a" * 300 + b",\n",
+        b"object,split,label,image,mask\n\xff,train,normal,\0,\n",
+        b"object,split,label,image,mask\ncandle," + b"x" * 140_000,
     ]
 
 
@@ -177,8 +182,9 @@ def _names(content: bytes, folder: Path) -> None:
             line
         ), "it turns what stands beside it"
     files.write_csv(folder / "table.csv", ["name"], [[text]])
-    output = files.distinct_names([Path(text.replace("\0", "") or "x")], ".png")[0]
-    del output
+    path = Path(text.replace("\0", ""))
+    if path.name:
+        files.distinct_names([path], ".png")
 
 
 def _tags(page: str, parser) -> list[tuple[str, tuple[str, ...]]]:

@@ -165,8 +165,6 @@ def _journal(content: bytes, folder: Path) -> None:
     tables.begin(journal.records)
     record.write_coco(out, journal.records)
     record.count(journal.records())
-    for one in journal.records():
-        one.line()
 
 
 def _journals() -> list[bytes]:
@@ -213,7 +211,7 @@ def _metadata_seeds() -> list[bytes]:
         1,
     ]
     lines = b'{"step": 4, "validation_loss": 0.5}\n{"step": 1e999, "validation_loss": 1}\n'
-    return [_dump({"custom_metadata": facts}), *map(_dump, odd), lines, b"[" * 5000]
+    return [_dump({"custom_metadata": facts}), *map(_dump, odd), lines, b"[" * 5000, b"\xff\n1"]
 
 
 # What a tiny run saved, by the paths within its work directory; see `_prepare_run`.

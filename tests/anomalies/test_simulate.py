@@ -82,6 +82,7 @@ def test_given_masks_take_the_place_of_drawn_ones():
     np.testing.assert_array_equal(augmented * shared, drawn.augmented * shared)
 
 
+@pytest.mark.long
 def test_another_shape_and_blend_change_what_the_mask_says():
     images, textures = batch(40, shape=(64, 48))
     params = AnomalyParams.from_dict(

@@ -94,9 +94,9 @@ def test_a_share_is_one_processs(bright, folder, tmp_path):  # noqa: F811
 
 def test_a_damaged_picture_stops_a_strict_share(bright, folder, tmp_path):  # noqa: F811
     options = PredictOptions(strict=True)
-    predict_share(bright, folder, tmp_path, share=Share(0, 2), options=options)
+    predict_share(bright, folder, tmp_path, share=Share(1, 2), options=options)
     with pytest.raises(UserError, match=r"broken\.png"):
-        predict_share(bright, folder, tmp_path, share=Share(1, 2), options=options)
+        predict_share(bright, folder, tmp_path, share=Share(0, 2), options=options)
     assert not (tmp_path / "predictions.csv").exists()
 
 

@@ -94,6 +94,7 @@ def test_initialisation_has_the_documented_distributions(draw_unit):
     assert not unit["norm"]["bias"].any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("start", "output"), [("he", 0.02), ("mirrored", 0.004)])
 def test_other_starts_keep_variances(start, output):
     network = DraemNetwork(8, 16)
@@ -108,6 +109,7 @@ def test_other_starts_keep_variances(start, output):
     assert found["output"]["kernel"].std() == pytest.approx(output, rel=0.15)
 
 
+@pytest.mark.long
 def test_mirrored_layers_begin_linear():
     params = initialise(DraemNetwork(6, 4), jax.random.key(0), start="mirrored")["params"]
     encoder = params["reconstructive"]["encoder1"]

@@ -193,6 +193,7 @@ def test_whole_pictures_are_what_they_were_before_there_were_crops():
         assert digest.hexdigest().startswith("147bc24303f053e1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", [{}, {"data.tile": (0,), "data.fit": "letterbox"}])
 def test_nothing_is_simulated_on_padding(changes, folder, crops_config):
     changes = {"data.image_size": TILE, "data.texture_source": str(folder / "textures")} | changes

@@ -236,7 +236,7 @@ def test_a_reconstruction_is_compared_with_the_normal_picture(samples):
             "config.model.sspcab=True needs a reconstructive network",
         ),
         ({"losses.l2": -1.0}, "config.losses.l2 must be 0 or more, not -1"),
-        ({"losses.ssim": float("nan")}, "config.losses.ssim must be 0 or more"),
+        ({"losses.ssim": float("nan")}, "config.losses.ssim must be a finite number"),
         ({"losses.focal": 0.0}, "config.losses.focal must be above 0"),
         (
             {"losses.l2": 0.0, "losses.ssim": 0.0},

@@ -111,6 +111,7 @@ def test_thresholds_are_of_whole_pictures(looking):
     assert thresholds.simulated_pictures == 64 + 1  # half of two pictures held out
 
 
+@pytest.mark.long
 def test_anomalies_are_laid_into_whole_pictures(looking):
     shown, again = (simulated_pictures(looking.config, roi=Roi(ignore_border=20)) for _ in range(2))
     count = sum(shown.normal)

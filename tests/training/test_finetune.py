@@ -31,7 +31,7 @@ from draem_jax.training.tuning_samples import (
 )
 from draem_jax.training.workdir import load_run
 
-pytestmark = pytest.mark.tiny_programs
+pytestmark = [pytest.mark.tiny_programs, pytest.mark.long]
 
 
 def _digests(folder):
@@ -192,7 +192,6 @@ def test_what_got_worse_is_warned_of():
     ]
 
 
-@pytest.mark.long
 def test_samples_are_mixed_by_their_shares(tuned, given):
     config, _ = load_run(tuned[1])
     config.finetune.accepted_share, config.finetune.defect_share = 0.25, 0.5

@@ -34,6 +34,7 @@ def test_one_bit_on_one_device_is_noticed():
         refuse_different(state.replace(params=params))
 
 
+@pytest.mark.long
 @pytest.mark.tiny_programs
 def test_what_devices_do_not_agree_on_is_not_saved(tmp_path, tiny_config, trained, monkeypatch):
     make = loop._mapped_train_steps

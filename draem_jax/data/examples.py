@@ -67,7 +67,7 @@ class Examples:
         """A digest of names and pixels, which is the same for the same pictures only."""
         digest = hashlib.sha256(repr((self.accepted_names, self.defect_names)).encode())
         for array in (self.accepted, self.defects, self.masks):
-            digest.update(np.ascontiguousarray(array).data.cast("B"))
+            digest.update(repr(array.shape).encode() + array.tobytes())
         return digest.hexdigest()
 
     def divide(self, share: float) -> tuple["Examples", "Examples"]:

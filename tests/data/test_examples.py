@@ -61,6 +61,19 @@ def test_what_is_left_out_of_examples_is_told(tmp_path):
     assert note.startswith("1 label files are not read, such as hole/1.json")
 
 
+def test_the_digest_is_that_of_the_pictures(tmp_path):
+    def digest():
+        return read_examples(tmp_path / "accept", None, size=SIZE).digest()
+
+    picture = write_picture(tmp_path / "accept" / "1.png")
+    before = digest()
+    assert digest() == before
+    picture = picture.copy()
+    picture[0, 0] ^= 1
+    Image.fromarray(picture).save(tmp_path / "accept" / "1.png")
+    assert digest() != before
+
+
 def test_bad_examples_are_refused_by_name(tmp_path):
     def refused(accept, defects, message):
         with pytest.raises(UserError, match=message):

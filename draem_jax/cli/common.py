@@ -320,35 +320,28 @@ def define_cpu_devices(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
+def define_processes(values: flags.FlagValues) -> None:
+    """Defines --processes and --process."""
+    flags.DEFINE_integer(
+        "processes", None, "How many processes work together, each of which is given its "
+        "--process; 1 for one that is to work alone. Not needed under Slurm, Open MPI, on TPU pods "
+        "and in indexed jobs of Kubernetes.", lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "process", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values,
+    )  # fmt: skip
+
+
 def define_hosts(values: flags.FlagValues) -> None:
     """Defines --coordinator, --processes, --process and --join_timeout."""
     flags.DEFINE_string(
-        "coordinator", None, "On several hosts: HOST:PORT of process 0, with --processes and "
-        "--process. Under Slurm, Open MPI, on TPU pods and in indexed jobs of Kubernetes none of "
-        "the three is needed.", flag_values=values,
+        "coordinator", None, "On several hosts: HOST:PORT of process 0, where --processes and "
+        "--process are given.", flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_integer(
-        "processes", None, "How many processes work together; 1 alone for a process that is not to "
-        "join others of its cluster.", lower_bound=1, flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer(
-        "process", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values,
-    )  # fmt: skip
+    define_processes(values)
     flags.DEFINE_float(
         "join_timeout", TIMEOUT, "Seconds to wait for the other processes to start.",
         lower_bound=0, flag_values=values,
-    )  # fmt: skip
-
-
-def define_shares(values: flags.FlagValues) -> None:
-    """Defines --processes and --process, for verbs whose processes share the work."""
-    flags.DEFINE_integer(
-        "processes", None, "How many processes share the pictures, with --process; 1 for one that "
-        "is to do all of them. Not needed under Slurm, Open MPI, on TPU pods and in indexed jobs "
-        "of Kubernetes.", lower_bound=1, flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer(
-        "process", None, "Which of them this one is, from 0.", lower_bound=0, flag_values=values,
     )  # fmt: skip
 
 

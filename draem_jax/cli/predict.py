@@ -12,8 +12,8 @@ from draem_jax.cli.common import (
     check_detection,
     define_detection,
     define_path,
+    define_processes,
     define_roi,
-    define_shares,
     define_workdir,
     load_calibrated,
     parse_workdir,
@@ -63,7 +63,7 @@ def _define(values: flags.FlagValues) -> None:
         "columns name (the picture's path within --images) and mm_per_pixel. --mm_per_pixel is for "
         "those that it leaves out.",
     )  # fmt: skip
-    define_shares(values)
+    define_processes(values)
     define_roi(values)
     define_detection(values)
 

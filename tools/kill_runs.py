@@ -2,22 +2,26 @@
 
     python -m tools.kill_runs --kills=50
 
-Runs whose pictures stay on the device and runs whose pictures stream take turns. Holds that a
-command that was killed can be started again, that the best checkpoint is the one of the least
-validation loss in metrics.jsonl, that no more checkpoints are kept than configured, and that each
-run ends in the same state, bit for bit, as one that was left alone.
+Runs whose pictures stay on the device, runs whose pictures stream, and the same with two processes
+that train together take turns; of two processes one or both are killed. Holds that a command that
+was killed can be started again, that a process whose partner is gone says so in one line within a
+minute, that the best checkpoint is the one of the least validation loss in metrics.jsonl, that no
+more checkpoints are kept than configured, and that each run ends in the same state, bit for bit, as
+one that was left alone.
 """
 
 import argparse
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +41,34 @@ def get_config(name):
     return from_json(Path(__file__).with_name(f"{name}.json"))
 """
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
-FEEDS = {"resident": {}, "streaming": {"data.resident_gib": 0.0, "data.workers": 1}}
 _EARLY = 0.25  # share of the kills that may come before the first step
 _START = 6.0  # seconds that a start takes
 _PATIENCE = 300.0  # seconds that a run may take to its first step, or to its end
+_JOIN = 20  # seconds that a process waits for another one to start
+# Seconds in which a process ends whose partner was killed; longer where it had not heard of it yet.
+_NOTICE, _LATE_NOTICE = 60.0, 120.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is particular to some runs.
+
+    Attributes:
+        changes: of the config, by dotted names.
+        processes: that train together.
+    """
+
+    changes: Mapping[str, object] = field(default_factory=dict)
+    processes: int = 1
+
+
+_STREAMING = {"data.resident_gib": 0.0, "data.workers": 1}
+KINDS = {
+    "resident": Kind(),
+    "pair": Kind(processes=2),
+    "streaming": Kind(_STREAMING),
+    "streaming_pair": Kind(_STREAMING, processes=2),
+}
 
 
 @dataclass
@@ -51,63 +79,101 @@ class Trial:
         root: the folder of everything.
         steps: of a run.
         rng: what and when is drawn with.
-        counts: kills by signal and feed, and ends that were compared.
+        counts: kills by signal, kind and who was killed, and ends that were compared.
+        slowest: seconds that a process took at most to end after its partner was killed.
     """
 
     root: Path
     steps: int
     rng: random.Random
     counts: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
 
-    def commands(self, feed: str, workdir: Path) -> list[list[str]]:
-        """The command of each process of a run, which are started and killed together."""
+    @contextmanager
+    def running(self, kind: str, workdir: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Starts the processes of a run, or goes on with it; none outlives the block."""
+        processes = KINDS[kind].processes
         command = [
-            *(sys.executable, "-m", "draem_jax", "train", "--cpu_devices=1"),
-            f"--config={self.root / 'recipe.py'}:{feed}",
+            *(sys.executable, "-m", "tools.processes", "train", "--cpu_devices=1"),
+            f"--config={self.root / 'recipe.py'}:{kind}",
             f"--workdir={workdir}",
         ]
-        return [command]
+        if processes > 1:
+            command += [f"--coordinator=localhost:{_free_port()}", f"--processes={processes}"]
+            command += [f"--join_timeout={_JOIN}"]
+        started = []
+        for which in range(processes):
+            own = [f"--process={which}"] if processes > 1 else []
+            with self.output_of(which).open("wb") as output:
+                started.append(subprocess.Popen(command + own, stdout=output, stderr=output))
+        try:
+            yield started
+        finally:
+            for process in started:
+                process.kill()
 
-    def start(self, feed: str, workdir: Path) -> list[subprocess.Popen[bytes]]:
-        """Starts a run, or goes on with it."""
-        output = (self.root / "output.txt").open("wb")
-        return [
-            subprocess.Popen(command, stdout=output, stderr=output)
-            for command in self.commands(feed, workdir)
-        ]
-
-    def leave_alone(self, feed: str, workdir: Path) -> None:
+    def leave_alone(self, kind: str, workdir: Path) -> None:
         """Lets a run come to its end, undisturbed from here on."""
-        for process in self.start(feed, workdir):
-            assert process.wait(_PATIENCE) == 0, self.output()
+        with self.running(kind, workdir) as processes:
+            for process in processes:
+                assert process.wait(_PATIENCE) == 0, self.outputs()
 
-    def kill_once(self, feed: str, workdir: Path) -> bool:
+    def kill_once(self, kind: str, workdir: Path) -> bool:
         """Starts a run and kills it at a random time; whether it was done before."""
         sent, since = self.rng.choice(_SIGNALS), time.time()
-        processes = self.start(feed, workdir)
-        if self.rng.random() < _EARLY:
-            time.sleep(self.rng.uniform(0, _START))
-        else:
-            # Counted from the first line that it logs, so that slow starts do not matter.
-            log = workdir / "metrics.jsonl"
-            while processes[0].poll() is None and not _has_grown(log, since):
-                assert time.time() < since + _PATIENCE, self.output()
-                time.sleep(0.01)
-            time.sleep(self.rng.uniform(0, 2))
-        for process in processes:
-            process.send_signal(sent)
-        statuses = {process.wait(_PATIENCE) for process in processes}
-        # SIGTERM before the run listens ends it as any process.
-        expected = {-sent, 128 + sent, 0}
-        assert statuses <= expected, (statuses, self.output())
-        if statuses == {0}:
+        with self.running(kind, workdir) as processes:
+            # Each of two, or both.
+            victims = self.rng.choice([processes[:1], processes[1:], processes]) or processes
+            is_early = self.rng.random() < _EARLY
+            if is_early:
+                time.sleep(self.rng.uniform(0, _START))
+            else:
+                # Counted from the first line that it logs, so that slow starts do not matter.
+                log = workdir / "metrics.jsonl"
+                while processes[0].poll() is None and not _has_grown(log, since):
+                    assert time.time() < since + _PATIENCE, self.outputs()
+                    time.sleep(0.01)
+                time.sleep(self.rng.uniform(0, 2))
+            for process in victims:
+                process.send_signal(sent)
+            began = time.monotonic()
+            statuses = [process.wait(_PATIENCE) for process in processes]
+            took = time.monotonic() - began
+        if set(statuses) == {0}:
             return True
-        self.counts[f"{sent.name} {feed}"] += 1
+        # SIGTERM before the run listens ends it as any process.
+        expected = {-sent, 128 + sent, 0, *([1] if len(processes) > 1 else [])}
+        assert set(statuses) <= expected, (statuses, self.outputs())
+        if 1 in statuses:
+            assert took < (_LATE_NOTICE if is_early else _NOTICE), (took, self.outputs())
+            self.slowest = max(self.slowest, took)
+            self.check_last_words(statuses)
+        who = "" if len(processes) == 1 else f" to {len(victims)}"
+        self.counts[f"{sent.name}{who} {kind}"] += 1
         return False
 
-    def output(self) -> str:
-        """What the last run printed."""
-        return (self.root / "output.txt").read_text(errors="replace")
+    def check_last_words(self, statuses: Sequence[int]) -> None:
+        """Raises AssertionError unless those that lost their partner say so in one line."""
+        for which, status in enumerate(statuses):
+            if status == 1:
+                said = self.output_of(which).read_text(errors="replace")
+                lines = [line for line in said.splitlines() if line.startswith("draem-jax: ")]
+                assert len(lines) == 1, said
+                assert not any(word in said for word in ("Traceback", "stack trace")), said
+
+    def output_of(self, which: int) -> Path:
+        """What a process of the last run printed."""
+        return self.root / f"output_{which}.txt"
+
+    def outputs(self) -> str:
+        """What all of them printed."""
+        return "\n".join(path.read_text() for path in sorted(self.root.glob("output_*.txt")))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
 
 
 def _has_grown(log: Path, since: float) -> bool:
@@ -144,17 +210,17 @@ def check(workdir: Path, keep: int) -> str:
     return f"checkpoints {steps}, best {best}"
 
 
-def kill_runs(*, kills: int, steps: int, seed: int, feeds: Sequence[str]) -> Counter[str]:
+def kill_runs(*, kills: int, steps: int, seed: int, kinds: Sequence[str]) -> Trial:
     """Kills runs as often as is said, and compares what each comes to.
 
     Args:
         kills: how often; a run that was done before it was killed does not count.
         steps: of each run.
         seed: of what is random.
-        feeds: that take turns, of `FEEDS`.
+        kinds: that take turns, of `KINDS`.
 
     Returns:
-        How many kills and compared ends there were, by kind.
+        What came of it.
 
     Raises:
         AssertionError: something does not hold.
@@ -166,32 +232,32 @@ def kill_runs(*, kills: int, steps: int, seed: int, feeds: Sequence[str]) -> Cou
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         (trial.root / "recipe.py").write_text(_RECIPE)
         keep, done = default_config().train.keep_checkpoints, 0
-        for feed in feeds:
-            config = tiny_config(steps, **FEEDS[feed])
-            (trial.root / f"{feed}.json").write_text(to_json(config))
+        for kind in kinds:
+            config = tiny_config(steps, **KINDS[kind].changes)
+            (trial.root / f"{kind}.json").write_text(to_json(config))
         expected = {}
         for number in range(sys.maxsize):
-            feed = feeds[number % len(feeds)]
-            if feed not in expected:
-                trial.leave_alone(feed, trial.root / feed)
-                expected[feed] = load_run(trial.root / feed)[1]
+            kind = kinds[number % len(kinds)]
+            if kind not in expected:
+                trial.leave_alone(kind, trial.root / kind)
+                expected[kind] = load_run(trial.root / kind)[1]
             workdir = trial.root / f"run_{number}"
-            # Of the kills that are left, so that each feed has its share.
-            share = -(-(kills - done) // max(1, len(feeds) - number))
+            # Of the kills that are left, so that each kind has its share.
+            share = -(-(kills - done) // max(1, len(kinds) - number))
             for _ in range(share):
-                if is_done := trial.kill_once(feed, workdir):
+                if is_done := trial.kill_once(kind, workdir):
                     break
                 done += 1
-                print(f"{done:3}/{kills} {feed:9} {check(workdir, keep)}", flush=True)
+                print(f"{done:3}/{kills} {kind:14} {check(workdir, keep)}", flush=True)
             else:
                 is_done = False
             if not is_done:
-                trial.leave_alone(feed, workdir)
-            jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], expected[feed])
-            trial.counts[f"equal ends {feed}"] += 1
-            print(f"        {feed:9} equal to the run that was left alone", flush=True)
+                trial.leave_alone(kind, workdir)
+            jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], expected[kind])
+            trial.counts[f"equal ends {kind}"] += 1
+            print(f"        {kind:14} equal to the run that was left alone", flush=True)
             if done >= kills:
-                return trial.counts
+                return trial
     raise AssertionError("there are kills enough")
 
 
@@ -201,10 +267,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--feeds", nargs="+", choices=FEEDS, default=list(FEEDS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
-    counts = kill_runs(**vars(options))
-    print("; ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    trial = kill_runs(**vars(options))
+    print("; ".join(f"{count} {what}" for what, count in sorted(trial.counts.items())))
+    if trial.slowest:
+        print(f"a process ended at most {trial.slowest:.0f} s after its partner")
 
 
 if __name__ == "__main__":

@@ -178,6 +178,10 @@ class Pair:
 
     def __init__(self, workdir, config, *, other=None, versions=("", ""), other_workdir=None):
         port, self.workdir = free_port(), workdir
+        kept = {
+            "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
         recipes = []
         for which, chosen in enumerate((config, other or config)):
             stem = workdir.parent / f"{workdir.name}_{which}"
@@ -192,7 +196,8 @@ class Pair:
                     f"--workdir={(which and other_workdir) or workdir}",
                     f"--coordinator=localhost:{port}",
                 ],
-                stderr=subprocess.PIPE, text=True, env=os.environ | {"TEST_VERSION": version},
+                stderr=subprocess.PIPE, text=True,
+                env=os.environ | kept | {"TEST_VERSION": version},
             )
             for which, version in enumerate(versions)
         ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from draem_jax.data.streaming import PicturePairs
 from draem_jax.data.texture_sources import PictureSource
 from draem_jax.errors import UserError
+from draem_jax.hosts.talking import gathered
 from draem_jax.training.pictures import TrainingPictures
 
 _LOG = logging.getLogger("draem_jax")
@@ -39,6 +40,12 @@ class LostPictures:
                         self._known.add((source, index))
                         why = _why(self._sources[source], index)
                         _LOG.warning(f"{why}; the run goes on with others in its place")
+
+    def gather(self) -> None:
+        """Takes in what the other hosts did without; all must call it, once, at the end."""
+        known, samples = zip(*gathered([sorted(self._known), self.samples]), strict=True)
+        self._known = {(source, index) for of_host in known for source, index in of_host}
+        self.samples = sum(samples)
 
     def told(self) -> str:
         """What was lost in all, in one line."""

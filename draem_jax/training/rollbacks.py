@@ -142,8 +142,10 @@ class Course:
         return self._key, self.feed.take(count)
 
     def tell_lost(self, step: int, log: RunLog) -> None:
-        """Tells how many pictures the run went on without, if there are any."""
-        if lost := self.feed.lost:
+        """Tells how many pictures all hosts went on without, if any; all must call it."""
+        lost = self.feed.lost
+        lost.gather()
+        if lost and is_first():
             counts = {"lost_pictures": float(len(lost)), "samples_of_others": float(lost.samples)}
             log.metrics(step, counts)
             _LOG.warning(lost.told())

@@ -1,13 +1,18 @@
 """A whole run whose pictures vanish while they stream."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from draem_jax.data.streaming import PicturePairs
 from draem_jax.errors import UserError
+from draem_jax.training import lost_pictures
 from draem_jax.training.loop import train
+from draem_jax.training.lost_pictures import LostPictures
+from draem_jax.training.pictures import TrainingPictures
 
 
 @pytest.mark.long
@@ -53,3 +58,21 @@ def test_a_run_goes_on_without_a_texture_and_tells_how_often(tmp_path, tiny_conf
 
     with pytest.raises(UserError, match=r"there is no file .*1\.png; check the path$"):
         run("stops", "stop")
+
+
+def test_what_several_hosts_lost_is_told_together(monkeypatch):
+    def batch(*lost):
+        pictures = np.zeros((len(lost), 1, 1, 3), np.uint8)
+        return PicturePairs(pictures, pictures, np.zeros(len(lost), int), lost=np.array(lost))
+
+    told = []
+    monkeypatch.setattr(lost_pictures, "gathered", lambda value: told.append(value) or told)
+    monkeypatch.setattr(lost_pictures, "_why", lambda source, index: f"{source} {index}")
+    hosts = [[batch((-1, 2), (-1, -1))], [batch((-1, 2), (0, 2)), batch((-1, -1), (-1, 0))]]
+    for batches in hosts:
+        lost = LostPictures(Mock(spec=TrainingPictures, normal="", textures=""))
+        lost.note(batches)
+        lost.gather()
+    assert lost.told() == (
+        "3 pictures were lost while the run streamed; 4 samples were made of others"
+    )

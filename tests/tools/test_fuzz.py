@@ -1,6 +1,7 @@
 """What strangers hand in is read or refused in one line; the fuzzers' targets, for some seconds."""
 
 import json
+import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from draem_jax.errors import UserError
 from tools.fuzz import workdirs
+from tools.fuzz.json_mutations import mutated
 from tools.fuzz.promise import BrokenPromiseError, Target, hold
 from tools.fuzz.targets import TARGETS
 
@@ -90,6 +92,19 @@ def test_damaged(name):
         hold(target, content)
 
     holds()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CHEAP if TARGETS[name].is_json))
+def test_changes_to_json_are_changes_and_json(name):
+    target = TARGETS[name]
+    target.prepare()
+    content = target.seeds()[0]
+    changes = {mutated(content, random.Random(seed)) for seed in range(50)}
+    assert len(changes - {content}) > 25
+    for changed in changes:
+        for line in changed.splitlines():
+            json.loads(line)
+    assert mutated(b"[" * 5000, random.Random(0)) is None
 
 
 @pytest.mark.long

@@ -15,7 +15,9 @@ import jax
 import numpy as np
 import pytest
 
+from draem_jax.cli import main
 from draem_jax.config import to_json
+from draem_jax.data.surfaces import export_samples
 from draem_jax.errors import UserError
 from draem_jax.hosts.clusters import cluster_here
 from draem_jax.hosts.joining import join
@@ -176,31 +178,38 @@ def test_all_stop_after_the_same_call(seed):
 class Pair:
     """Two processes with two devices each."""
 
-    def __init__(self, workdir, config, *, other=None, versions=("", ""), other_workdir=None):
+    def __init__(self, verb, workdir, *flags, versions=("", "")):
+        """Starts them; `flags` are those of the first and those of the second one."""
         port, self.workdir = free_port(), workdir
         kept = {
             "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        recipes = []
-        for which, chosen in enumerate((config, other or config)):
-            stem = workdir.parent / f"{workdir.name}_{which}"
-            stem.with_suffix(".json").write_text(to_json(chosen))
-            stem.with_suffix(".py").write_text(RECIPE.format(path=str(stem.with_suffix(".json"))))
-            recipes.append(stem.with_suffix(".py"))
         self.processes = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "tests.training.slowly", "train", "--cpu_devices=2"),
-                    *(f"--config={recipes[which]}", f"--process={which}", "--processes=2"),
-                    f"--workdir={(which and other_workdir) or workdir}",
-                    f"--coordinator=localhost:{port}",
+                    *(sys.executable, "-m", "tests.training.slowly", verb, "--cpu_devices=2"),
+                    *(f"--process={which}", "--processes=2", f"--coordinator=localhost:{port}"),
+                    *own,
                 ],
                 stderr=subprocess.PIPE, text=True,
                 env=os.environ | kept | {"TEST_VERSION": version},
             )
-            for which, version in enumerate(versions)
+            for which, (own, version) in enumerate(zip(flags, versions, strict=True))
         ]  # fmt: skip
+
+    @classmethod
+    def train(cls, workdir, config, *, other=None, other_workdir=None, **versions):
+        """Two that train; the second one may differ."""
+        flags = []
+        for which, chosen in enumerate((config, other or config)):
+            stem = workdir.parent / f"{workdir.name}_{which}"
+            stem.with_suffix(".json").write_text(to_json(chosen))
+            recipe = stem.with_suffix(".py")
+            recipe.write_text(RECIPE.format(path=str(stem.with_suffix(".json"))))
+            own_workdir = (which and other_workdir) or workdir
+            flags.append([f"--config={recipe}", f"--workdir={own_workdir}"])
+        return cls("train", workdir, *flags, **versions)
 
     def await_step(self, step):
         until = time.monotonic() + 300
@@ -315,12 +324,12 @@ def test_two_processes_go_on_whatever_stops_them(config, one_device, tmp_path):
     # From one device's checkpoint.
     straight = begun_by(one_device, tmp_path / "straight")
     begun_at = saved(straight)[-1]
-    assert Pair(straight, config).end()[0] == [0, 0]
+    assert Pair.train(straight, config).end()[0] == [0, 0]
     close_at_first(straight, one_device, begun_at)
 
     # Asked to stop, first one process and then the other.
     workdir = begun_by(one_device, tmp_path / "two")
-    pair = Pair(workdir, config)
+    pair = Pair.train(workdir, config)
     pair.await_step(begun_at + 2)
     pair.processes[1].send_signal(signal.SIGTERM)
     time.sleep(0.5)
@@ -341,7 +350,7 @@ def test_two_processes_go_on_whatever_stops_them(config, one_device, tmp_path):
     # Killed: the other ends with a line that says where the same command goes on.
     for which in (0, 1):
         forget_unsaved(workdir)  # else what is awaited is there already
-        pair = Pair(workdir, config)
+        pair = Pair.train(workdir, config)
         pair.await_step(step + 1)
         pair.processes[which].kill()
         began = time.monotonic()
@@ -353,7 +362,7 @@ def test_two_processes_go_on_whatever_stops_them(config, one_device, tmp_path):
         assert line.startswith(f"draem-jax: process {which} on ")
         assert line.endswith(f"the same command goes on from step {step}")
 
-    assert Pair(workdir, config).end()[0] == [0, 0]
+    assert Pair.train(workdir, config).end()[0] == [0, 0]
     assert losses(workdir) == losses(straight)  # bit for bit
     assert not list(workdir.glob(".shared_*"))
 
@@ -368,7 +377,7 @@ def test_two_processes_go_on_whatever_stops_them(config, one_device, tmp_path):
 @pytest.mark.long
 def test_processes_that_differ_end_with_a_line(config, tmp_path, tiny_config):
     def lines_of(**changes):
-        codes, lines = Pair(tmp_path / "run", config, **changes).end(120)
+        codes, lines = Pair.train(tmp_path / "run", config, **changes).end(120)
         assert codes == [1, 1]
         assert all(len(line) == 1 for line in lines)
         return [line for (line,) in lines]
@@ -386,3 +395,26 @@ def test_processes_that_differ_end_with_a_line(config, tmp_path, tiny_config):
     other.data.name, other.data.root = "folder", str(tmp_path / "nowhere")
     for line in lines_of(other=other):
         assert "nowhere" in line
+
+
+@pytest.mark.long
+@pytest.mark.tiny_programs
+def test_two_processes_finetune_as_one_does(trained, tmp_path):
+    export_samples(
+        tmp_path / "stains", category="brick", split="train", defect_type="stain", indices=range(6)
+    )
+    flags = [
+        f"--workdir={trained}",
+        f"--accept={tmp_path / 'stains'}",
+        "--config.finetune.steps=3",
+    ]
+    out = [f"--out-workdir={tmp_path / 'two'}"]
+    codes, lines = Pair("finetune", tmp_path / "two", flags + out, flags + out).end()
+    assert codes == [0, 0]
+    assert not any(lines)
+    assert main(["finetune", *flags, f"--out-workdir={tmp_path / 'one'}"]) == 0
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(two) == list(one) == [5, 6, 7]
+    for step in (5, 6):
+        assert two[step] == pytest.approx(one[step], rel=1e-4)
+    assert saved(tmp_path / "two") == saved(tmp_path / "one")

@@ -8,11 +8,13 @@ inputs are kept in CORPUS/TARGET, and those that break the promise in CORPUS/TAR
 
 import argparse
 import hashlib
+import random
 import sys
 import time
 from pathlib import Path
 
 PACKAGE = "draem_jax"
+_BY_VALUES = 0.8  # share of the changes to JSON that change a value, not bytes
 
 
 def main() -> int:
@@ -24,6 +26,7 @@ def main() -> int:
         return 1
     # Modules are instrumented as they are imported: the package's own, and nothing else.
     with atheris.instrument_imports(include=[PACKAGE]):
+        from tools.fuzz.json_mutations import mutated
         from tools.fuzz.promise import hold
         from tools.fuzz.targets import TARGETS
 
@@ -62,7 +65,16 @@ def main() -> int:
 
     options = [f"-max_len={target.longest}", "-timeout=60", "-rss_limit_mb=6000", "-verbosity=0"]
     options += [f"-artifact_prefix={found}/", "-close_fd_mask=2"]  # libtiff has much to say
-    atheris.Setup([sys.argv[0], *options, str(corpus)], attempt)
+
+    def mutate(content: bytes, most: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        changed = mutated(content, rng) if rng.random() < _BY_VALUES else None
+        if changed is None or len(changed) > most:
+            return bytes(atheris.Mutate(content, most))
+        return changed
+
+    ours = {"custom_mutator": mutate} if target.is_json else {}
+    atheris.Setup([sys.argv[0], *options, str(corpus)], attempt, **ours)
     atheris.Fuzz()
     return 0
 

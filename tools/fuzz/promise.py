@@ -55,6 +55,7 @@ class Target:
         run: takes the input, and an empty folder to write to.
         longest: bytes of an input at most.
         prepare: done once, outside what is watched, such as heavy imports.
+        is_json: whether inputs are mostly JSON, whole or by lines.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Target:
     run: Callable[[bytes, Path], None]
     longest: int = 1 << 14
     prepare: Callable[[], None] = field(default=lambda: None)
+    is_json: bool = False
 
 
 def hold(target: Target, content: bytes) -> str:

@@ -272,9 +272,13 @@ def _damages() -> list[bytes]:
 
 
 TARGETS = (
-    Target("config", "config.json", _configs, _config, 1 << 13, _prepare),
-    Target("thresholds", "thresholds", _threshold_files, _thresholds, prepare=_prepare),
-    Target("types", "types of defects", _type_files, _types, prepare=_prepare),
+    Target("config", "config.json", _configs, _config, 1 << 13, _prepare, is_json=True),
+    Target(
+        *("thresholds", "thresholds", _threshold_files, _thresholds),
+        prepare=_prepare,
+        is_json=True,
+    ),
+    Target("types", "types of defects", _type_files, _types, prepare=_prepare, is_json=True),
     *(
         Target(
             name.removesuffix(".json") if name != "config.json" else "tuned_config",
@@ -282,10 +286,19 @@ TARGETS = (
             functools.partial(_note_seeds, name),
             functools.partial(_notes, name=name),
             prepare=_prepare,
+            is_json=True,
         )
         for name in _NOTES
     ),
-    Target("journal", "the journal of a watched folder", _journals, _journal, prepare=_prepare),
-    Target("metadata", "what is said of checkpoints", _metadata_seeds, _metadata, prepare=_prepare),
+    Target(
+        *("journal", "the journal of a watched folder", _journals, _journal),
+        prepare=_prepare,
+        is_json=True,
+    ),
+    Target(
+        *("metadata", "what is said of checkpoints", _metadata_seeds, _metadata),
+        prepare=_prepare,
+        is_json=True,
+    ),
     Target("run", "a run with a damaged file", _damages, _load, prepare=_prepare_run),
 )

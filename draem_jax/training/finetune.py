@@ -37,7 +37,7 @@ from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.agreement import agree_on_run, agree_on_state
 from draem_jax.training.checkpoints import open_checkpoints
-from draem_jax.training.feed import make_feed, read_pictures
+from draem_jax.training.feed import read_pictures
 from draem_jax.training.forecast import size_text
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
@@ -49,7 +49,7 @@ from draem_jax.training.pictures import (
     note_data,
     open_pictures,
 )
-from draem_jax.training.rollbacks import Course, Rollbacks, learn_past_nan
+from draem_jax.training.rollbacks import Course, learn_past_nan
 from draem_jax.training.samples import Draw, ReservedStep, Samples, take_pictures
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.state import TrainState, create_network, run_keys
@@ -162,8 +162,7 @@ def _finetune(
     weights = parallel.replicate(loss_weights(config))
     crop = image_size(config) if is_tiled(config) else None
     given = parallel.replicate(tuning_pictures(learned, crop=crop))
-    run_key = run_keys(config)[1]
-    key = parallel.replicate(run_key)
+    key = parallel.replicate(run_keys(config)[1])
     optimizer = create_tuning_optimizer(config)
     schedule = Schedule(
         total=tuned_from.step + config.finetune.steps,
@@ -188,18 +187,17 @@ def _finetune(
         agree_on_state(saved)
         state = parallel.replicate(saved)
         steps = range(int(state.step), schedule.total)
-        rollbacks = Rollbacks.load(out, started=started)
-        feed = make_feed(
+        course = Course(
             config,
             pictures,
-            parallel.replicate(rollbacks.key(run_key, steps.start)),
+            out,
             sample_indices=indices,
             steps=steps,
             max_steps=1,
+            is_begun=started,
         )
-        course = Course(out, rollbacks, run_key, feed, steps)
         tuning_steps = _mapped_tuning_steps(
-            network, optimizer, feed.pictures_axes, parallel.chosen_devices()
+            network, optimizer, course.feed.pictures_axes, parallel.chosen_devices()
         )
         samples = _validation_samples(
             config, validation_pictures(config, pictures, base_data), key, given, params

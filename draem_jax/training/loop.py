@@ -25,14 +25,14 @@ from draem_jax.networks import DraemNetwork
 from draem_jax.training import parallel
 from draem_jax.training.agreement import agree_on_run, agree_on_state
 from draem_jax.training.checkpoints import open_checkpoints
-from draem_jax.training.feed import Feed, make_feed, read_samples
+from draem_jax.training.feed import Feed, read_samples
 from draem_jax.training.forecast import forecast
 from draem_jax.training.learning import Schedule, learn
 from draem_jax.training.log import open_log
 from draem_jax.training.optimizer import create_optimizer
 from draem_jax.training.pictures import TrainingPictures, note_data, open_pictures
 from draem_jax.training.profiling import profiled, steps_to_profile
-from draem_jax.training.rollbacks import Course, Rollbacks, learn_past_nan
+from draem_jax.training.rollbacks import Course, learn_past_nan
 from draem_jax.training.samples import Draw, ReservedStep
 from draem_jax.training.signals import refuse_if_stopped, stop_signals
 from draem_jax.training.speed import computation_of
@@ -101,8 +101,7 @@ def _train(
 
     params = parallel.replicate(anomaly_params(config))
     weights = parallel.replicate(loss_weights(config))
-    run_key = run_keys(config)[1]
-    key = parallel.replicate(run_key)
+    key = parallel.replicate(run_keys(config)[1])
     traced = steps_to_profile(*config.train.profile)
     schedule = Schedule(
         total=config.train.steps,
@@ -125,21 +124,20 @@ def _train(
         state = parallel.replicate(state)
         steps = range(int(state.step), schedule.total)
         most = schedule.steps_per_call
-        rollbacks = Rollbacks.load(workdir, started=is_begun)
-        feed = make_feed(
+        course = Course(
             config,
             pictures,
-            parallel.replicate(rollbacks.key(run_key, steps.start)),
+            workdir,
             sample_indices=indices,
             steps=steps,
             max_steps=most,
+            is_begun=is_begun,
         )
-        course = Course(workdir, rollbacks, run_key, feed, steps)
         train_steps = _mapped_train_steps(
             create_network(config, axis_name=parallel.AXIS_NAME),
             create_optimizer(config),
             most,
-            feed.pictures_axes,
+            course.feed.pictures_axes,
             parallel.chosen_devices(),
         )
         validated = np.arange(config.train.validation_pictures, dtype=np.int32)
@@ -156,7 +154,9 @@ def _train(
             computation=computation_of(config),
             quiet=quiet,
         ) as log:
-            log.say(_greeting(config, workdir, steps.start if is_begun else None, pictures, feed))
+            log.say(
+                _greeting(config, workdir, steps.start if is_begun else None, pictures, course.feed)
+            )
             if steps and not quiet:
                 log.say(forecast(config, steps=len(steps)))
             validate = make_validate(create_network(config), samples, weights, rows=_ROWS)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from draem_jax import files
@@ -22,11 +23,12 @@ from draem_jax.errors import DivergedError, UserError
 from draem_jax.hosts.joining import is_first
 from draem_jax.training import parallel
 from draem_jax.training.checkpoints import Checkpoints
-from draem_jax.training.feed import Feed
+from draem_jax.training.feed import make_feed
 from draem_jax.training.learning import Schedule
 from draem_jax.training.log import RunLog
+from draem_jax.training.pictures import TrainingPictures
 from draem_jax.training.samples import ReservedStep
-from draem_jax.training.state import TrainState
+from draem_jax.training.state import TrainState, run_keys
 
 _LOG = logging.getLogger("draem_jax")
 _FILE = "rollbacks.json"
@@ -112,23 +114,43 @@ class Course:
     """
 
     def __init__(
-        self, workdir: Path, rollbacks: Rollbacks, key: Key[Array, ""], feed: Feed, steps: range
+        self,
+        config: ConfigDict,
+        pictures: TrainingPictures,
+        workdir: Path,
+        *,
+        sample_indices: Int[np.ndarray, "L B"],
+        steps: range,
+        max_steps: int,
+        is_begun: bool,
     ):
         """Begins at a step.
 
         Args:
+            config: the config of the run.
+            pictures: the pictures of the run.
             workdir: the work directory of the run.
-            rollbacks: that were made so far.
-            key: the run's key for samples.
-            feed: begun for `steps`, with the key of the first of them.
+            sample_indices: this host's share of the batch, by local device.
             steps: that are still to be made, of the whole run.
+            max_steps: the most steps of one call.
+            is_begun: whether the run goes on.
+
+        Raises:
+            UserError: what the run noted of earlier rollbacks is damaged.
         """
-        self.feed = feed
         self._workdir = workdir
-        self._rollbacks = rollbacks
-        self._run_key = key
+        self._rollbacks = Rollbacks.load(workdir, started=is_begun)
+        self._run_key = run_keys(config)[1]
         self._steps = steps
-        self._key = parallel.replicate(rollbacks.key(key, steps.start))
+        self._key = parallel.replicate(self._rollbacks.key(self._run_key, steps.start))
+        self.feed = make_feed(
+            config,
+            pictures,
+            self._key,
+            sample_indices=sample_indices,
+            steps=steps,
+            max_steps=max_steps,
+        )
 
     def schedule(self, schedule: Schedule) -> Schedule:
         """The schedule with calls that end where the key changes."""

@@ -181,10 +181,7 @@ class Pair:
     def __init__(self, verb, workdir, *flags, versions=("", "")):
         """Starts them; `flags` are those of the first and those of the second one."""
         port, self.workdir = free_port(), workdir
-        kept = {
-            "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+        kept = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         self.processes = [
             subprocess.Popen(
                 [

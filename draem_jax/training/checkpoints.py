@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -47,6 +48,7 @@ _ALTERED = "its data are not those that were saved"
 _DAMAGED = (ValueError, KeyError, TypeError, OverflowError)
 # What Orbax adds to the names of checkpoints that are not whole yet.
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_TRIES, _BETWEEN = 20, 0.1  # to delete what still changes; seconds between two
 
 # What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
@@ -164,7 +166,7 @@ class Checkpoints:
         for path in self._folder.iterdir():
             # Where its facts could not be written, Orbax goes on without them.
             if _UNFINISHED in path.name or (path.name == str(self._saving) and not _facts(path)):
-                shutil.rmtree(path, ignore_errors=True)
+                _take_away(path)
 
     def close(self) -> None:
         """Waits for the save under way; of the checkpoints, leaves those that are to be kept.
@@ -451,6 +453,15 @@ def _settle(manager: ocp.CheckpointManager) -> None:
     for end in ("wait_until_finished", "close"):
         with contextlib.suppress(Exception):
             getattr(manager._checkpointer, end)()
+
+
+def _take_away(folder: Path) -> None:
+    """Deletes a folder that threads may still write to for a moment after an error."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_BETWEEN)
 
 
 def _forbidden(checkpoint: Path) -> Path | None:

@@ -14,7 +14,6 @@ import argparse
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,17 +28,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from draem_jax.config import default_config, to_json
+from draem_jax.config import default_config
 from draem_jax.training.checkpoints import logged_losses, open_checkpoints
 from draem_jax.training.workdir import load_run
+from tools.processes import free_port, own_lines, write_recipe
 
-_RECIPE = """
-from pathlib import Path
-from draem_jax.config import from_json
-
-def get_config(name):
-    return from_json(Path(__file__).with_name(f"{name}.json"))
-"""
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 _EARLY = 0.25  # share of the kills that may come before the first step
 _START = 6.0  # seconds that a start takes
@@ -95,11 +88,11 @@ class Trial:
         processes = KINDS[kind].processes
         command = [
             *(sys.executable, "-m", "tools.processes", "train", "--cpu_devices=1"),
-            f"--config={self.root / 'recipe.py'}:{kind}",
+            f"--config={self.root / kind}.py",
             f"--workdir={workdir}",
         ]
         if processes > 1:
-            command += [f"--coordinator=localhost:{_free_port()}", f"--processes={processes}"]
+            command += [f"--coordinator=localhost:{free_port()}", f"--processes={processes}"]
             command += [f"--join_timeout={_JOIN}"]
         started = []
         for which in range(processes):
@@ -142,8 +135,10 @@ class Trial:
         if set(statuses) == {0}:
             return True
         # SIGTERM before the run listens ends it as any process.
-        expected = {-sent, 128 + sent, 0, *([1] if len(processes) > 1 else [])}
+        by_signal = {-sent, 128 + sent}
+        expected = {*by_signal, 0, *([1] if len(processes) > 1 else [])}
         assert set(statuses) <= expected, (statuses, self.outputs())
+        assert by_signal & {process.returncode for process in victims}, (statuses, self.outputs())
         if 1 in statuses:
             assert took < (_LATE_NOTICE if is_early else _NOTICE), (took, self.outputs())
             self.slowest = max(self.slowest, took)
@@ -157,9 +152,7 @@ class Trial:
         for which, status in enumerate(statuses):
             if status == 1:
                 said = self.output_of(which).read_text(errors="replace")
-                lines = [line for line in said.splitlines() if line.startswith("draem-jax: ")]
-                assert len(lines) == 1, said
-                assert not any(word in said for word in ("Traceback", "stack trace")), said
+                assert len(own_lines(said)) == 1, said
 
     def output_of(self, which: int) -> Path:
         """What a process of the last run printed."""
@@ -168,12 +161,6 @@ class Trial:
     def outputs(self) -> str:
         """What all of them printed."""
         return "\n".join(path.read_text() for path in sorted(self.root.glob("output_*.txt")))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 def _has_grown(log: Path, since: float) -> bool:
@@ -230,11 +217,9 @@ def kill_runs(*, kills: int, steps: int, seed: int, kinds: Sequence[str]) -> Tri
         # Programs are compiled once, or each start would take most of the time.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(trial.root / "compiled"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        (trial.root / "recipe.py").write_text(_RECIPE)
         keep, done = default_config().train.keep_checkpoints, 0
         for kind in kinds:
-            config = tiny_config(steps, **KINDS[kind].changes)
-            (trial.root / f"{kind}.json").write_text(to_json(config))
+            write_recipe(trial.root / f"{kind}.py", tiny_config(steps, **KINDS[kind].changes))
         expected = {}
         for number in range(sys.maxsize):
             kind = kinds[number % len(kinds)]

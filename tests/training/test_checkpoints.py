@@ -12,7 +12,7 @@ import pytest
 
 from draem_jax.config import to_json
 from draem_jax.errors import UserError
-from draem_jax.training.checkpoints import open_checkpoints
+from draem_jax.training.checkpoints import _take_away, open_checkpoints
 from draem_jax.training.state import AveragedState, TrainState, create_state
 from draem_jax.training.workdir import load_run
 
@@ -298,3 +298,20 @@ def test_a_save_that_fails_in_the_background_is_one_line(tmp_path, save, state, 
     monkeypatch.undo()
     assert capfd.readouterr().err == ""
     _assert_is(load_run(tmp_path)[1], state, 1)
+
+
+def test_a_folder_that_is_still_written_to_is_taken_away(tmp_path, monkeypatch):
+    folder, take, tried = tmp_path / "4.orbax-checkpoint-tmp", shutil.rmtree, []
+    folder.mkdir()
+
+    def with_a_file_in_between(path, *, ignore_errors):
+        tried.append(path)
+        if len(tried) < 3:
+            (path / str(len(tried))).touch()
+        else:
+            take(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", with_a_file_in_between)
+    _take_away(folder)
+    assert not folder.exists()
+    assert len(tried) == 3

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,15 +25,9 @@ from draem_jax.hosts.talking import Watch
 from draem_jax.training import parallel
 from draem_jax.training.loop import train
 from tests.training.steps_in_float64 import make_steps
+from tools.processes import free_port, own_lines, write_recipe
 
 STEPS = 20
-
-RECIPE = """
-from pathlib import Path
-from draem_jax.config import from_json
-def get_config():
-    return from_json(Path({path!r}))
-"""
 
 TALK = """
 import json, sys
@@ -59,12 +52,6 @@ except (UserError, ValueError) as error:
     print(json.dumps(str(error)), flush=True)
 joining.end(7)
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -196,17 +183,14 @@ class Pair:
         ]  # fmt: skip
 
     @classmethod
-    def train(cls, workdir, config, *, other=None, other_workdir=None, **versions):
+    def train(cls, workdir, config, *, other=None, other_workdir=None, versions=("", "")):
         """Two that train; the second one may differ."""
         flags = []
         for which, chosen in enumerate((config, other or config)):
-            stem = workdir.parent / f"{workdir.name}_{which}"
-            stem.with_suffix(".json").write_text(to_json(chosen))
-            recipe = stem.with_suffix(".py")
-            recipe.write_text(RECIPE.format(path=str(stem.with_suffix(".json"))))
+            recipe = write_recipe(workdir.parent / f"{workdir.name}_{which}.py", chosen)
             own_workdir = (which and other_workdir) or workdir
             flags.append([f"--config={recipe}", f"--workdir={own_workdir}"])
-        return cls("train", workdir, *flags, **versions)
+        return cls("train", workdir, *flags, versions=versions)
 
     def await_step(self, step):
         until = time.monotonic() + 300
@@ -222,10 +206,8 @@ class Pair:
         finally:
             for process in self.processes:
                 process.kill()
-        assert not any("Traceback" in output or "stack trace" in output for output in outputs)
         return [process.returncode for process in self.processes], [
-            [line for line in output.splitlines() if line.startswith("draem-jax: ")]
-            for output in outputs
+            own_lines(output) for output in outputs
         ]
 
 

@@ -48,7 +48,9 @@ _ALTERED = "its data are not those that were saved"
 _DAMAGED = (ValueError, KeyError, TypeError, OverflowError)
 # What Orbax adds to the names of checkpoints that are not whole yet.
 _UNFINISHED = ".orbax-checkpoint-tmp"
-_TRIES, _BETWEEN = 20, 0.1  # to delete what still changes; seconds between two
+# To delete what is still written to: how often to try, seconds between two tries, and how often it
+# must have been gone, since what comes too late makes the folder anew.
+_TRIES, _BETWEEN, _GONE = 100, 0.1, 5
 
 # What Orbax takes for a pattern, and what TensorStore would read otherwise in an address.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ +,=@~-]*")
@@ -456,12 +458,14 @@ def _settle(manager: ocp.CheckpointManager) -> None:
 
 
 def _take_away(folder: Path) -> None:
-    """Deletes a folder that threads may still write to for a moment after an error."""
+    """Deletes a folder that threads may write to, or make anew, for a while after an error."""
+    gone = 0
     for _ in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
         time.sleep(_BETWEEN)
+        gone = 0 if folder.exists() else gone + 1
+        if gone == _GONE:
+            return
 
 
 def _forbidden(checkpoint: Path) -> Path | None:

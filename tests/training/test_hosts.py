@@ -257,9 +257,9 @@ def one_device(config, tmp_path_factory):
 @pytest.mark.long
 def test_two_processes_make_the_steps_that_one_makes(config):
     # In float64 and small: each step of these networks makes what rounding has done larger, at the
-    # usual rate about fifty times.
+    # usual rate about fifty times. At this rate learning changes the losses by 1e-5 to 1e-3.
     config = config.copy_and_resolve_references()
-    config.optimizer.learning_rate = 1e-5
+    config.optimizer.learning_rate = 1e-6
     port = str(free_port())
     module = "tests.training.steps_in_float64"
     processes = [
@@ -284,7 +284,7 @@ def test_two_processes_make_the_steps_that_one_makes(config):
     assert len({digest for of_step in digests[0] for digest in of_step}) > STEPS * 3
     for i in (1, 2, 3):
         assert digests[i] == digests[0]  # the samples, bit for bit
-        np.testing.assert_allclose(losses[i], losses[0], rtol=1e-8)
+        np.testing.assert_allclose(losses[i], losses[0], rtol=1e-11)
 
 
 def close_at_first(workdir, other, step):

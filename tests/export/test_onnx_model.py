@@ -94,7 +94,7 @@ def test_all_networks_and_scores_say_what_ours_do(network, score, flips):
     assert {name for name in arrays if "/head" not in name} == used
     look = open_onnx(make_onnx(architecture, arrays, detection).SerializeToString())
     pictures = np.random.default_rng(1).integers(0, 256, (3, 32, 64, 3), np.uint8)
-    # Without optimising, as tests compile, sums of margins round more than they do in use.
+    # Without optimising, sums of margins round more than they do in use.
     optimised = {"xla_backend_optimization_level": 1}
     inspect = jax.jit(make_inspect(network, score, flips=flips), compiler_options=optimised)
     ours = inspect(variables, pictures, None, None)

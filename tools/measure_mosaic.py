@@ -58,6 +58,8 @@ def main() -> None:
 
     use_cpu_devices()
     detector = in_tiles(Draem.load(options.workdir))
+    if (detector.config.data.name, *detector.image_size) != ("surfaces", *[PICTURE_SIZE] * 2):
+        parser.error(f"{options.workdir} is no run of surfaces at {PICTURE_SIZE} x {PICTURE_SIZE}")
     category = detector.config.data.category
     inner = np.zeros((PICTURE_SIZE, PICTURE_SIZE), bool)
     inner[BORDER:-BORDER, BORDER:-BORDER] = True
@@ -97,7 +99,7 @@ def defect_types() -> Iterator[tuple[str, int]]:
     for turn in itertools.count():
         names = [(name, turn * count + i) for name, count in counts.items() for i in range(count)]
         rng.shuffle(names)
-        yield from ((name, int(index)) for name, index in names)
+        yield from names
 
 
 def cut(category: Category) -> Cells:

@@ -197,10 +197,11 @@ def _ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, list[s
 
 
 def _losses(workdir: Path) -> list[str]:
-    """The lines that steps were logged in, but for how long they took."""
+    """The lines that steps were logged in, but for their rates, which a process's first has not."""
     log = workdir / "metrics.jsonl"
     lines = log.read_text().splitlines() if log.is_file() else []
-    return [line.partition(', "images_per_second"')[0] for line in lines if '"total"' in line]
+    losses = [line for line in lines if '"total"' in line]
+    return [line.partition(', "images_per_second"')[0].rstrip("}") for line in losses]
 
 
 def try_networks(*, hosts: int, delay: float, loss: float, mbit: float, seed: int) -> None:

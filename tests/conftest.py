@@ -13,16 +13,17 @@ from jaxtyping import install_import_hook
 
 install_import_hook("draem_jax", "beartype.beartype")
 
-# Compiling takes most of the tests' time, so it optimises less, and programs that several tests
+# Compiling takes most of the tests' time, so it optimises nothing, and programs that several tests
 # and their subprocesses run are compiled once. The cache lives no longer than the tests: elsewhere
 # it might be stale.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="draem_jax_compiled_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_prefer_vector_width=128"
-)
+compiling = ["--xla_backend_optimization_level=0", "--xla_cpu_prefer_vector_width=128"]
+if jax.__version_info__ < (0, 11):  # newer ones know no other emitters
+    compiling.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(compiling))
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_num_cpu_devices", 4)

@@ -1,4 +1,4 @@
-"""Narrow regions end at the threshold, broad ones a third of the way down to the surface."""
+"""Narrow regions end at the threshold, broad ones a fifth of the way down to the surface."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,17 @@ def test_a_narrow_region_ends_at_the_threshold():
 def test_a_broad_region_ends_deeper():
     margin = blurred(INSIDE >= 0, 1.0)
     found = above_edges(margin, 0.2) > 0
-    np.testing.assert_array_equal(found, margin > 0.2 - 3.2 / 3)
-    assert found.sum() == pytest.approx((INSIDE >= 0).sum(), rel=0.03)
+    np.testing.assert_array_equal(found, margin > 0.2 - 3.2 / 5)
+    # The edge is half way down, at -1.
+    assert (margin > 0.2).sum() < found.sum() < (INSIDE >= 0).sum()
 
 
 def test_what_is_sure_in_part_only_is_found_as_a_whole():
     margin = blurred(INSIDE >= 0, np.where(COLUMNS < 32, 1.0, -0.4))
     assert (margin > 0).sum() < 0.6 * (INSIDE >= 0).sum()
-    assert (above_edges(margin, 0.0) > 0).sum() == pytest.approx((INSIDE >= 0).sum(), rel=0.08)
+    found = above_edges(margin, 0.0) > 0
+    assert found[INSIDE >= 2].all()
+    assert not found[INSIDE < 0].any()
 
 
 def test_a_weak_spot_alone_is_no_region():

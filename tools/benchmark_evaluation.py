@@ -42,6 +42,7 @@ def measure_once(options):
 
     config = recipe_config("configs/quickstart.py")
     config.data.image_size = (options.size,)
+    config.evaluation.flips = "none"
     detector = Draem(
         config=config,
         workdir=Path(),

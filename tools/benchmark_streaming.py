@@ -34,6 +34,7 @@ def main():
 
     config = recipe_config("configs/quickstart.py")
     config.data.workers = options.workers
+    config.train.batch_size = 8
     config.train.steps = options.steps * options.rounds + 1
     pictures = open_pictures(config)
     key = parallel.replicate(run_keys(config)[1])

@@ -290,11 +290,23 @@ def has_columns(path: Path, columns: Sequence[str], *, least: int) -> bool:
 
 
 def expand(path: str | Path) -> Path:
-    """A path with the home in the place of `~` or `~user`, where there is such a user."""
+    """A path with the home in the place of `~` or `~user`, where there is such a user.
+
+    Raises:
+        UserError: it is longer than a path may be, which Python would say of it at every question.
+    """
     try:
-        return Path(path).expanduser()
+        expanded = Path(path).expanduser()
     except RuntimeError:
-        return Path(path)
+        expanded = Path(path)
+    try:
+        expanded.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{expanded} is longer than a path may be; check it") from error
+    except ValueError:  # a NUL, which Python takes for a path that leads nowhere
+        pass
+    return expanded
 
 
 def escaped(text: object) -> str:

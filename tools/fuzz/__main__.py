@@ -111,8 +111,9 @@ def _stop(
     seconds = time.process_time() - began
     kept = len(list(corpus.iterdir()))
     print(
-        f"{name}: {state['runs']} executions in {seconds:.0f} s of processor time, {state['refused']} refused; "
-        f"corpus {before} → {kept}; {state['broken']} broke the promise, in {len(known)} ways",
+        f"{name}: {state['runs']} executions in {seconds:.0f} s of processor time, "
+        f"{state['refused']} refused; corpus {before} → {kept}; "
+        f"{state['broken']} broke the promise, in {len(known)} ways",
         flush=True,
     )
     os._exit(1 if known else 0)

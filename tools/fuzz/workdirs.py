@@ -43,6 +43,7 @@ def _configs() -> list[bytes]:
         {"data": {"image_size": [[1], {}]}}, {"train": {"steps": None}}, [], 3, {"losses": {}},
         {"model": {"reconstructive_width": 10**12}}, {"anomalies": {"masks": ["x"]}},
         {"optimizer": {"learning_rate": float("nan")}}, {"data": {"depth": [1]}},
+        *({"data": {field: "a" * 300}} for field in ("root", "roi", "texture_source")),
     ]  # fmt: skip
     return [to_json(default_config()).encode(), *map(_dump, odd), b"[" * 5000, b'{"a":' * 3000]
 

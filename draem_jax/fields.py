@@ -96,7 +96,7 @@ GROUPS: Mapping[str, Group] = {
             # Small defects of large pictures are lost in whole ones.
             "tile": Field((0,), "HEIGHT,WIDTH of tiles to see pictures in; 0 for whole ones"),
             "scale": Field(1.0, "that pictures seen in tiles are brought to before"),
-            "tile_overlap": Field(-1, "pixels that tiles share; -1 for a quarter of a tile"),
+            "tile_overlap": Field(-1, "pixels that tiles share; -1 for a quarter; 0: side by side"),
             "root": Field("", "folder or archive, unless the data set is prepared already"),
             "skip_bad": Field(False, "go on without pictures that cannot be used, and count them"),
             # auto: the fewest that hold the highest value of all; full: what files can hold.

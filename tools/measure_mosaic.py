@@ -5,9 +5,10 @@
 The run must be of `surfaces`. The mosaic, 2048 x 1536, is made of crops of 96 x 96 of the half that
 test pictures come from, a third of them good and the rest with a defect each, in two ways: *cut*,
 test crops of the data set side by side, so that the surface breaks off at their borders; *joined*,
-each crop where the surface goes on. The same pixels are judged twice: as pictures of a crop each,
-and as one large picture in tiles. Both are told for all pixels, and without those within 8 of the
-crops' borders. Mosaics, maps and true masks are written to --out.
+each crop where the surface goes on. The same pixels are judged three times: as pictures of a crop
+each, as one large picture in tiles that overlap as usual, and in tiles side by side, which are the
+crops but for the last ones. All are told for all pixels, and without those within 8 of the crops'
+borders. Mosaics, maps and true masks are written to --out.
 """
 
 import argparse
@@ -58,37 +59,43 @@ def main() -> None:
 
     use_cpu_devices()
     detector = in_tiles(Draem.load(options.workdir))
+    side_by_side = in_tiles(detector, overlap=0)
     if (detector.config.data.name, *detector.image_size) != ("surfaces", *[PICTURE_SIZE] * 2):
         parser.error(f"{options.workdir} is no run of surfaces at {PICTURE_SIZE} x {PICTURE_SIZE}")
     category = detector.config.data.category
     inner = np.zeros((PICTURE_SIZE, PICTURE_SIZE), bool)
     inner[BORDER:-BORDER, BORDER:-BORDER] = True
     inner = laid(np.stack([inner] * (_ROWS * _COLUMNS)))
-    print(f"{'':12} {'pixels':16} {'crops':>7} {'mosaic':>7}")
+    print(f"{'':12} {'pixels':16} {'crops':>7} {'tiles':>7} {'side by side':>13}")
     for way, cells in (("cut", cut(category)), ("joined", joined(category))):
         mosaic, mask = laid(cells.images), laid(cells.masks)
         apart = laid(detector.predict(cells.images).anomaly_map)
-        together = detector.predict(mosaic[None]).anomaly_map[0]
+        tiled, parted = (
+            looking.predict(mosaic[None]).anomaly_map[0] for looking in (detector, side_by_side)
+        )
         for pixels, chosen in (("all", np.ones_like(inner)), ("without borders", inner)):
-            of_crops, of_mosaic = (
+            of_crops, of_tiles, of_parts = (
                 average_precision_score(mask[chosen], anomaly_map[chosen])
-                for anomaly_map in (apart, together)
+                for anomaly_map in (apart, tiled, parted)
             )
-            print(f"{way:12} {pixels:16} {of_crops:7.3f} {of_mosaic:7.3f}", flush=True)
+            line = f"{way:12} {pixels:16} {of_crops:7.3f} {of_tiles:7.3f} {of_parts:13.3f}"
+            print(line, flush=True)
         if options.out is not None:
             for name, picture in (
                 ("mosaic", mosaic),
                 ("crops_map", as_grey(apart)),
-                ("mosaic_map", as_grey(together)),
+                ("tiles_map", as_grey(tiled)),
+                ("side_by_side_map", as_grey(parted)),
                 ("mask", as_grey(mask.astype(np.float32))),
             ):
                 files.write_bytes(options.out / f"{way}_{name}.png", encode_png(picture))
 
 
-def in_tiles(detector: Draem) -> Draem:
+def in_tiles(detector: Draem, overlap: int = -1) -> Draem:
     """The same networks, which look at pictures in tiles of the size that they learned from."""
     config = detector.config.copy_and_resolve_references()
     config.data.tile = (PICTURE_SIZE,)
+    config.data.tile_overlap = overlap
     return replace(detector, config=config)
 
 

@@ -79,6 +79,9 @@ def usual_overlap(size: tuple[int, int]) -> int:
 def lay_tiles(canvas: tuple[int, int], size: tuple[int, int], *, overlap: int) -> TileGrid:
     """Lays the fewest tiles that cover a canvas, evenly spaced.
 
+    With an overlap of 0 they lie side by side from the top left corner instead, so that they can be
+    those that a picture was put together of; only the last ones are moved back to end with it.
+
     Args:
         canvas: (height, width) to cover; the last tiles reach beyond it by less than `UNIT`, or as
             far as it is smaller than a tile.
@@ -98,6 +101,8 @@ def _starts(length: int, side: int, *, overlap: int) -> tuple[int, ...]:
     # What is rounded up must leave a step.
     step = max(1, side - math.ceil(overlap / UNIT))
     count = math.ceil(beyond / step)
+    if overlap == 0:
+        return tuple(min(i * step, beyond) * UNIT for i in range(count + 1))
     return tuple(i * beyond // max(1, count) * UNIT for i in range(count + 1))
 
 

@@ -164,14 +164,15 @@ def _names(content: bytes, folder: Path) -> None:
     crop = np.zeros((2, 2, 3), np.uint8)
 
     def page(name: str) -> list[tuple[str, tuple[str, ...]]]:
+        other = f"{name} too"  # as no two types have one name
         report = TypesReport(
             title=name,
             facts={name: name},
             notes=(name,),
-            types=(name, "b"),
-            given=(name, "b", "unknown"),
+            types=(name, other),
+            given=(name, other, "unknown"),
             confusion=np.ones((2, 3), int),
-            examples=[NamedExample(name, name, "b", 0.5, crop)],
+            examples=[NamedExample(name, name, other, 0.5, crop)],
         )
         return _tags(render_types(report), html.parser.HTMLParser)
 

@@ -32,6 +32,7 @@ from draem_jax.networks import (
 from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
+OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("milestones", "cosine")
 """How the rate of training falls; see `draem_jax.training.optimizer`."""
 WAYS = ("squeeze", "letterbox")
@@ -418,6 +419,7 @@ def _check_optimizer(config: ConfigDict) -> None:
             "config.optimizer.milestones must be shares of the steps in (0, 1], not "
             f"{optimizer.milestones}"
         )
+    _check_choice(config, "optimizer.name", OPTIMIZERS)
     _check_choice(config, "optimizer.schedule", SCHEDULES)
     for name in ("warmup", "b1", "b2", "average"):
         if not 0 <= optimizer[name] < 1:

@@ -143,14 +143,15 @@ GROUPS: Mapping[str, Group] = {
     **dict(_groups_of("anomalies", AnomalyParams.code())),
     **dict(_groups_of("losses", _ALL_TERMS, explained_by=Losses)),
     "optimizer": Group(
-        "Adam",
+        "How the networks learn",
         {
+            "name": Field("adam", "or muon, by which narrow networks learn more in few steps"),
             "learning_rate": Field(1e-4, "at the start"),
             "schedule": Field("milestones", "how the rate falls: milestones, cosine"),
             "warmup": Field(0.0, "share of the steps over which the rate rises before"),
             "milestones": Field((0.8, 0.9), "shares of the steps after which the rate falls"),
             "factor": Field(0.2, "that the rate is multiplied by at each"),
-            "b1": Field(0.9, "share of a gradient's mean that a step keeps"),
+            "b1": Field(0.9, "share of a gradient's mean that a step of Adam keeps"),
             "b2": Field(0.999, "the same of the mean of its square"),
             "average": Field(
                 0.0, "share of an average of the networks that a step keeps; 0: none is taken"

@@ -251,8 +251,8 @@ def _tuning_config(workdir: Path, stored: ConfigDict, config: ConfigDict | None)
             "config.finetune can be changed"
         )
     check_config(config)
-    # What is tuned is the average itself, if the run took one.
-    config.optimizer.average = 0.0
+    # What is tuned is the average itself, if the run took one, and by Adam.
+    config.optimizer.update(average=0.0, name="adam")
     return config
 
 

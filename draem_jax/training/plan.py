@@ -112,8 +112,8 @@ class Plan:
     Attributes:
         config: its config, with the number of steps worked out.
         parameters: how many each network has.
-        state: bytes of parameters, of Adam's moments, of running statistics, and of the average of
-            the networks where one is taken; on each device.
+        state: bytes of parameters, of the optimizer's moments, of running statistics, and of the
+            average of the networks where one is taken; on each device.
         data: the pictures.
         step_flops: operations of the convolutions of one step, forward and backward, of the whole
             batch.
@@ -195,7 +195,7 @@ def make_plan(config: ConfigDict, *, pictures: int | None = None, cpu: bool) -> 
 def _state_bytes(state: TrainState) -> dict[str, int]:
     parts = {
         "parameters": state.params,
-        "Adam's moments": state.opt_state,
+        "optimizer": state.opt_state,
         "statistics": state.batch_stats,
     }
     if isinstance(state, AveragedState):

@@ -28,7 +28,7 @@ class TrainState(flax.struct.PyTreeNode):
         step: steps made so far, an int32 scalar.
         params: the networks' parameters, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
-        opt_state: Adam's moments and count; () where only the networks were loaded.
+        opt_state: the optimizer's moments and count; () where only the networks were loaded.
     """
 
     step: Any

@@ -45,7 +45,7 @@ def test_the_authors_run_on_data_that_are_not_here(authors_plan):
     plan = authors_plan
     assert plan.parameters == authors_parameters()
     assert sum(plan.parameters.values()) == pytest.approx(97.4e6, rel=1e-3)
-    assert plan.state["Adam's moments"] == pytest.approx(2 * plan.state["parameters"], rel=1e-3)
+    assert plan.state["optimizer"] == pytest.approx(2 * plan.state["parameters"], rel=1e-3)
     assert plan.state["parameters"] == 4 * sum(plan.parameters.values())
     # 700 epochs of the published 209 pictures.
     assert plan.config.train.steps == 18288

@@ -40,6 +40,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 """What each size changes in a config of the authors' size."""
 
 PLUS: Mapping[str, Any] = {
+    "optimizer.name": "muon",
     "optimizer.schedule": "cosine",
     "optimizer.warmup": 0.05,
     "anomalies.untouched_share": 0.0,
@@ -55,7 +56,7 @@ PLUS: Mapping[str, Any] = {
 }
 """What the recipe "plus" changes in the authors' code's; docs/better.md says why.
 
-The rate falls all the time. Every sample has an anomaly, many of them faint, all with soft borders,
+Muon takes the steps of most kernels, and the rate falls all the time. Every sample has an anomaly, many of them faint, all with soft borders,
 labelled where the picture really changed. Normal pictures are turned without black corners and are
 a little brighter or darker. Maps are averaged over mirrored pictures, for four times the time of a
 map.

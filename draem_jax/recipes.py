@@ -56,10 +56,10 @@ PLUS: Mapping[str, Any] = {
 }
 """What the recipe "plus" changes in the authors' code's; docs/better.md says why.
 
-Muon takes the steps of most kernels, and the rate falls all the time. Every sample has an anomaly, many of them faint, all with soft borders,
-labelled where the picture really changed. Normal pictures are turned without black corners and are
-a little brighter or darker. Maps are averaged over mirrored pictures, for four times the time of a
-map.
+Muon takes the steps of most kernels, and the rate falls all the time. Every sample has an anomaly,
+many of them faint, all with soft borders, labelled where the picture really changed. Normal
+pictures are turned without black corners and are a little brighter or darker. Maps are averaged
+over mirrored pictures, for four times the time of a map.
 """
 
 _SOURCES = ("code", "paper", "plus")

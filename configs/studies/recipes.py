@@ -78,6 +78,7 @@ def _variants(textures):
     }
     cosine = {"optimizer.schedule": "cosine", "optimizer.warmup": 0.05}
     steps = {
+        "muon": {"optimizer.name": "muon"},
         "fewer untouched": {"anomalies.untouched_share": 0.25},
         "reflected corners": {"anomalies.normal_corners": "reflect"},
         "difference": {"model.difference": True},
@@ -133,6 +134,7 @@ def _variants(textures):
         Variant("cosine", cosine),
         *(Variant(name, {**cosine, **fields}) for name, fields in steps.items()),
         Variant("plus", PLUS),
+        Variant("plus by Adam", {**PLUS, "optimizer.name": "adam"}),
     ]
 
 

@@ -23,12 +23,12 @@ def get_config():
     config.optimizer.learning_rate = 1e-3
     # In the same time, more is learned by many small steps than by half as many of 8.
     config.train.batch_size = 4
-    config.train.steps = 1000
+    config.train.steps = 900
     config.update_from_flattened_dict(PLUS)
     # As scratches and cracks fill little of any square.
     config.evaluation.score = "top0.5%"
     config.evaluation.batch_size = 8
     config.train.log_every = 20
-    config.train.sample_every = 250
-    config.train.checkpoint_every = 250
+    config.train.sample_every = 300
+    config.train.checkpoint_every = 300
     return config

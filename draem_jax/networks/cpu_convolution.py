@@ -53,7 +53,7 @@ def _run(channels: int, features: int, width: int) -> int:
     What is multiplied by zeros on the way costs less than the slower kernel, up to some channels;
     of small pictures it is not worth another order of additions.
     """
-    if width < 96 or (channels > 8 and max(channels, features) > 16):
+    if width < 128 or (channels > 8 and max(channels, features) > 16):
         return 1
     wanted = (64 if channels < 4 else 32) // features
     return next(run for run in (8, 4, 2, 1) if run <= max(wanted, 2) and width % run == 0)

@@ -33,6 +33,7 @@ from draem_jax.scores import score_by_name
 
 DTYPES = ("auto", "bfloat16", "float32")
 OPTIMIZERS = ("adam", "muon")
+"""What takes the steps of training; see `draem_jax.training.optimizer`."""
 SCHEDULES = ("milestones", "cosine")
 """How the rate of training falls; see `draem_jax.training.optimizer`."""
 WAYS = ("squeeze", "letterbox")

@@ -18,16 +18,27 @@ def _expected(values):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("platform", "near"), [("cpu", 1e-4), (OTHER, 0.15)])
-def test_singular_values_go_through_the_polynomial(shape, platform, near):
-    """In bfloat16 less closely, still within what the polynomial leaves between them."""
+def test_singular_values_go_through_the_polynomial(shape):
     matrix = np.random.default_rng(0).normal(size=shape)
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    expected = _expected(values)
-    assert 0.6 < expected.min() < expected.max() < 1.3
-    with traced_for(platform):
+    with traced_for("cpu"):
         result = orthogonalised(jnp.float32(matrix))
-    np.testing.assert_allclose(left.T @ result @ right.T, np.diag(expected), atol=near)
+    expected = np.diag(_expected(values))
+    np.testing.assert_allclose(left.T @ result @ right.T, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("platform", ["cpu", OTHER])
+def test_it_is_nearly_the_orthogonal_matrix_closest_by(shape, platform):
+    """Within what the polynomial is made for, in bfloat16 as well."""
+    matrix = np.random.default_rng(0).normal(size=shape)
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    with traced_for(platform):
+        result = np.asarray(orthogonalised(jnp.float32(matrix)))
+    values = np.linalg.svd(result, compute_uv=False)
+    assert 0.6 < values.min() <= values.max() < 1.3
+    cosine = np.sum(result * (left @ right)) / np.linalg.norm(result) / len(values) ** 0.5
+    assert cosine > 0.95
 
 
 @pytest.mark.parametrize("shape", SHAPES)

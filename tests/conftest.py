@@ -14,11 +14,11 @@ from jaxtyping import install_import_hook
 install_import_hook("draem_jax", "beartype.beartype")
 
 # Compiling takes most of the tests' time, so it optimises nothing, and programs that several tests
-# and their subprocesses run are compiled once. The cache lives no longer than the tests: elsewhere
-# it might be stale.
+# and their subprocesses run are compiled once. The cache lives no longer than the tests, or than
+# what gives them one: elsewhere it might be stale.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="draem_jax_compiled_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 compiling = ["--xla_backend_optimization_level=0", "--xla_cpu_prefer_vector_width=128"]
 if jax.__version_info__ < (0, 11):  # newer ones know no other emitters

@@ -29,9 +29,14 @@ TINY = [
 QUICKSTART = "--config=configs/quickstart.py"
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    # The first is, but for the seed, what the tests' tiny run is, so that both are one program.
+    ["surfaces.py", pytest.param("quickstart.py", marks=pytest.mark.long)],
+)
 @pytest.mark.slow
 @pytest.mark.tiny_programs
-def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
+def test_a_round_of_all_verbs(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # away from the checkout: the recipe comes from the package
     look = ["--out=sheet.png", "--rows=2", "--smallest_defect=8"]
     assert main(["preview", QUICKSTART, *TINY[:1], *look]) == 0
@@ -47,9 +52,9 @@ def test_a_round_of_all_verbs(tmp_path, monkeypatch, capsys):
         "squeezed to 256 x 256: it keeps 21 pixels, enough",
         "recommended: --config.data.image_size=256, where it keeps 21 pixels",
     ]
-    # But for the seed what the tests' tiny run is, so that both are one program.
     same = ["--config.optimizer.milestones=()", "--config.data.holdout=0.0", "--config.seed=3"]
-    assert main(["train", QUICKSTART, *TINY, *same, "--workdir=run"]) == 0
+    same += ["--config.optimizer.learning_rate=1e-3", "--config.train.log_every=1"]
+    assert main(["train", f"--config=configs/{recipe}", *TINY, *same, "--workdir=run"]) == 0
     assert main(["evaluate", "--workdir=run"]) == 0
     assert "image_auroc" in capsys.readouterr().out
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save("picture.png")

@@ -40,6 +40,7 @@ def test_help_imports_nothing_that_computes(arguments):
     assert not imported(*arguments) & (COMPUTES | OTHERS_NEED)
 
 
+@pytest.mark.slow
 @pytest.mark.tiny_programs
 def test_predict_imports_nothing_that_reads_data_sets_plots_or_fits(trained, tmp_path):
     calibrated(Draem.load(trained))  # so that thresholds are kept

@@ -133,6 +133,7 @@ def test_anomalies_are_laid_into_whole_pictures(looking):
     assert len(places) > (len(shown) - count) / 2
 
 
+@pytest.mark.slow
 def test_objects_are_looked_at_as_by_masks_of_them(trained, tmp_path):
     rng, pictures = np.random.default_rng(0), {}
     for name in [*(f"train/good/{i}" for i in range(4)), "test/good/0", "test/dent/in"]:

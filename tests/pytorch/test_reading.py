@@ -192,6 +192,7 @@ def fuzzed(tmp_path_factory):
 PLACES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     path=st.sampled_from([NEW_SEG, OLD_SEG, ANOMALIB]),

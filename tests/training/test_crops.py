@@ -114,6 +114,7 @@ def test_crops_lie_everywhere_where_they_may_and_nowhere_else(with_roi, folder, 
     assert corners == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 @pytest.mark.parametrize("with_roi", [False, True])
 def test_what_streams_is_what_would_be_cut_on_the_device(with_roi, scale, folder, crops_config):

@@ -170,7 +170,7 @@ def test_a_damaged_picture_is_named_by_whoever_reads_it(workers):
     assert re.fullmatch(r"picture \d is damaged; replace it", str(caught.value))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_what_vanishes_or_changes_while_it_streams_stops_or_is_skipped(workers, tmp_path, caplog):
     for level in range(4):
         Image.new("RGB", SIZE, (level,) * 3).save(tmp_path / f"{level}.png")

@@ -15,6 +15,7 @@ from draem_jax.training.state import create_network, create_state
 from draem_jax.training.step import train_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "discriminative", "reconstruction_ssim"])
 def test_the_count_is_that_of_xla(variant, tiny_config):
     config = tiny_config(**{"model.variant": variant, "data.image_size": (128,)})

@@ -120,6 +120,7 @@ def test_streaming_many_steps_a_call_is_the_same_training(tmp_path, tiny_config,
     np.testing.assert_allclose(losses[1][:2], losses[0][:2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_saves_itself_and_goes_on(tmp_path, tiny_config, trained, monkeypatch):
     workdir = tmp_path / "run"
     signals = [signal.SIGTERM]

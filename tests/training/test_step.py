@@ -98,6 +98,7 @@ def test_1_2_and_4_devices_draw_the_same_samples(config, pictures):
     assert not np.allclose(other.normal, whole.normal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.long), "bfloat16"])
 def test_the_step_lowers_for_cuda_and_tpu(dtype, config, pictures):
     config = config.copy_and_resolve_references()

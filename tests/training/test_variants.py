@@ -129,6 +129,7 @@ EVERYTHING = {
 """Each option of the networks and each term of the loss that is off by default."""
 
 
+@pytest.mark.slow
 def test_what_is_for_the_loss_alone_is_computed_for_it_alone(tiny_config, samples):
     def operations(step, **changes):
         config = tiny_config(**changes)

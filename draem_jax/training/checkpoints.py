@@ -69,10 +69,10 @@ class Checkpoints:
     never taken for a checkpoint. Each holds its validation loss, and digests that are compared when
     it is restored. Made by `open_checkpoints`.
 
-    The networks take a third of a checkpoint, the optimizer the rest. Where only the networks are
-    wanted, only they are read; `opt_state` is () then. Those of a checkpoint from before each of
-    their arrays had a digest come with the rest. A run that begins with networks from elsewhere has
-    a checkpoint of these alone, of step 0.
+    The networks take a third of a checkpoint (a half by Muon), the optimizer the rest. Where only
+    the networks are wanted, only they are read; `opt_state` is () then. Those of a checkpoint from
+    before each of their arrays had a digest come with the rest. A run that begins with networks
+    from elsewhere has a checkpoint of these alone, of step 0.
 
     Of processes that train together the first one saves, and the others restore what it does.
     """

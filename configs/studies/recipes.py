@@ -29,7 +29,7 @@ SEEN_AS = {
     # uneven parts, which are larger than a tile, would be seen without what is around them.
     "magnetic_tile": {},
     # Of 500 x 1250 pixels, put together from strips, with joints of one row. At half their size the
-    # joints are averaged away, and the thinnest crack is still four pixels wide where it is widest.
+    # joints light up less, and the thinnest crack is still four pixels wide where it is widest.
     "KolektorSDD": {"data.tile": (128,), "data.scale": 0.5},
 }
 

@@ -25,6 +25,9 @@ from draem_jax.errors import UserError
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+QUARTERS = (5, 6, 7, 8)
+"""The EXIF numbers of orientations that swap height and width."""
+
 _ORIENTATION = 0x0112  # EXIF
 # TIFF tags.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -88,7 +91,7 @@ def read_header(path: Path, *, turn: bool = True) -> Header:
         # Of TIFF, the size may be that of the turned picture already, by Pillow's version.
         width = _tiff_tag(picture, _WIDTH, picture.width)
         height = _tiff_tag(picture, _HEIGHT, picture.height)
-        turned = turn and picture.getexif().get(_ORIENTATION, 1) >= 5
+        turned = turn and _orientation(picture) in QUARTERS
         size = (width, height) if turned else (height, width)
         return Header(size, deep, _count_pages(picture))
 
@@ -96,7 +99,7 @@ def read_header(path: Path, *, turn: bool = True) -> Header:
 def read_orientation(content: bytes) -> int:
     """The EXIF number of how a picture's file says that it is turned; 1 if it is not."""
     with _opened(io.BytesIO(content)) as picture:
-        return picture.getexif().get(_ORIENTATION, 1)
+        return _orientation(picture)
 
 
 def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
@@ -110,7 +113,7 @@ def decode(content: bytes, *, full_scale: int | None = None) -> Decoded:
     with _opened(io.BytesIO(content)) as picture:
         raw_modes = _raw_modes(picture)
         picture.load()
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(picture)
         if _is_deep(picture, raw_modes):
             deep = _read_deep(picture, raw_modes, content)
             highest, ignored = int(deep.values.max()), _is_transparent(deep.opacity)
@@ -142,7 +145,7 @@ def decode_mask(content: bytes) -> Bool[np.ndarray, "H W"]:
         raw_modes = _raw_modes(picture)
         lossy = _is_lossy(picture, content)
         picture.load()
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(picture)
         values, opacity = _mask_values(picture, raw_modes, content)
         if opacity is not None and opacity.any():
             values = np.where(opacity > 0, values, 0)
@@ -254,6 +257,12 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     quarters = {3: 2, 4: 2, 6: 3, 7: 2, 8: 1}.get(orientation, 0)
     array = np.rot90(array, quarters)
     return np.ascontiguousarray(array[:, ::-1] if orientation in (2, 4) else array)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF number of how a picture lies; 1 where what stands there is no such number."""
+    value = picture.getexif().get(_ORIENTATION, 1)
+    return int(value) if value in range(1, 9) else 1
 
 
 def _raw_modes(picture: Image.Image) -> list[str]:

@@ -16,16 +16,20 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from draem_jax.data.decoding import Decoded, decode, read_header, read_orientation, turn
+from draem_jax.data.decoding import (
+    QUARTERS,
+    Decoded,
+    decode,
+    read_header,
+    read_orientation,
+    turn,
+)
 from draem_jax.data.pictures import told
 from draem_jax.data.resizing import Window, bring_down
 from draem_jax.data.tiff import find_blocks
 
 CACHE_BYTES = 256 << 20
 """What a picture's decoded blocks may take in memory, unless told otherwise."""
-
-_QUARTERS = (5, 6, 7, 8)
-"""The orientations that swap height and width."""
 
 _TOO_LARGE = (
     "save it as a TIFF of 8 or 16 bits in tiles, which is read window by window, or cut it into "
@@ -81,7 +85,7 @@ class PictureWindows:
         cache_bytes: int,
     ):
         height, width = grid.size
-        self.size = (width, height) if grid.orientation in _QUARTERS else (height, width)
+        self.size = (width, height) if grid.orientation in QUARTERS else (height, width)
         self._path, self._grid, self._close, self._full_scale = path, grid, close, full_scale
         self._is_open = True
         self._noted: dict[tuple[int, int], _Notes] = {}
@@ -177,7 +181,7 @@ class PictureWindows:
     ) -> tuple[tuple[int, int], tuple[int, int]]:
         """From rows and columns of the picture to those in the file."""
         orientation, (height, width) = self._grid.orientation, self._grid.size
-        if orientation in _QUARTERS:
+        if orientation in QUARTERS:
             rows, columns = columns, rows
         if orientation in (3, 4, 6, 7):
             rows = height - rows[1], height - rows[0]

@@ -135,7 +135,7 @@ def test_white_may_be_zero(tmp_path):
     )
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 20])
 def test_turns_as_pillow_does(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -174,8 +174,8 @@ def _others() -> list[bytes]:
     rgb = Image.fromarray(_ramp(16, 18))
     grey = rgb.convert("L")
     deep = Image.fromarray(_ramp(16, 18)[..., 0].astype(np.uint16) * 200)
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    turned, unheard_of = Image.Exif(), Image.Exif()
+    turned[0x0112], unheard_of[0x0112] = 6, 20
     clear = rgb.convert("RGBA")
     clear.putalpha(grey)
     made = [_saved(rgb, form) for form in ("PNG", "BMP", "PPM", "GIF", "WEBP", "TGA", "PCX", "ICO")]
@@ -186,7 +186,7 @@ def _others() -> list[bytes]:
     made += [_saved(deep, "PPM"), _saved(clear, "WEBP", lossless=True), _saved(clear, "TGA")]
     made += [_saved(rgb.quantize(4), "BMP"), _saved(rgb, "JPEG2000"), _saved(grey, "MPO")]
     made += [_saved(rgb, "GIF", save_all=True, append_images=[rgb.rotate(90, expand=False)])]
-    made += [_postscript()]
+    made += [_postscript(), _saved(deep, "TIFF", exif=unheard_of)]
     return made
 
 

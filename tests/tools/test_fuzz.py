@@ -77,8 +77,7 @@ def test_what_once_broke_it(name):
     """Seeds hold what fuzzing found, made anew, beside what is read without complaint."""
     target = TARGETS[name]
     target.prepare()
-    for seed in target.seeds():
-        hold(target, seed)
+    assert "" in [hold(target, seed) for seed in target.seeds()]  # else little of it is reached
 
 
 @pytest.mark.parametrize("name", CHEAP)

@@ -6,6 +6,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,17 +101,17 @@ def _read_torch(content: bytes, folder: Path) -> None:
 
     path = folder / "weights.pckl"
     path.write_bytes(content)
-    refused = None
+    refused = []
     for source in (Source.authors(path, path), Source.anomalib(path)):
         try:
             with source.opened() as states:
                 for network, state in states.items():
                     state.width(network)
         except UserError as error:
-            refused = error
+            refused.append(error)
     _read_tensors(path)
-    if refused is not None:
-        raise refused
+    if len(refused) == 2:  # it can be of one kind only
+        raise refused[0]
 
 
 def _read_tensors(path: Path) -> None:
@@ -128,26 +129,33 @@ def _text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
-def _tensor_pickle(count: int, *shape: int, name: str = "w") -> bytes:
+def _tensor_pickle(count: int, *shape: int, names: Sequence[str] = ("w",)) -> bytes:
     """What `torch.save` writes of {name: a tensor of floats}, opcode by opcode."""
     axes = b"".join(b"K" + bytes([n]) for n in shape)
-    return b"".join(
+    tensor = b"".join(
         (
-            b"\x80\x02}" + _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((",
+            b"ctorch._utils\n_rebuild_tensor_v2\n((",
             _text("storage") + b"ctorch\nFloatStorage\n" + _text("0") + _text("cpu"),
             b"K" + bytes([count]) + b"tQK\x00(" + axes + b"t(" + b"K\x01" * len(shape),
-            b"t\x89ccollections\nOrderedDict\n)RtRs.",
+            b"t\x89ccollections\nOrderedDict\n)RtR",
         )
     )
+    return b"\x80\x02}" + b"".join(_text(name) + tensor + b"s" for name in names) + b"."
 
 
 def _torch_files() -> list[bytes]:
     made = []
-    first = "encoder.block1.0.weight"
-    for name, shape in (("w", (6,)), (first, (2, 3, 1, 1)), (f"model.{first}", (6, 1, 1, 1))):
+    first, second = "encoder.block1.0.weight", "encoder_segment.block1.0.weight"
+    whole = f"model.reconstructive_subnetwork.{first}", f"model.discriminative_subnetwork.{second}"
+    for names, shape in (
+        (("w",), (6,)),
+        ((first,), (2, 3, 1, 1)),
+        ((first, second), (6, 1, 1, 1)),
+        (whole, (2, 3, 1, 1)),
+    ):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("archive/data.pkl", _tensor_pickle(6, *shape, name=name))
+            archive.writestr("archive/data.pkl", _tensor_pickle(6, *shape, names=names))
             archive.writestr("archive/byteorder", "little")
             archive.writestr("archive/data/0", np.arange(6, dtype="<f4").tobytes())
             archive.writestr("archive/version", "3\n")

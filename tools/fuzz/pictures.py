@@ -83,7 +83,6 @@ def _read_mask(content: bytes, folder: Path) -> None:
     roi = Roi(str(path), ignore_border=1)
     roi.digest([name])
     roi.plane_at(name, size, at=(4, 4))
-    roi.plane(name, (8, 8))
 
 
 @_few_pixels()

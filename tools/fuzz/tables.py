@@ -38,6 +38,7 @@ def _list_files() -> list[bytes]:
         b"path;type\r\na/1.png;good\r\nbad/1.png;hole\r\n",
         '\ufeffpath\tlabel\na\\1.png\t0\n"a/2.png"\t1\n'.encode(),
         b"path,type\n/etc/passwd,good\n../../x.png,bad\n",
+        b"path,type\n//etc/passwd,good\n",
         b"path,type\n" + b"a" * 300 + b".png,good\n",
         b"path,type\na/1.png," + b"x" * 140_000 + b"\n",
     ]

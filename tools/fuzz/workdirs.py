@@ -139,7 +139,7 @@ _NOTES = {
         "kind": "authors", "files": {"reconstructive": "/a"}, "sha256": {"reconstructive": "00"},
         "order": {}, "batches": {"reconstructive": {"n": 3}},
     },
-    "tuned_from.json": {"workdir": "/a", "step": 1, "accept": "", "defects": "/b"},
+    "tuned_from.json": {"workdir": "/a", "step": 1, "accept": "", "defects": ""},
     "config.json": {"tuned_from": {"workdir": "/a", "step": 1, "accept": "", "defects": ""}},
 }  # fmt: skip
 

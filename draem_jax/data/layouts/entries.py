@@ -195,7 +195,8 @@ def note_masks(listing: Listing) -> Listing:
         return listing
     paths = [Path(os.path.normpath(e.path.absolute())).with_suffix("") for e in listing.entries]
     around = os.path.commonpath([path.parent for path in paths])  # what the user named, or within
-    names = [path.relative_to(around).as_posix() for path in paths]
+    # Of two slashes at the beginning, which a list may have, pathlib keeps both, and os.path one.
+    names = [Path(os.path.relpath(path, around)).as_posix() for path in paths]
     masks = masks_beside(names)
     called = [
         entry.name
